@@ -1,0 +1,255 @@
+//! Events: as they are handed in, and as they were recorded.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::{
+    error::{Corrupt, Error, Invalid},
+    limits::MAX_SHORT_STRING_BYTES,
+    stream::{StreamId, excerpt},
+};
+
+/// An event that is to be appended: a type, a JSON payload, and metadata.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    event_type: String,
+    payload: String,
+    metadata: Metadata,
+}
+
+impl NewEvent {
+    /// An event whose payload is `payload` as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: the type is empty, has a control character or more than 255 bytes, or `payload` can't be
+    /// written as JSON.
+    pub fn json(event_type: impl Into<String>, payload: &impl Serialize) -> Result<Self, Error> {
+        let event_type = event_type.into();
+        check_type(&event_type)?;
+        match serde_json::to_string(payload) {
+            Ok(payload) => Ok(Self { event_type, payload, metadata: Metadata::default() }),
+            Err(error) => Err(payload_refused(&event_type, &error).into()),
+        }
+    }
+
+    /// An event whose payload is already JSON text. It is stored and published byte for byte.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: the type as in [`json`](Self::json), or `payload` is not one JSON value.
+    pub fn from_json_text(event_type: impl Into<String>, payload: impl Into<String>) -> Result<Self, Error> {
+        let (event_type, payload) = (event_type.into(), payload.into());
+        check_type(&event_type)?;
+        match serde_json::from_str::<serde::de::IgnoredAny>(&payload) {
+            Ok(_) => Ok(Self { event_type, payload, metadata: Metadata::default() }),
+            Err(error) => Err(payload_refused(&event_type, &error).into()),
+        }
+    }
+
+    /// The same event with these metadata.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// The event's type.
+    #[must_use]
+    pub fn event_type(&self) -> &str {
+        &self.event_type
+    }
+
+    /// The payload, JSON text.
+    #[must_use]
+    pub fn payload_text(&self) -> &str {
+        &self.payload
+    }
+
+    /// The metadata.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+fn check_type(event_type: &str) -> Result<(), Invalid> {
+    let refuse = |why| Err(Invalid::EventType { event_type: excerpt(event_type), why });
+    if event_type.is_empty() {
+        return refuse("it is empty");
+    }
+    if event_type.len() > MAX_SHORT_STRING_BYTES {
+        let limit_bytes = MAX_SHORT_STRING_BYTES;
+        return Err(Invalid::TooLong { what: "event type", limit_bytes, bytes: event_type.len() });
+    }
+    if event_type.chars().any(char::is_control) {
+        return refuse("it has a control character");
+    }
+    Ok(())
+}
+
+fn payload_refused(event_type: &str, error: &serde_json::Error) -> Invalid {
+    Invalid::Payload { event_type: excerpt(event_type), why: error.to_string() }
+}
+
+/// What is known about an event beside its payload: a JSON object.
+///
+/// Four names have a meaning, and become headers of the published message: `correlation_id`, `causation_id`,
+/// `traceparent` and `tracestate` (W3C Trace Context). All others are the user's own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Metadata(Map<String, Value>);
+
+impl Metadata {
+    /// Id of the conversation or process that an event belongs to.
+    pub const CORRELATION_ID: &str = "correlation_id";
+    /// Id of the command or event that caused an event.
+    pub const CAUSATION_ID: &str = "causation_id";
+    /// W3C Trace Context: the trace and the span in which an event was appended.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// W3C Trace Context: what vendors add to it.
+    pub const TRACESTATE: &str = "tracestate";
+
+    /// No metadata.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same metadata with `name` set to `value`.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.0.insert(name.into(), value.into());
+        self
+    }
+
+    /// The value of `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// The value of `name` where it is a text.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str)
+    }
+
+    /// Whether nothing is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The metadata as JSON text.
+    #[must_use]
+    pub fn to_json_text(&self) -> String {
+        Value::Object(self.0.clone()).to_string()
+    }
+
+    /// Reads metadata from JSON text.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: the text is not a JSON object.
+    pub fn from_json_text(text: &str) -> Result<Self, Error> {
+        match serde_json::from_str(text) {
+            Ok(map) => Ok(Self(map)),
+            Err(error) => Err(Invalid::Metadata { why: error.to_string() }.into()),
+        }
+    }
+}
+
+impl From<Map<String, Value>> for Metadata {
+    fn from(map: Map<String, Value>) -> Self {
+        Self(map)
+    }
+}
+
+/// An event as it stands in the history. It never changes.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RecordedEvent {
+    /// The stream that it belongs to.
+    pub stream_id: StreamId,
+    /// Its place in the stream: 1, 2, 3 …
+    pub version: u64,
+    /// Its own id, derived from the append's id: the same however often the append was repeated.
+    pub event_id: Uuid,
+    /// Its type.
+    pub event_type: String,
+    /// Its payload: JSON text, byte for byte as it was appended.
+    pub payload: String,
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// When it was recorded, by the appender's clock: milliseconds since the Unix epoch.
+    pub recorded_at_ms: i64,
+    /// The append that it came with.
+    pub append: AppendRange,
+}
+
+impl RecordedEvent {
+    /// The payload as a `T`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]: the payload has another shape; the error names the stream and the version.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        serde_json::from_str(&self.payload).map_err(|error| {
+            let at = format!("version {}", self.version);
+            let what = format!("the payload of this {} does not decode: {error}", self.event_type);
+            Corrupt { stream: self.stream_id.clone(), at, what }.into()
+        })
+    }
+}
+
+/// The versions that one append has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AppendRange {
+    /// The append's id.
+    pub id: Uuid,
+    /// The version of its first event.
+    pub first: u64,
+    /// The version of its last event.
+    pub last: u64,
+}
+
+/// The id of the event at place `index` of an append to `stream`: a name-based UUID (version 5, RFC 9562), so that a
+/// repeated append carries the same ids.
+pub(crate) fn event_id(append_id: Uuid, stream: &StreamId, index: usize) -> Uuid {
+    Uuid::new_v5(&append_id, format!("{stream}#{index}").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_text_is_kept_byte_for_byte() {
+        let text = "{ \"b\": 1.50, \"a\":  null }";
+        assert_eq!(NewEvent::from_json_text("Placed", text).unwrap().payload_text(), text);
+    }
+
+    #[test]
+    fn types_and_payloads_that_break_a_rule_are_refused() {
+        let long = "T".repeat(256);
+        for (event_type, payload, rule) in [
+            ("", "{}", "empty"),
+            ("a\u{7}b", "{}", "control character"),
+            (long.as_str(), "{}", "at most 255 bytes, got 256"),
+            ("Placed", "{", "not JSON"),
+            ("Placed", "{} {}", "not JSON"),
+            ("Placed", "", "not JSON"),
+        ] {
+            let error = NewEvent::from_json_text(event_type, payload).expect_err(rule).to_string();
+            assert!(error.contains(rule), "{error}");
+        }
+    }
+
+    #[test]
+    fn event_ids_differ_by_place_and_stream_and_never_by_time() {
+        let append = Uuid::from_u128(7);
+        let (a, b) = (StreamId::new("order-1").unwrap(), StreamId::new("order-2").unwrap());
+        assert_eq!(event_id(append, &a, 0), event_id(append, &a, 0));
+        assert_ne!(event_id(append, &a, 0), event_id(append, &a, 1));
+        assert_ne!(event_id(append, &a, 0), event_id(append, &b, 0));
+    }
+}

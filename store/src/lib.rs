@@ -1,0 +1,54 @@
+//! An event store on DynamoDB whose every append is published.
+//!
+//! One transaction writes an append's events and a pending entry into the partition of their stream. A separate program,
+//! `streambox-relay`, publishes what is pending to RabbitMQ, at least once and in stream order, and removes each entry
+//! afterwards. So no event is lost between the database and the broker, and no transaction spans the two.
+//!
+//! The pattern is the one of the CQRS Journey's chapter on event stores (Microsoft patterns & practices, 2012), there on
+//! Azure table storage.
+//!
+//! ```no_run
+//! use streambox::{EventStore, ExpectedVersion, NewEvent, StreamId, client_from_env};
+//!
+//! # async fn example() -> Result<(), streambox::Error> {
+//! let store = EventStore::new(client_from_env().await, "streambox");
+//! let order = StreamId::new("order-4711")?;
+//!
+//! let placed = NewEvent::json("OrderPlaced", &serde_json::json!({ "total_cents": 4990 }))?;
+//! let appended = store.append(&order, ExpectedVersion::NoStream, [placed]).await?;
+//!
+//! let paid = NewEvent::json("OrderPaid", &serde_json::json!({ "method": "card" }))?;
+//! store.append(&order, ExpectedVersion::At(appended.position), [paid]).await?;
+//!
+//! let history = store.read(&order).await?;
+//! assert_eq!(history.position.version(), 2);
+//! # Ok(())
+//! # }
+//! ```
+
+mod append;
+mod client;
+mod error;
+mod event;
+mod failure;
+pub mod limits;
+pub mod outbox;
+mod read;
+mod retry;
+pub mod schema;
+mod store;
+mod stream;
+mod table;
+
+pub use append::Appended;
+/// The DynamoDB client that an [`EventStore`] is made from.
+pub use aws_sdk_dynamodb::Client;
+pub use client::{ATTEMPT_TIMEOUT, REQUEST_TIMEOUT, behavior_version, client, client_from_env};
+pub use error::{Conflict, Corrupt, Error, Invalid};
+pub use event::{AppendRange, Metadata, NewEvent, RecordedEvent};
+pub use read::{EventReader, GAP_READ_ATTEMPTS, History};
+pub use store::{DEFAULT_OPERATION_TIMEOUT, EventStore, EventStoreBuilder};
+pub use stream::{ExpectedVersion, StreamId, StreamPosition};
+pub use table::{CREATE_TABLE_TIMEOUT, TableCreation, create_table};
+/// The type of append and event ids.
+pub use uuid::Uuid;

@@ -1,0 +1,85 @@
+//! The limits that an append is checked against before anything is sent, and how DynamoDB counts an item.
+//!
+//! Sources: "Quotas in Amazon DynamoDB", "DynamoDB item sizes and formats" (AWS), and AMQP 0-9-1, section 4.2.5.3
+//! (short strings).
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::schema::Item;
+
+/// Most items in one `TransactWriteItems`.
+pub const MAX_TRANSACTION_ITEMS: usize = 100;
+
+/// Most events in one append: the transaction's items less the pending entry.
+pub const MAX_EVENTS_PER_APPEND: usize = MAX_TRANSACTION_ITEMS - 1;
+
+/// Most bytes of all items of one `TransactWriteItems` (4 MB).
+pub const MAX_TRANSACTION_BYTES: usize = 4 * 1024 * 1024;
+
+/// Most bytes of one item, attribute names included (400 KB).
+pub const MAX_ITEM_BYTES: usize = 400 * 1024;
+
+/// Most bytes of a stream id: DynamoDB's longest partition key.
+pub const MAX_STREAM_ID_BYTES: usize = 2048;
+
+/// Most bytes of an AMQP short string: routing key, type, message id.
+pub const MAX_SHORT_STRING_BYTES: usize = 255;
+
+/// Most bytes of a pending entry that carries a copy of its events: what one write unit pays for.
+pub const MAX_INLINE_ENTRY_BYTES: usize = 1024;
+
+/// Most requests in one `BatchWriteItem`.
+pub const MAX_BATCH_DELETES: usize = 25;
+
+/// The bytes that DynamoDB counts for an item: names and values.
+pub(crate) fn item_bytes(item: &Item) -> usize {
+    item.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
+}
+
+fn value_bytes(value: &AttributeValue) -> usize {
+    // Lists and maps cost three bytes, and one more for each element.
+    match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::N(digits) => number_bytes(digits),
+        AttributeValue::L(values) => 3 + values.iter().map(|value| 1 + value_bytes(value)).sum::<usize>(),
+        AttributeValue::M(map) => {
+            3 + map.iter().map(|(name, value)| 1 + name.len() + value_bytes(value)).sum::<usize>()
+        }
+        // Sets never stand in an item of ours.
+        AttributeValue::B(blob) => blob.as_ref().len(),
+        _ => 1,
+    }
+}
+
+/// One byte for two digits, one more for the exponent, one for a sign.
+fn number_bytes(digits: &str) -> usize {
+    let sign = usize::from(digits.starts_with('-'));
+    let digits = digits.len() - sign;
+    digits.div_ceil(2) + 1 + sign
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_counts_names_and_values() {
+        let item = Item::from([
+            ("stream_id".to_owned(), AttributeValue::S("order-1".to_owned())), // 9 + 7
+            ("last_version".to_owned(), AttributeValue::N("123".to_owned())),  // 12 + 3
+        ]);
+        assert_eq!(item_bytes(&item), 31);
+    }
+
+    #[test]
+    fn lists_and_maps_count_their_overhead() {
+        let map = AttributeValue::M([("a".to_owned(), AttributeValue::S("xy".to_owned()))].into());
+        assert_eq!(value_bytes(&map), 3 + 1 + 1 + 2);
+        assert_eq!(value_bytes(&AttributeValue::L(vec![map])), 3 + 1 + 7);
+    }
+
+    #[test]
+    fn text_counts_bytes_not_characters() {
+        assert_eq!(value_bytes(&AttributeValue::S("Straße".to_owned())), 7);
+    }
+}

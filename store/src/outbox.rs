@@ -1,0 +1,320 @@
+//! The outbox: what a relay needs of the table. Services that only append and load never touch it.
+//!
+//! The sparse index says which streams have something pending: it is eventually consistent and only a hint. The pending
+//! entries themselves are read with a consistent `Query`, and deleted when everything in them is published.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::{
+    operation::transact_get_items::TransactGetItemsError,
+    types::{DeleteRequest, Get, ReturnConsumedCapacity, TransactGetItem, WriteRequest},
+};
+use uuid::Uuid;
+
+use crate::{
+    EventStore,
+    error::{Corrupt, Error},
+    event::{Metadata, RecordedEvent},
+    failure::Attempts,
+    limits::MAX_BATCH_DELETES,
+    read::EventReader,
+    schema::{self, ENTITY, Item, OUTBOX_INDEX, STREAM_ID},
+    stream::{LastAppend, StreamId, StreamPosition},
+};
+
+/// One append whose events are still to be published.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PendingEntry {
+    /// The stream.
+    pub stream_id: StreamId,
+    /// The append's first version: with the stream it is the entry's key.
+    pub first: u64,
+    /// The append's last version.
+    pub last: u64,
+    /// When the events were recorded, by the appender's clock: milliseconds since the Unix epoch.
+    pub pending_since_ms: i64,
+    /// The append before; none in a stream's first.
+    pub previous: Option<Previous>,
+    /// The events, where the entry carries a copy; else [`Outbox::events`] reads them.
+    pub events: Option<Vec<OutboxEvent>>,
+}
+
+impl PendingEntry {
+    /// The entry's key.
+    #[must_use]
+    pub fn key(&self) -> PendingKey {
+        PendingKey { stream_id: self.stream_id.clone(), first: self.first }
+    }
+}
+
+/// The key of a pending entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PendingKey {
+    /// The stream.
+    pub stream_id: StreamId,
+    /// The append's first version.
+    pub first: u64,
+}
+
+/// What a pending entry says about the append before it, so that a relay can tell whether it has missed that one's entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// Its first version.
+    pub first: u64,
+    /// When it was recorded, by its appender's clock: milliseconds since the Unix epoch.
+    pub recorded_at_ms: i64,
+}
+
+/// An event as it is to be published.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct OutboxEvent {
+    /// Its place in the stream.
+    pub version: u64,
+    /// Its own id.
+    pub event_id: Uuid,
+    /// Its type.
+    pub event_type: String,
+    /// Its payload, JSON text, byte for byte as it was appended.
+    pub payload: String,
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// When it was recorded: milliseconds since the Unix epoch.
+    pub recorded_at_ms: i64,
+}
+
+impl OutboxEvent {
+    /// Builds an event by hand, for tests of what publishes it.
+    #[must_use]
+    pub fn new(version: u64, event_id: Uuid, event_type: impl Into<String>, payload: impl Into<String>) -> Self {
+        let (event_type, payload) = (event_type.into(), payload.into());
+        Self { version, event_id, event_type, payload, metadata: Metadata::default(), recorded_at_ms: 0 }
+    }
+}
+
+impl From<RecordedEvent> for OutboxEvent {
+    fn from(event: RecordedEvent) -> Self {
+        Self {
+            version: event.version,
+            event_id: event.event_id,
+            event_type: event.event_type,
+            payload: event.payload,
+            metadata: event.metadata,
+            recorded_at_ms: event.recorded_at_ms,
+        }
+    }
+}
+
+/// Where a scan of the index goes on.
+#[derive(Clone, Debug)]
+pub struct ScanCursor(Item);
+
+/// One page of the index.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ScanPage {
+    /// The stream of each entry on the page: entries of one stream stand next to each other.
+    pub streams: Vec<StreamId>,
+    /// Where the next page begins; `None` at the end of the index.
+    pub next: Option<ScanCursor>,
+}
+
+/// The pending entries of one stream, in order.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PendingPage {
+    /// The entries, up to the first that can't be read.
+    pub entries: Vec<PendingEntry>,
+    /// Why the entry behind them can't be read.
+    pub unreadable: Option<Corrupt>,
+    /// Whether there are more behind this page.
+    pub has_more: bool,
+}
+
+/// What is known about the append before a pending entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Predecessor {
+    /// Its events are there and its entry is not: everything of it has been published.
+    Published,
+    /// Its entry is there, though the Query before did not show it.
+    Pending,
+    /// It is not visible yet, or another transaction is under way on it. Ask again later.
+    Unsettled,
+}
+
+/// Access to the pending entries. See [`EventStore::outbox`].
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    store: EventStore,
+}
+
+impl Outbox {
+    pub(crate) fn new(store: EventStore) -> Self {
+        Self { store }
+    }
+
+    /// One page of the index: which streams have something pending. Eventually consistent; half a read unit for each 4 KB of
+    /// it, half a unit where it is empty.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
+    pub async fn scan(&self, from: Option<ScanCursor>, limit: u16) -> Result<ScanPage, Error> {
+        let attempts = Attempts { made: 1, ..Attempts::of("scan the outbox", self.store.table()) };
+        let output = self
+            .store
+            .client()
+            .scan()
+            .table_name(self.store.table())
+            .index_name(OUTBOX_INDEX)
+            .limit(i32::from(limit.max(1)))
+            .set_exclusive_start_key(from.map(|cursor| cursor.0))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| attempts.failed(error))?;
+        Ok(ScanPage {
+            streams: output.items().iter().map(schema::read_stream_id).collect(),
+            next: output.last_evaluated_key.filter(|key| !key.is_empty()).map(ScanCursor),
+        })
+    }
+
+    /// The pending entries of a stream from version `from` on, at most `limit`, strongly consistent and in order.
+    ///
+    /// An append's entry may become visible later than that of the append after it: see [`Self::predecessor`].
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
+    pub async fn pending(&self, stream: &StreamId, from: u64, limit: u16) -> Result<PendingPage, Error> {
+        let attempts = Attempts { made: 1, ..Attempts::of("read the pending entries", stream.as_str()) };
+        let output = self
+            .store
+            .client()
+            .query()
+            .table_name(self.store.table())
+            .consistent_read(true)
+            .limit(i32::from(limit.max(1)))
+            .key_condition_expression(format!("{STREAM_ID} = :stream AND {ENTITY} BETWEEN :from AND :to"))
+            .expression_attribute_values(":stream", schema::text(stream.as_str()))
+            .expression_attribute_values(":from", schema::text(schema::pending_key(from)))
+            .expression_attribute_values(":to", schema::text(schema::last_pending_key()))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| attempts.failed(error))?;
+        let has_more = output.last_evaluated_key().is_some_and(|key| !key.is_empty());
+        let mut page = PendingPage { entries: Vec::new(), unreadable: None, has_more };
+        for item in output.items.unwrap_or_default() {
+            match schema::read_pending(item) {
+                Ok(entry) => page.entries.push(entry),
+                Err(corrupt) => {
+                    page.unreadable = Some(corrupt);
+                    break;
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    /// The events of a stream from version `from` to `last`: one page of at most 1 MB, in order, without a gap, never empty.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
+    /// answers.
+    pub async fn events(&self, stream: &StreamId, from: u64, last: u64) -> Result<Vec<OutboxEvent>, Error> {
+        // What came before `from` does not matter to a reader that never appends.
+        let before = LastAppend { first: from, recorded_at_ms: 0 };
+        let position = StreamPosition::after(stream.clone(), from.saturating_sub(1), before);
+        let mut reader = EventReader::new(self.store.clone(), position, last);
+        let page = reader.next_page().await?.unwrap_or_default();
+        Ok(page.into_iter().map(OutboxEvent::from).collect())
+    }
+
+    /// Makes sure of the append before an entry, with a serializable read of its first event and its pending entry.
+    ///
+    /// A consistent `Query` sees a transaction item by item, so that an append's pending entry may stay invisible for a
+    /// moment in which the next append's is there. This read is serialized with the transactions themselves.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
+    pub async fn predecessor(&self, stream: &StreamId, first: u64) -> Result<Predecessor, Error> {
+        let attempts = Attempts { made: 1, ..Attempts::of("read the append before", stream.as_str()) };
+        let get = |entity| transact_get(self.store.table(), schema::key(stream.as_str(), entity));
+        let answer = self
+            .store
+            .client()
+            .transact_get_items()
+            .transact_items(get(schema::event_key(first)))
+            .transact_items(get(schema::pending_key(first)))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await;
+        let output = match answer {
+            Ok(output) => output,
+            Err(error) => {
+                return match error.as_service_error() {
+                    Some(TransactGetItemsError::TransactionCanceledException(_)) => Ok(Predecessor::Unsettled),
+                    _ => Err(attempts.failed(error)),
+                };
+            }
+        };
+        let there = |place: usize| {
+            output.responses().get(place).and_then(|response| response.item()).is_some_and(|item| !item.is_empty())
+        };
+        Ok(match (there(0), there(1)) {
+            (_, true) => Predecessor::Pending,
+            (true, false) => Predecessor::Published,
+            (false, false) => Predecessor::Unsettled,
+        })
+    }
+
+    /// Deletes the entries with these keys, at most 25, in one request. An entry that is gone already is no error.
+    /// Returns the keys that DynamoDB did not get to: ask again for those.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers; any of the entries may have been deleted then.
+    ///
+    /// # Panics
+    /// If there are more than 25 keys.
+    pub async fn delete(&self, keys: &[PendingKey]) -> Result<Vec<PendingKey>, Error> {
+        assert!(keys.len() <= MAX_BATCH_DELETES, "a batch has at most {MAX_BATCH_DELETES} deletes");
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let attempts = Attempts { made: 1, ..Attempts::of("delete pending entries", self.store.table()) };
+        let delete = |key: &PendingKey| {
+            let key = schema::key(key.stream_id.as_str(), schema::pending_key(key.first));
+            let delete = DeleteRequest::builder().set_key(Some(key)).build().expect("a delete has a key");
+            WriteRequest::builder().delete_request(delete).build()
+        };
+        let output = self
+            .store
+            .client()
+            .batch_write_item()
+            .request_items(self.store.table(), keys.iter().map(delete).collect())
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| attempts.failed(error))?;
+        let left: Vec<_> = output.unprocessed_items.unwrap_or_default().into_values().flatten().collect();
+        let by_entity: HashMap<_, _> =
+            keys.iter().map(|key| ((key.stream_id.as_str(), schema::pending_key(key.first)), key)).collect();
+        let key_of = |request: &WriteRequest| {
+            let item = request.delete_request()?.key();
+            let entity = item.get(ENTITY)?.as_s().ok()?.clone();
+            by_entity.get(&(item.get(STREAM_ID)?.as_s().ok()?.as_str(), entity)).map(|key| (*key).clone())
+        };
+        Ok(left.iter().filter_map(key_of).collect())
+    }
+}
+
+fn transact_get(table: &str, key: Item) -> TransactGetItem {
+    let get = Get::builder()
+        .table_name(table)
+        .set_key(Some(key))
+        .projection_expression(ENTITY)
+        .build()
+        .expect("a get has a table and a key");
+    TransactGetItem::builder().get(get).build()
+}

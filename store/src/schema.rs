@@ -1,0 +1,354 @@
+//! The stored format: every key and attribute name of the table, the table's definition, and how each entity is
+//! written and read. It is public; a change here is a breaking change.
+//!
+//! One partition holds a stream: `event#` + version, and `pending#` + first version for each append that is still to be
+//! published. Versions have 20 digits in a key, so that their order as texts is their order as numbers.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use uuid::Uuid;
+
+use crate::{
+    error::Corrupt,
+    event::{AppendRange, Metadata, NewEvent, RecordedEvent},
+    limits::{MAX_INLINE_ENTRY_BYTES, item_bytes},
+    outbox::{OutboxEvent, PendingEntry, Previous},
+    stream::StreamId,
+};
+
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// Partition key (S): the stream id.
+pub const STREAM_ID: &str = "stream_id";
+/// Sort key (S): which entity of the stream an item is.
+pub const ENTITY: &str = "entity";
+
+/// Event: its own id (UUID, S).
+pub const EVENT_ID: &str = "event_id";
+/// Event: its type (S).
+pub const EVENT_TYPE: &str = "event_type";
+/// Event: its payload (JSON text, S).
+pub const PAYLOAD: &str = "payload";
+/// Event: its metadata (JSON text, S); absent where there are none.
+pub const METADATA: &str = "metadata";
+/// Event: when it was recorded (milliseconds since the Unix epoch, N).
+pub const RECORDED_AT: &str = "recorded_at";
+/// Event: the id of the append that it came with (UUID, S).
+pub const APPEND_ID: &str = "append_id";
+/// Event: the first version of that append (N).
+pub const APPEND_FIRST: &str = "append_first";
+/// Event: the last version of that append (N).
+pub const APPEND_LAST: &str = "append_last";
+
+/// Pending entry: when its events were recorded (milliseconds since the Unix epoch, N). Sort key of the index.
+pub const PENDING_SINCE: &str = "pending_since";
+/// Pending entry: the last version of its append (N); the first one stands in the key.
+pub const LAST_VERSION: &str = "last_version";
+/// Pending entry: the first version of the append before (N); absent in a stream's first.
+pub const PREVIOUS_FIRST: &str = "previous_first";
+/// Pending entry: when the append before was recorded (milliseconds since the Unix epoch, N).
+pub const PREVIOUS_AT: &str = "previous_at";
+/// Pending entry: a copy of its events (L of M), where the whole item then still fits into 1 KB.
+pub const EVENTS: &str = "events";
+
+/// The sparse index over the pending entries: partition key [`STREAM_ID`], sort key [`PENDING_SINCE`], keys only.
+pub const OUTBOX_INDEX: &str = "outbox";
+
+const EVENT_PREFIX: &str = "event#";
+const PENDING_PREFIX: &str = "pending#";
+/// Not the largest `u64`, but the largest number of 20 digits, so that a range takes in malformed keys, too.
+const LAST_DIGITS: &str = "99999999999999999999";
+
+/// The sort key of the event at `version`.
+pub(crate) fn event_key(version: u64) -> String {
+    format!("{EVENT_PREFIX}{version:020}")
+}
+
+/// The sort key of the pending entry of the append that begins at `first`.
+pub(crate) fn pending_key(first: u64) -> String {
+    format!("{PENDING_PREFIX}{first:020}")
+}
+
+/// A sort key behind every event's.
+pub(crate) fn last_event_key() -> String {
+    format!("{EVENT_PREFIX}{LAST_DIGITS}")
+}
+
+/// A sort key behind every pending entry's.
+pub(crate) fn last_pending_key() -> String {
+    format!("{PENDING_PREFIX}{LAST_DIGITS}")
+}
+
+/// Both keys of one item.
+pub(crate) fn key(stream: &str, entity: String) -> Item {
+    Item::from([(STREAM_ID.to_owned(), text(stream)), (ENTITY.to_owned(), text(entity))])
+}
+
+pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+pub(crate) fn number(value: impl Into<i128>) -> AttributeValue {
+    AttributeValue::N(value.into().to_string())
+}
+
+/// The event entity.
+pub(crate) fn event_item(event: &Recording<'_>, range: &AppendRange, recorded_at_ms: i64) -> Item {
+    let mut item = key(event.stream.as_str(), event_key(event.version));
+    item.extend(event_attributes(event));
+    item.extend([
+        (RECORDED_AT.to_owned(), number(recorded_at_ms)),
+        (APPEND_ID.to_owned(), text(range.id)),
+        (APPEND_FIRST.to_owned(), number(range.first)),
+        (APPEND_LAST.to_owned(), number(range.last)),
+    ]);
+    item
+}
+
+/// The pending entry of one append: with a copy of its events where that costs nothing.
+pub(crate) fn pending_item(
+    events: &[Recording<'_>],
+    range: &AppendRange,
+    recorded_at_ms: i64,
+    previous: Option<Previous>,
+) -> Item {
+    let stream = events.first().map_or("", |event| event.stream.as_str());
+    let mut item = key(stream, pending_key(range.first));
+    item.insert(PENDING_SINCE.to_owned(), number(recorded_at_ms));
+    item.insert(LAST_VERSION.to_owned(), number(range.last));
+    if let Some(previous) = previous {
+        item.insert(PREVIOUS_FIRST.to_owned(), number(previous.first));
+        item.insert(PREVIOUS_AT.to_owned(), number(previous.recorded_at_ms));
+    }
+    let payload_bytes: usize = events.iter().map(|event| event.new.payload_text().len()).sum();
+    if payload_bytes < MAX_INLINE_ENTRY_BYTES {
+        let copies = events.iter().map(|event| AttributeValue::M(event_attributes(event))).collect();
+        item.insert(EVENTS.to_owned(), AttributeValue::L(copies));
+        if item_bytes(&item) > MAX_INLINE_ENTRY_BYTES {
+            item.remove(EVENTS);
+        }
+    }
+    item
+}
+
+/// An event on its way into the table.
+pub(crate) struct Recording<'a> {
+    pub(crate) stream: &'a StreamId,
+    pub(crate) version: u64,
+    pub(crate) event_id: Uuid,
+    pub(crate) new: &'a NewEvent,
+}
+
+fn event_attributes(event: &Recording<'_>) -> Item {
+    let mut attributes = Item::from([
+        (EVENT_ID.to_owned(), text(event.event_id)),
+        (EVENT_TYPE.to_owned(), text(event.new.event_type())),
+        (PAYLOAD.to_owned(), text(event.new.payload_text())),
+    ]);
+    if !event.new.metadata().is_empty() {
+        attributes.insert(METADATA.to_owned(), text(event.new.metadata().to_json_text()));
+    }
+    attributes
+}
+
+/// Reads an event entity.
+pub(crate) fn read_event(item: Item) -> Result<RecordedEvent, Corrupt> {
+    let mut fields = Fields::new(item);
+    let version = fields.version_in_key(EVENT_PREFIX)?;
+    let append = AppendRange {
+        id: fields.uuid(APPEND_ID)?,
+        first: fields.number(APPEND_FIRST)?,
+        last: fields.number(APPEND_LAST)?,
+    };
+    if !(append.first..=append.last).contains(&version) {
+        return Err(fields.wrong(format!("{APPEND_FIRST} {} and {APPEND_LAST} {}", append.first, append.last)));
+    }
+    Ok(RecordedEvent {
+        version,
+        event_id: fields.uuid(EVENT_ID)?,
+        event_type: fields.text(EVENT_TYPE)?,
+        payload: fields.text(PAYLOAD)?,
+        metadata: fields.metadata()?,
+        recorded_at_ms: fields.number(RECORDED_AT)?,
+        append,
+        stream_id: fields.stream,
+    })
+}
+
+/// Reads a pending entry.
+pub(crate) fn read_pending(item: Item) -> Result<PendingEntry, Corrupt> {
+    let mut fields = Fields::new(item);
+    let first = fields.version_in_key(PENDING_PREFIX)?;
+    let last: u64 = fields.number(LAST_VERSION)?;
+    let pending_since_ms = fields.number(PENDING_SINCE)?;
+    if last < first {
+        return Err(fields.wrong(format!("{LAST_VERSION} {last} is less than the first")));
+    }
+    let previous = if fields.has(PREVIOUS_FIRST) {
+        Some(Previous { first: fields.number(PREVIOUS_FIRST)?, recorded_at_ms: fields.number(PREVIOUS_AT)? })
+    } else {
+        None
+    };
+    let events = match fields.item.remove(EVENTS) {
+        None => None,
+        Some(AttributeValue::L(copies)) => {
+            if copies.len() as u64 != last - first + 1 {
+                return Err(fields.wrong(format!("{EVENTS} has {} of versions {first} to {last}", copies.len())));
+            }
+            let copies = copies.into_iter().zip(first..);
+            Some(
+                copies
+                    .map(|(copy, version)| fields.copied_event(copy, version, pending_since_ms))
+                    .collect::<Result<_, _>>()?,
+            )
+        }
+        Some(_) => return Err(fields.wrong(format!("{EVENTS} is not a list"))),
+    };
+    Ok(PendingEntry { first, last, pending_since_ms, previous, events, stream_id: fields.stream })
+}
+
+/// The stream id of any item of the table or the index.
+pub(crate) fn read_stream_id(item: &Item) -> StreamId {
+    StreamId::stored(item.get(STREAM_ID).and_then(|value| value.as_s().ok()).map_or("", String::as_str))
+}
+
+/// The attributes of one item, taken out one by one; says which item it is where one is missing.
+struct Fields {
+    stream: StreamId,
+    entity: String,
+    item: Item,
+}
+
+impl Fields {
+    fn new(mut item: Item) -> Self {
+        let stream = read_stream_id(&item);
+        let entity = match item.remove(ENTITY) {
+            Some(AttributeValue::S(entity)) => entity,
+            _ => String::new(),
+        };
+        Self { stream, entity, item }
+    }
+
+    fn wrong(&self, what: impl Into<String>) -> Corrupt {
+        Corrupt { stream: self.stream.clone(), at: self.entity.clone(), what: what.into() }
+    }
+
+    fn version_in_key(&self, prefix: &str) -> Result<u64, Corrupt> {
+        let digits = self.entity.strip_prefix(prefix).filter(|digits| digits.len() == LAST_DIGITS.len());
+        match digits.and_then(|digits| digits.parse().ok()) {
+            Some(version) if version > 0 => Ok(version),
+            _ => Err(self.wrong(format!("the key is not `{prefix}` and a version of 20 digits"))),
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.item.contains_key(name)
+    }
+
+    fn text(&mut self, name: &str) -> Result<String, Corrupt> {
+        match self.item.remove(name) {
+            Some(AttributeValue::S(text)) => Ok(text),
+            Some(_) => Err(self.wrong(format!("{name} is not a text"))),
+            None => Err(self.wrong(format!("{name} is missing"))),
+        }
+    }
+
+    fn number<T: std::str::FromStr>(&mut self, name: &str) -> Result<T, Corrupt> {
+        match self.item.remove(name) {
+            Some(AttributeValue::N(digits)) => {
+                digits.parse().map_err(|_| self.wrong(format!("{name} is out of range: {digits}")))
+            }
+            Some(_) => Err(self.wrong(format!("{name} is not a number"))),
+            None => Err(self.wrong(format!("{name} is missing"))),
+        }
+    }
+
+    fn uuid(&mut self, name: &str) -> Result<Uuid, Corrupt> {
+        let text = self.text(name)?;
+        text.parse().map_err(|_| self.wrong(format!("{name} is not a UUID: {text}")))
+    }
+
+    fn metadata(&mut self) -> Result<Metadata, Corrupt> {
+        if !self.has(METADATA) {
+            return Ok(Metadata::default());
+        }
+        let text = self.text(METADATA)?;
+        Metadata::from_json_text(&text).map_err(|error| self.wrong(error.to_string()))
+    }
+
+    fn copied_event(&self, copy: AttributeValue, version: u64, recorded_at_ms: i64) -> Result<OutboxEvent, Corrupt> {
+        let AttributeValue::M(item) = copy else {
+            return Err(self.wrong(format!("{EVENTS}: the copy of version {version} is not a map")));
+        };
+        let mut copy = Self { stream: self.stream.clone(), entity: self.entity.clone(), item };
+        Ok(OutboxEvent {
+            version,
+            event_id: copy.uuid(EVENT_ID)?,
+            event_type: copy.text(EVENT_TYPE)?,
+            payload: copy.text(PAYLOAD)?,
+            metadata: copy.metadata()?,
+            recorded_at_ms,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range() -> AppendRange {
+        AppendRange { id: Uuid::from_u128(1), first: 3, last: 3 }
+    }
+
+    fn recording<'a>(stream: &'a StreamId, new: &'a NewEvent) -> Recording<'a> {
+        Recording { stream, version: 3, event_id: Uuid::from_u128(2), new }
+    }
+
+    fn stream() -> StreamId {
+        StreamId::new("order-1").unwrap()
+    }
+
+    #[test]
+    fn an_event_is_read_as_it_was_written() {
+        let (stream, new) = (stream(), NewEvent::from_json_text("Placed", "{\"a\": 1.0}").unwrap());
+        let new = new.with_metadata(Metadata::new().with(Metadata::CORRELATION_ID, "c-1"));
+        let item = event_item(&recording(&stream, &new), &range(), 1_700_000_000_123);
+        let event = read_event(item).unwrap();
+        assert_eq!((event.version, event.recorded_at_ms), (3, 1_700_000_000_123));
+        assert_eq!((event.event_type.as_str(), event.payload.as_str()), ("Placed", "{\"a\": 1.0}"));
+        assert_eq!((event.metadata, event.append), (new.metadata().clone(), range()));
+    }
+
+    #[test]
+    fn a_pending_entry_copies_its_events_up_to_one_kilobyte_and_not_beyond() {
+        let stream = stream();
+        let entry = |payload_bytes: usize| {
+            let payload = format!("\"{}\"", "x".repeat(payload_bytes - 2));
+            let new = NewEvent::from_json_text("Placed", payload).unwrap();
+            pending_item(&[recording(&stream, &new)], &range(), 1_700_000_000_123, None)
+        };
+        let fixed = item_bytes(&entry(2)) - 2;
+        let most = MAX_INLINE_ENTRY_BYTES - fixed;
+        assert_eq!(item_bytes(&entry(most)), MAX_INLINE_ENTRY_BYTES);
+        assert!(read_pending(entry(most)).unwrap().events.is_some());
+        assert!(read_pending(entry(most + 1)).unwrap().events.is_none());
+    }
+
+    #[test]
+    fn a_damaged_item_is_reported_with_its_place_and_its_fault() {
+        let (stream, new) = (stream(), NewEvent::from_json_text("Placed", "{}").unwrap());
+        let damage = |name: &str, value: Option<AttributeValue>| {
+            let mut item = event_item(&recording(&stream, &new), &range(), 1);
+            item.remove(name);
+            item.extend(value.map(|value| (name.to_owned(), value)));
+            read_event(item).expect_err(name).to_string()
+        };
+        assert!(damage(PAYLOAD, None).ends_with("event#00000000000000000003: payload is missing"));
+        assert!(damage(EVENT_ID, Some(text("x"))).contains("event_id is not a UUID: x"));
+        assert!(damage(APPEND_LAST, Some(number(2))).contains("append_last 2"));
+        assert!(damage(RECORDED_AT, Some(text("1"))).contains("recorded_at is not a number"));
+        assert!(damage(ENTITY, Some(text("event#3"))).contains("20 digits"));
+        assert!(damage(METADATA, Some(text("[]"))).contains("JSON object"));
+    }
+}

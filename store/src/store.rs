@@ -1,0 +1,188 @@
+//! The event store: one table, reached through one client.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_sdk_dynamodb::Client;
+use uuid::Uuid;
+
+use crate::{
+    append::{self, Appended},
+    error::Error,
+    event::{NewEvent, RecordedEvent},
+    outbox::Outbox,
+    read::{self, EventReader, History},
+    stream::{ExpectedVersion, StreamId, StreamPosition},
+};
+
+/// How long an append may take in all, retries included, unless set otherwise.
+pub const DEFAULT_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The event store. A clone is cheap and shares the client; it holds no state of any stream.
+#[derive(Clone)]
+pub struct EventStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    table: String,
+    operation_timeout: Duration,
+    clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+}
+
+impl EventStore {
+    /// The store in `table`. Nothing is sent; a missing table shows at the first use.
+    ///
+    /// Make the client with [`client_from_env`](crate::client_from_env) or [`client`](crate::client), which set the time
+    /// limits that the SDK does not.
+    #[must_use]
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self::builder(client, table).build()
+    }
+
+    /// The store in `table`, with settings of its own.
+    #[must_use]
+    pub fn builder(client: Client, table: impl Into<String>) -> EventStoreBuilder {
+        EventStoreBuilder(Shared {
+            client,
+            table: table.into(),
+            operation_timeout: DEFAULT_OPERATION_TIMEOUT,
+            clock: Box::new(SystemTime::now),
+        })
+    }
+
+    /// Appends `events` to `stream`, where the stream is as `expected`, with a new append id: one transaction, all or
+    /// nothing.
+    ///
+    /// To make a repeat of a whole command harmless, use [`append_with_id`](Self::append_with_id).
+    ///
+    /// # Errors
+    /// - [`Error::Conflict`]: the stream is elsewhere; the error says where. Nothing was written.
+    /// - [`Error::Invalid`]: more than 99 events, more than 400 KB an event or 4 MB in all, and the like. Nothing was sent.
+    /// - [`Error::Unavailable`]: no answer within the operation timeout (10 s by default); see there.
+    /// - [`Error::Setup`]: table, permission or credentials are missing.
+    /// - [`Error::Corrupt`]: the stream holds what this library never writes.
+    pub async fn append(
+        &self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Result<Appended, Error> {
+        self.append_with_id(Uuid::new_v4(), stream, expected, events).await
+    }
+
+    /// Appends as [`append`](Self::append) does, under an append id of the caller's choice: however often the same id is
+    /// sent to the same place, the events are stored once, and each repeat reports the first result. There is no time
+    /// limit. Derive the id from what is being done (a command's id, a message's id), not from the clock.
+    ///
+    /// "The same place" is the version that `expected` names. With [`ExpectedVersion::Any`] a repeat is recognised only
+    /// while the append is the stream's newest.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn append_with_id(
+        &self,
+        append_id: Uuid,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Result<Appended, Error> {
+        let events: Vec<_> = events.into_iter().collect();
+        append::append(self, append_id, stream, &expected, &events).await
+    }
+
+    /// Loads a whole stream: strongly consistent, paged to the end, without a gap, never half an append. A stream that has
+    /// no event is empty, at version 0.
+    ///
+    /// # Errors
+    /// - [`Error::Corrupt`]: an event is missing or unreadable; the error says which.
+    /// - [`Error::Unavailable`], [`Error::Setup`]: as DynamoDB answers.
+    pub async fn read(&self, stream: &StreamId) -> Result<History, Error> {
+        let mut reader = self.reader(stream);
+        let mut events = Vec::new();
+        while let Some(page) = reader.next_page().await? {
+            events.extend(page);
+        }
+        Ok(History { events, position: reader.position().clone(), read_units: reader.read_units() })
+    }
+
+    /// Loads a stream as [`read`](Self::read) does, but page by page: for streams that need not fit into memory.
+    #[must_use]
+    pub fn reader(&self, stream: &StreamId) -> EventReader {
+        EventReader::new(self.clone(), StreamPosition::start(stream.clone()), u64::MAX)
+    }
+
+    /// The pending entries, as a relay sees them.
+    #[must_use]
+    pub fn outbox(&self) -> Outbox {
+        Outbox::new(self.clone())
+    }
+
+    /// The table's name.
+    #[must_use]
+    pub fn table(&self) -> &str {
+        &self.shared.table
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
+    pub(crate) fn operation_timeout(&self) -> Duration {
+        self.shared.operation_timeout
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        let since_epoch = (self.shared.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    pub(crate) async fn last_event(&self, stream: &StreamId) -> Result<Option<RecordedEvent>, Error> {
+        read::last_event(self, stream).await
+    }
+
+    pub(crate) async fn event_at(&self, stream: &StreamId, version: u64) -> Result<Option<RecordedEvent>, Error> {
+        read::event_at(self, stream, version).await
+    }
+}
+
+impl fmt::Debug for EventStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStore").field("table", &self.shared.table).finish_non_exhaustive()
+    }
+}
+
+/// Settings of an [`EventStore`].
+pub struct EventStoreBuilder(Shared);
+
+impl EventStoreBuilder {
+    /// How long an append may take in all, retries included. 10 seconds by default.
+    #[must_use]
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.0.operation_timeout = timeout;
+        self
+    }
+
+    /// The clock that gives events their time. The system's by default; nothing is ever decided by it.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.0.clock = Box::new(clock);
+        self
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn build(self) -> EventStore {
+        EventStore { shared: Arc::new(self.0) }
+    }
+}
+
+impl fmt::Debug for EventStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStoreBuilder").field("table", &self.0.table).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,222 @@
+//! Stream ids, the position in a stream, and what an appender expects of it.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use crate::{
+    error::{Error, Invalid},
+    limits::{MAX_SHORT_STRING_BYTES, MAX_STREAM_ID_BYTES},
+};
+
+/// The name of a stream: `category-id`, for example `order-4711`.
+///
+/// The category is what stands before the first `-`; it is the first word of the routing key. A stream id
+/// - has a category and an id, both not empty,
+/// - does not start with `$` (reserved for streambox itself),
+/// - has no control characters,
+/// - is at most 2,048 bytes long (DynamoDB's longest partition key), its category at most 253 bytes (with a dot and an
+///   event type behind it, it must fit into a routing key of 255 bytes).
+///
+/// What exists is valid; a clone is cheap.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(Arc<str>);
+
+impl StreamId {
+    /// Checks `id` and makes a stream id of it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the rule that `id` breaks.
+    pub fn new(id: impl AsRef<str>) -> Result<Self, Error> {
+        let id = id.as_ref();
+        check(id)?;
+        Ok(Self(id.into()))
+    }
+
+    /// What a table already holds is taken as it is: it can't be refused any more.
+    pub(crate) fn stored(id: &str) -> Self {
+        Self(id.into())
+    }
+
+    /// The whole id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What stands before the first `-`.
+    #[must_use]
+    pub fn category(&self) -> &str {
+        self.0.split_once('-').map_or(&self.0, |(category, _)| category)
+    }
+}
+
+fn check(id: &str) -> Result<(), Invalid> {
+    let refuse = |why: &'static str| Err(Invalid::StreamId { id: excerpt(id), why });
+    if id.is_empty() {
+        return refuse("it is empty");
+    }
+    if id.len() > MAX_STREAM_ID_BYTES {
+        return Err(Invalid::TooLong { what: "stream id", limit_bytes: MAX_STREAM_ID_BYTES, bytes: id.len() });
+    }
+    if id.starts_with('$') {
+        return refuse("a leading `$` is reserved");
+    }
+    if id.chars().any(char::is_control) {
+        return refuse("it has a control character");
+    }
+    match id.split_once('-') {
+        Some((category, rest)) if !category.is_empty() && !rest.is_empty() => {
+            let limit_bytes = MAX_SHORT_STRING_BYTES - 2;
+            if category.len() > limit_bytes {
+                return Err(Invalid::TooLong { what: "stream category", limit_bytes, bytes: category.len() });
+            }
+            Ok(())
+        }
+        _ => refuse("it is not of the form `category-id`"),
+    }
+}
+
+/// The beginning of a text that may be far too long for an error message.
+pub(crate) fn excerpt(text: &str) -> String {
+    const CHARS: usize = 80;
+    match text.char_indices().nth(CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StreamId({})", self.0)
+    }
+}
+
+impl FromStr for StreamId {
+    type Err = Error;
+
+    fn from_str(id: &str) -> Result<Self, Error> {
+        Self::new(id)
+    }
+}
+
+impl TryFrom<&str> for StreamId {
+    type Error = Error;
+
+    fn try_from(id: &str) -> Result<Self, Error> {
+        Self::new(id)
+    }
+}
+
+impl TryFrom<String> for StreamId {
+    type Error = Error;
+
+    fn try_from(id: String) -> Result<Self, Error> {
+        Self::new(id)
+    }
+}
+
+/// A place in a stream's history that the store itself has handed out, from a load or an append.
+///
+/// Because it is known to exist, an append [`At`](ExpectedVersion::At) it needs no check first: one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamPosition {
+    stream: StreamId,
+    version: u64,
+    last_append: Option<LastAppend>,
+}
+
+/// What the next pending entry says about the append before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastAppend {
+    pub(crate) first: u64,
+    pub(crate) recorded_at_ms: i64,
+}
+
+impl StreamPosition {
+    pub(crate) fn start(stream: StreamId) -> Self {
+        Self { stream, version: 0, last_append: None }
+    }
+
+    pub(crate) fn after(stream: StreamId, version: u64, last_append: LastAppend) -> Self {
+        Self { stream, version, last_append: Some(last_append) }
+    }
+
+    /// The stream that this is a position of.
+    #[must_use]
+    pub fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
+    /// The version of the newest event at this position; 0 before the first one.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) fn last_append(&self) -> Option<LastAppend> {
+        self.last_append
+    }
+}
+
+/// What an appender expects of the stream; where it does not hold, the append is a
+/// [`Conflict`](crate::Conflict) and nothing is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExpectedVersion {
+    /// Nothing: the events go to the stream's end, wherever it is. Reads the end first (one more request), and
+    /// again whenever another writer was quicker. A repeated append id is recognised only while that append is the
+    /// stream's newest: use one of the others where a repeat must be harmless for ever.
+    Any,
+    /// The stream has no event yet.
+    NoStream,
+    /// The stream is at this version: a number from outside, an HTTP `If-Match` for instance. Checked by one
+    /// consistent read first, since a number that is too high would leave a gap. `Exact(0)` is [`Self::NoStream`].
+    Exact(u64),
+    /// The stream is at this position, which an earlier load or append has returned. No read is needed.
+    At(StreamPosition),
+}
+
+impl fmt::Display for ExpectedVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any version"),
+            Self::NoStream => f.write_str("no stream"),
+            Self::Exact(version) => write!(f, "version {version}"),
+            Self::At(position) => write!(f, "version {}", position.version),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_category_stands_before_the_first_dash() {
+        assert_eq!(StreamId::new("order-2024-0001").unwrap().category(), "order");
+    }
+
+    #[test]
+    fn ids_that_break_a_rule_are_refused_with_the_rule() {
+        let long = format!("order-{}", "x".repeat(2043));
+        let category = format!("{}-1", "c".repeat(254));
+        for (id, rule) in [
+            ("", "empty"),
+            ("order", "category-id"),
+            ("-1", "category-id"),
+            ("order-", "category-id"),
+            ("$relay-1", "reserved"),
+            ("order-\n1", "control character"),
+            (long.as_str(), "2048"),
+            (category.as_str(), "253"),
+        ] {
+            let error = StreamId::new(id).expect_err(id).to_string();
+            assert!(error.contains(rule), "{id:.20}: {error}");
+        }
+        assert!(StreamId::new(format!("order-{}", "x".repeat(2042))).is_ok());
+    }
+}

@@ -1,0 +1,102 @@
+//! The table's definition, and a way to create it for development. In the cloud, a template creates it.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::{
+    Client,
+    operation::create_table::CreateTableError,
+    types::{
+        AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+        ScalarAttributeType, TableStatus,
+    },
+};
+
+use crate::{
+    error::Error,
+    failure::Attempts,
+    retry::Delays,
+    schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
+};
+
+/// The longest to wait for a new table to become active.
+pub const CREATE_TABLE_TIMEOUT: Duration = Duration::from_mins(1);
+
+const FIRST_DELAY: Duration = Duration::from_millis(20);
+const LONGEST_DELAY: Duration = Duration::from_secs(2);
+
+/// Whether [`create_table`] has created the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableCreation {
+    /// The table is new.
+    Created,
+    /// A table of this name was there. It was left as it is.
+    Existed,
+}
+
+/// Creates the table, on-demand, with its index, and waits until both are active. For development and tests.
+///
+/// # Errors
+/// [`Error::Setup`] where DynamoDB refuses it, [`Error::Unavailable`] where it does not answer or the table is not active
+/// within [`CREATE_TABLE_TIMEOUT`].
+pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation, Error> {
+    let mut attempts = Attempts { made: 1, ..Attempts::of("create table", table) };
+    let created = client
+        .create_table()
+        .table_name(table)
+        .billing_mode(BillingMode::PayPerRequest)
+        .set_key_schema(Some(key_schema(STREAM_ID, ENTITY)))
+        .attribute_definitions(attribute(STREAM_ID, ScalarAttributeType::S))
+        .attribute_definitions(attribute(ENTITY, ScalarAttributeType::S))
+        .attribute_definitions(attribute(PENDING_SINCE, ScalarAttributeType::N))
+        .global_secondary_indexes(outbox_index())
+        .send()
+        .await;
+    let outcome = match created {
+        Ok(_) => TableCreation::Created,
+        Err(error) => match error.as_service_error() {
+            Some(CreateTableError::ResourceInUseException(_)) => TableCreation::Existed,
+            _ => return Err(attempts.failed(error)),
+        },
+    };
+    let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY);
+    let active = async {
+        while !is_active(client, table, &mut attempts).await? {
+            delays.wait().await;
+        }
+        Ok(outcome)
+    };
+    match tokio::time::timeout(CREATE_TABLE_TIMEOUT, active).await {
+        Ok(outcome) => outcome,
+        Err(elapsed) => Err(Attempts::of("create table", table).unavailable(false, elapsed)),
+    }
+}
+
+async fn is_active(client: &Client, table: &str, attempts: &mut Attempts<'_>) -> Result<bool, Error> {
+    attempts.made += 1;
+    let output = client.describe_table().table_name(table).send().await.map_err(|error| attempts.failed(error))?;
+    Ok(output.table().and_then(|table| table.table_status()) == Some(&TableStatus::Active))
+}
+
+fn key_schema(partition: &str, sort: &str) -> Vec<KeySchemaElement> {
+    let element = |name: &str, role| {
+        KeySchemaElement::builder().attribute_name(name).key_type(role).build().expect("a key has a name and a role")
+    };
+    vec![element(partition, KeyType::Hash), element(sort, KeyType::Range)]
+}
+
+fn attribute(name: &str, kind: ScalarAttributeType) -> AttributeDefinition {
+    AttributeDefinition::builder()
+        .attribute_name(name)
+        .attribute_type(kind)
+        .build()
+        .expect("an attribute has a name and a type")
+}
+
+fn outbox_index() -> GlobalSecondaryIndex {
+    GlobalSecondaryIndex::builder()
+        .index_name(OUTBOX_INDEX)
+        .set_key_schema(Some(key_schema(STREAM_ID, PENDING_SINCE)))
+        .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
+        .build()
+        .expect("an index has a name and keys")
+}

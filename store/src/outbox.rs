@@ -226,7 +226,7 @@ impl Outbox {
         // What came before `from` does not matter to a reader that never appends.
         let before = LastAppend { first: from, recorded_at_ms: 0 };
         let position = StreamPosition::after(stream.clone(), from.saturating_sub(1), before);
-        let mut reader = EventReader::new(self.store.clone(), position, last);
+        let mut reader = EventReader::new(self.store.clone(), position).as_far_as(last);
         let page = reader.next_page().await?.unwrap_or_default();
         Ok(page.into_iter().map(OutboxEvent::from).collect())
     }

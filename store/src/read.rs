@@ -23,6 +23,9 @@ use crate::{
 /// them about two seconds: far longer than a transaction takes to become visible.
 pub const GAP_READ_ATTEMPTS: u32 = 7;
 
+/// Larger than any version: the largest of 20 digits that a key can have is larger still.
+const LAST_VERSION: u64 = u64::MAX;
+
 const FIRST_GAP_DELAY: Duration = Duration::from_millis(20);
 const LONGEST_GAP_DELAY: Duration = Duration::from_secs(1);
 
@@ -44,15 +47,30 @@ pub struct EventReader {
     store: EventStore,
     /// Where the stream was when the reader was last there.
     position: StreamPosition,
-    /// The last version to read; `u64::MAX` for the end of the stream.
+    /// The last version to read, even where the stream goes on.
     to: u64,
+    /// Whether the stream is known to go as far as `to`, so that an earlier end is a gap.
+    reaches_to: bool,
     done: bool,
     read_units: f64,
 }
 
 impl EventReader {
-    pub(crate) fn new(store: EventStore, position: StreamPosition, to: u64) -> Self {
-        Self { store, position, to, done: false, read_units: 0.0 }
+    pub(crate) fn new(store: EventStore, position: StreamPosition) -> Self {
+        Self { store, position, to: LAST_VERSION, reaches_to: false, done: false, read_units: 0.0 }
+    }
+
+    /// Stops behind version `to`, even where that is in the middle of an append. Fewer events are consumed, and paid for.
+    #[must_use]
+    pub fn up_to(mut self, to: u64) -> Self {
+        self.to = to.min(LAST_VERSION);
+        self.done = self.position.version() >= self.to;
+        self
+    }
+
+    /// Stops behind version `to`, which is known to exist.
+    pub(crate) fn as_far_as(self, to: u64) -> Self {
+        Self { reaches_to: true, ..self.up_to(to) }
     }
 
     /// The position behind the events read so far.
@@ -79,13 +97,15 @@ impl EventReader {
         while !self.done {
             let next = self.position.version() + 1;
             let page = self.query(next).await?;
-            let checked = check_page(page.items, next, page.is_last && self.to == u64::MAX)?;
+            let checked = check_page(page.items, next, page.is_last.then_some(self.to))?;
+            let ends_early = self.reaches_to && page.is_last && checked.events.is_empty();
+            let missing = checked.missing.or(ends_early.then_some(next));
             if let Some(last) = checked.events.last() {
                 self.position = position_at(last);
-                self.done = (page.is_last && checked.missing.is_none()) || last.version >= self.to;
+                self.done = last.version >= self.to || (page.is_last && missing.is_none() && !self.reaches_to);
                 return Ok(Some(checked.events));
             }
-            let Some(missing) = checked.missing.or((page.is_last && self.to != u64::MAX).then_some(next)) else {
+            let Some(missing) = missing else {
                 self.done = page.is_last;
                 continue;
             };
@@ -102,7 +122,6 @@ impl EventReader {
 
     async fn query(&mut self, from: u64) -> Result<Page, Error> {
         let attempts = Attempts { made: 1, ..Attempts::of("read", self.position.stream().as_str()) };
-        let to = if self.to == u64::MAX { schema::last_event_key() } else { schema::event_key(self.to) };
         let output = self
             .store
             .client()
@@ -112,7 +131,7 @@ impl EventReader {
             .key_condition_expression(format!("{STREAM_ID} = :stream AND {ENTITY} BETWEEN :from AND :to"))
             .expression_attribute_values(":stream", schema::text(self.position.stream().as_str()))
             .expression_attribute_values(":from", schema::text(schema::event_key(from)))
-            .expression_attribute_values(":to", schema::text(to))
+            .expression_attribute_values(":to", schema::text(schema::event_key(self.to)))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
@@ -135,9 +154,9 @@ struct CheckedPage {
     missing: Option<u64>,
 }
 
-/// Takes the events up to the first that is missing. `is_end`: nothing comes behind this page, so its last append must be
-/// there whole.
-fn check_page(items: Vec<Item>, next: u64, is_end: bool) -> Result<CheckedPage, Corrupt> {
+/// Takes the events up to the first that is missing. `end`: there is nothing behind this page up to that version, so that
+/// its last append must be there as far.
+fn check_page(items: Vec<Item>, next: u64, end: Option<u64>) -> Result<CheckedPage, Corrupt> {
     let mut events = Vec::with_capacity(items.len());
     for (item, expected) in items.into_iter().zip(next..) {
         let event = schema::read_event(item)?;
@@ -146,8 +165,8 @@ fn check_page(items: Vec<Item>, next: u64, is_end: bool) -> Result<CheckedPage, 
         }
         events.push(event);
     }
-    let missing = match events.last() {
-        Some(last) if is_end && last.version < last.append.last => Some(last.version + 1),
+    let missing = match (events.last(), end) {
+        (Some(last), Some(to)) if last.version < last.append.last.min(to) => Some(last.version + 1),
         _ => None,
     };
     if missing.is_some() {
@@ -223,27 +242,28 @@ mod tests {
         versions.iter().map(item).collect()
     }
 
-    fn checked(versions: &[u64], next: u64, is_end: bool) -> (Vec<u64>, Option<u64>) {
-        let checked = check_page(page(versions), next, is_end).unwrap();
+    fn checked(versions: &[u64], next: u64, end: Option<u64>) -> (Vec<u64>, Option<u64>) {
+        let checked = check_page(page(versions), next, end).unwrap();
         (checked.events.iter().map(|event| event.version).collect(), checked.missing)
     }
 
     #[test]
     fn a_whole_page_is_handed_out_entire() {
-        assert_eq!(checked(&[1, 2, 3, 4, 5, 6], 1, true), (vec![1, 2, 3, 4, 5, 6], None));
-        assert_eq!(checked(&[], 1, true), (vec![], None));
+        assert_eq!(checked(&[1, 2, 3, 4, 5, 6], 1, Some(LAST_VERSION)), (vec![1, 2, 3, 4, 5, 6], None));
+        assert_eq!(checked(&[], 1, Some(LAST_VERSION)), (vec![], None));
     }
 
     #[test]
     fn a_page_ends_before_a_gap() {
-        assert_eq!(checked(&[1, 2, 4, 5, 6], 1, true), (vec![1, 2], Some(3)));
-        assert_eq!(checked(&[4, 5, 6], 3, true), (vec![], Some(3)));
+        assert_eq!(checked(&[1, 2, 4, 5, 6], 1, Some(LAST_VERSION)), (vec![1, 2], Some(3)));
+        assert_eq!(checked(&[4, 5, 6], 3, Some(LAST_VERSION)), (vec![], Some(3)));
     }
 
     #[test]
     fn half_an_append_is_held_back_at_the_end_and_only_there() {
-        assert_eq!(checked(&[3, 4, 5], 3, true), (vec![3], Some(6)));
-        assert_eq!(checked(&[4, 5], 4, true), (vec![], Some(6)));
-        assert_eq!(checked(&[3, 4, 5], 3, false), (vec![3, 4, 5], None));
+        assert_eq!(checked(&[3, 4, 5], 3, Some(LAST_VERSION)), (vec![3], Some(6)));
+        assert_eq!(checked(&[4, 5], 4, Some(LAST_VERSION)), (vec![], Some(6)));
+        assert_eq!(checked(&[3, 4, 5], 3, None), (vec![3, 4, 5], None));
+        assert_eq!(checked(&[3, 4, 5], 3, Some(5)), (vec![3, 4, 5], None));
     }
 }

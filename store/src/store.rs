@@ -113,7 +113,13 @@ impl EventStore {
     /// Loads a stream as [`read`](Self::read) does, but page by page: for streams that need not fit into memory.
     #[must_use]
     pub fn reader(&self, stream: &StreamId) -> EventReader {
-        EventReader::new(self.clone(), StreamPosition::start(stream.clone()), u64::MAX)
+        self.reader_from(StreamPosition::start(stream.clone()))
+    }
+
+    /// Reads on from a position: the events behind it, page by page.
+    #[must_use]
+    pub fn reader_from(&self, position: StreamPosition) -> EventReader {
+        EventReader::new(self.clone(), position)
     }
 
     /// The pending entries, as a relay sees them.

@@ -198,7 +198,7 @@ impl Outbox {
             .key_condition_expression(format!("{STREAM_ID} = :stream AND {ENTITY} BETWEEN :from AND :to"))
             .expression_attribute_values(":stream", schema::text(stream.as_str()))
             .expression_attribute_values(":from", schema::text(schema::pending_key(from)))
-            .expression_attribute_values(":to", schema::text(schema::last_pending_key()))
+            .expression_attribute_values(":to", schema::text(schema::pending_key(u64::MAX)))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
@@ -226,7 +226,7 @@ impl Outbox {
         // What came before `from` does not matter to a reader that never appends.
         let before = LastAppend { first: from, recorded_at_ms: 0 };
         let position = StreamPosition::after(stream.clone(), from.saturating_sub(1), before);
-        let mut reader = EventReader::new(self.store.clone(), position).as_far_as(last);
+        let mut reader = EventReader::new(self.store.clone(), position).reaching(last);
         let page = reader.next_page().await?.unwrap_or_default();
         Ok(page.into_iter().map(OutboxEvent::from).collect())
     }

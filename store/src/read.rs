@@ -23,9 +23,6 @@ use crate::{
 /// them about two seconds: far longer than a transaction takes to become visible.
 pub const GAP_READ_ATTEMPTS: u32 = 7;
 
-/// Larger than any version: the largest of 20 digits that a key can have is larger still.
-const LAST_VERSION: u64 = u64::MAX;
-
 const FIRST_GAP_DELAY: Duration = Duration::from_millis(20);
 const LONGEST_GAP_DELAY: Duration = Duration::from_secs(1);
 
@@ -57,19 +54,19 @@ pub struct EventReader {
 
 impl EventReader {
     pub(crate) fn new(store: EventStore, position: StreamPosition) -> Self {
-        Self { store, position, to: LAST_VERSION, reaches_to: false, done: false, read_units: 0.0 }
+        Self { store, position, to: u64::MAX, reaches_to: false, done: false, read_units: 0.0 }
     }
 
     /// Stops behind version `to`, even where that is in the middle of an append. Fewer events are consumed, and paid for.
     #[must_use]
     pub fn up_to(mut self, to: u64) -> Self {
-        self.to = to.min(LAST_VERSION);
+        self.to = to;
         self.done = self.position.version() >= self.to;
         self
     }
 
     /// Stops behind version `to`, which is known to exist.
-    pub(crate) fn as_far_as(self, to: u64) -> Self {
+    pub(crate) fn reaching(self, to: u64) -> Self {
         Self { reaches_to: true, ..self.up_to(to) }
     }
 
@@ -190,7 +187,7 @@ pub(crate) async fn last_event(store: &EventStore, stream: &StreamId) -> Result<
         .key_condition_expression(format!("{STREAM_ID} = :stream AND {ENTITY} BETWEEN :from AND :to"))
         .expression_attribute_values(":stream", schema::text(stream.as_str()))
         .expression_attribute_values(":from", schema::text(schema::event_key(1)))
-        .expression_attribute_values(":to", schema::text(schema::last_event_key()))
+        .expression_attribute_values(":to", schema::text(schema::event_key(u64::MAX)))
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .send()
         .await
@@ -249,20 +246,20 @@ mod tests {
 
     #[test]
     fn a_whole_page_is_handed_out_entire() {
-        assert_eq!(checked(&[1, 2, 3, 4, 5, 6], 1, Some(LAST_VERSION)), (vec![1, 2, 3, 4, 5, 6], None));
-        assert_eq!(checked(&[], 1, Some(LAST_VERSION)), (vec![], None));
+        assert_eq!(checked(&[1, 2, 3, 4, 5, 6], 1, Some(u64::MAX)), (vec![1, 2, 3, 4, 5, 6], None));
+        assert_eq!(checked(&[], 1, Some(u64::MAX)), (vec![], None));
     }
 
     #[test]
     fn a_page_ends_before_a_gap() {
-        assert_eq!(checked(&[1, 2, 4, 5, 6], 1, Some(LAST_VERSION)), (vec![1, 2], Some(3)));
-        assert_eq!(checked(&[4, 5, 6], 3, Some(LAST_VERSION)), (vec![], Some(3)));
+        assert_eq!(checked(&[1, 2, 4, 5, 6], 1, Some(u64::MAX)), (vec![1, 2], Some(3)));
+        assert_eq!(checked(&[4, 5, 6], 3, Some(u64::MAX)), (vec![], Some(3)));
     }
 
     #[test]
     fn half_an_append_is_held_back_at_the_end_and_only_there() {
-        assert_eq!(checked(&[3, 4, 5], 3, Some(LAST_VERSION)), (vec![3], Some(6)));
-        assert_eq!(checked(&[4, 5], 4, Some(LAST_VERSION)), (vec![], Some(6)));
+        assert_eq!(checked(&[3, 4, 5], 3, Some(u64::MAX)), (vec![3], Some(6)));
+        assert_eq!(checked(&[4, 5], 4, Some(u64::MAX)), (vec![], Some(6)));
         assert_eq!(checked(&[3, 4, 5], 3, None), (vec![3, 4, 5], None));
         assert_eq!(checked(&[3, 4, 5], 3, Some(5)), (vec![3, 4, 5], None));
     }

@@ -57,8 +57,8 @@ pub const OUTBOX_INDEX: &str = "outbox";
 
 const EVENT_PREFIX: &str = "event#";
 const PENDING_PREFIX: &str = "pending#";
-/// Not the largest `u64`, but the largest number of 20 digits, so that a range takes in malformed keys, too.
-const LAST_DIGITS: &str = "99999999999999999999";
+/// As many as the largest version has.
+const DIGITS: usize = 20;
 
 /// The sort key of the event at `version`.
 pub(crate) fn event_key(version: u64) -> String {
@@ -68,16 +68,6 @@ pub(crate) fn event_key(version: u64) -> String {
 /// The sort key of the pending entry of the append that begins at `first`.
 pub(crate) fn pending_key(first: u64) -> String {
     format!("{PENDING_PREFIX}{first:020}")
-}
-
-/// A sort key behind every event's.
-pub(crate) fn last_event_key() -> String {
-    format!("{EVENT_PREFIX}{LAST_DIGITS}")
-}
-
-/// A sort key behind every pending entry's.
-pub(crate) fn last_pending_key() -> String {
-    format!("{PENDING_PREFIX}{LAST_DIGITS}")
 }
 
 /// Both keys of one item.
@@ -235,7 +225,7 @@ impl Fields {
     }
 
     fn version_in_key(&self, prefix: &str) -> Result<u64, Corrupt> {
-        let digits = self.entity.strip_prefix(prefix).filter(|digits| digits.len() == LAST_DIGITS.len());
+        let digits = self.entity.strip_prefix(prefix).filter(|digits| digits.len() == DIGITS);
         match digits.and_then(|digits| digits.parse().ok()) {
             Some(version) if version > 0 => Ok(version),
             _ => Err(self.wrong(format!("the key is not `{prefix}` and a version of 20 digits"))),

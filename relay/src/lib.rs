@@ -1,1 +1,17 @@
-//! x
+//! The relay of streambox: publishes pending events to RabbitMQ, at least once and in stream order, and deletes each
+//! pending entry when everything in it is confirmed.
+//!
+//! - [`core`]: what to do next, as pure decisions.
+//! - [`relay`]: the shell around it, which does the I/O.
+//! - [`broker`]: what an event looks like as a message, and how messages are published.
+//! - [`config`]: the program's settings.
+
+pub mod broker;
+mod chain;
+pub mod config;
+pub mod core;
+pub mod relay;
+mod retry;
+
+pub use chain::Chain;
+pub use relay::{RelaySettings, Report, Until, run};

@@ -41,6 +41,19 @@ pub struct PendingEntry {
 }
 
 impl PendingEntry {
+    /// Builds an entry by hand, for tests of what publishes it.
+    #[must_use]
+    pub fn new(
+        stream_id: StreamId,
+        first: u64,
+        last: u64,
+        pending_since_ms: i64,
+        previous: Option<Previous>,
+        events: Option<Vec<OutboxEvent>>,
+    ) -> Self {
+        Self { stream_id, first, last, pending_since_ms, previous, events }
+    }
+
     /// The entry's key.
     #[must_use]
     pub fn key(&self) -> PendingKey {
@@ -130,6 +143,14 @@ pub struct PendingPage {
     pub unreadable: Option<Corrupt>,
     /// Whether there are more behind this page.
     pub has_more: bool,
+}
+
+impl PendingPage {
+    /// Builds a page by hand, for tests of what publishes it.
+    #[must_use]
+    pub fn new(entries: Vec<PendingEntry>, unreadable: Option<Corrupt>, has_more: bool) -> Self {
+        Self { entries, unreadable, has_more }
+    }
 }
 
 /// What is known about the append before a pending entry.

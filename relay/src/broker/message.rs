@@ -1,0 +1,143 @@
+//! The message that an event becomes. Its form is a contract with consumers; it stands in the README.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use streambox::{Metadata, StreamId, outbox::OutboxEvent};
+use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+
+/// Header: the stream id.
+pub const STREAM_ID_HEADER: &str = "stream_id";
+/// Header: the version in the stream (a 64-bit number).
+pub const VERSION_HEADER: &str = "version";
+/// Header: when the event was recorded (ISO 8601, UTC, milliseconds).
+pub const RECORDED_AT_HEADER: &str = "recorded_at";
+
+const APP_ID: &str = "streambox";
+const CONTENT_TYPE: &str = "application/json";
+const PERSISTENT: u8 = 2;
+
+/// Metadata that become headers under the same name.
+const METADATA_HEADERS: [&str; 4] =
+    [Metadata::CORRELATION_ID, Metadata::CAUSATION_ID, Metadata::TRACEPARENT, Metadata::TRACESTATE];
+
+const ISO_8601_MS: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
+/// An event that no message can carry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unpublishable {
+    /// AMQP's short strings end at 255 bytes.
+    #[error("the {what} has {bytes} bytes, AMQP carries at most 255")]
+    TooLong {
+        /// What is too long.
+        what: &'static str,
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// A number that is no time or no version.
+    #[error("the {what} {value} is out of range")]
+    OutOfRange {
+        /// What is out of range.
+        what: &'static str,
+        /// Its value.
+        value: i128,
+    },
+}
+
+/// A message without its body: that is the event's payload.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// `{category}.{event type}`.
+    pub routing_key: ShortString,
+    /// Everything else.
+    pub properties: BasicProperties,
+}
+
+impl Message {
+    /// The message of an event.
+    ///
+    /// # Errors
+    /// [`Unpublishable`]: AMQP can't carry the event. The store refuses such events; a table written by hand may have one.
+    pub fn new(stream: &StreamId, event: &OutboxEvent) -> Result<Self, Unpublishable> {
+        let out_of_range = |what, value: i128| Unpublishable::OutOfRange { what, value };
+        let routing_key = short("routing key", format!("{}.{}", stream.category(), event.event_type))?;
+        let version = i64::try_from(event.version).map_err(|_| out_of_range("version", event.version.into()))?;
+        let recorded_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(event.recorded_at_ms) * 1_000_000)
+            .map_err(|_| out_of_range("time", event.recorded_at_ms.into()))?;
+        let iso = recorded_at.format(ISO_8601_MS).map_err(|_| out_of_range("time", event.recorded_at_ms.into()))?;
+
+        let mut headers = FieldTable::default();
+        headers.insert(STREAM_ID_HEADER.into(), AMQPValue::LongString(stream.as_str().into()));
+        headers.insert(VERSION_HEADER.into(), AMQPValue::LongLongInt(version));
+        headers.insert(RECORDED_AT_HEADER.into(), AMQPValue::LongString(iso.into()));
+        for name in METADATA_HEADERS {
+            if let Some(value) = event.metadata.get(name) {
+                // A number or an object is legal there: it goes out as its JSON text.
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                headers.insert(name.into(), AMQPValue::LongString(text.into()));
+            }
+        }
+        let properties = BasicProperties::default()
+            .with_message_id(short("message id", event.event_id.to_string())?)
+            .with_type(short("event type", event.event_type.clone())?)
+            .with_content_type(CONTENT_TYPE.into())
+            .with_delivery_mode(PERSISTENT)
+            .with_app_id(APP_ID.into())
+            // AMQP's timestamps have whole seconds; the header above has the milliseconds.
+            .with_timestamp(u64::try_from(recorded_at.unix_timestamp()).unwrap_or_default())
+            .with_headers(headers);
+        Ok(Self { routing_key, properties })
+    }
+}
+
+fn short(what: &'static str, text: String) -> Result<ShortString, Unpublishable> {
+    let bytes = text.len();
+    ShortString::try_new(text).map_err(|_| Unpublishable::TooLong { what, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use streambox::Uuid;
+
+    use super::*;
+
+    fn event(event_type: &str) -> OutboxEvent {
+        let mut event = OutboxEvent::new(7, Uuid::from_u128(1), event_type, "{}");
+        event.recorded_at_ms = 1_700_000_000_042;
+        event
+    }
+
+    #[test]
+    fn a_message_has_the_fields_of_the_contract() {
+        let mut event = event("OrderPlaced");
+        event.metadata = Metadata::new().with("correlation_id", "c-1").with("traceparent", "00-a-b-01").with("mine", 1);
+        let message = Message::new(&StreamId::new("order-1").unwrap(), &event).unwrap();
+        assert_eq!(message.routing_key.as_str(), "order.OrderPlaced");
+        let properties = message.properties;
+        assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "00000000-0000-0000-0000-000000000001");
+        assert_eq!(properties.kind().as_ref().unwrap().as_str(), "OrderPlaced");
+        assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "application/json");
+        assert_eq!(properties.app_id().as_ref().unwrap().as_str(), "streambox");
+        assert_eq!((*properties.delivery_mode(), *properties.timestamp()), (Some(2), Some(1_700_000_000)));
+        let headers = properties.headers().as_ref().unwrap().inner();
+        let text = |name: &str| headers.get(name).and_then(AMQPValue::as_long_string).map(ToString::to_string);
+        assert_eq!(text("stream_id").as_deref(), Some("order-1"));
+        assert_eq!(headers.get("version"), Some(&AMQPValue::LongLongInt(7)));
+        assert_eq!(text("recorded_at").as_deref(), Some("2023-11-14T22:13:20.042Z"));
+        assert_eq!(text("correlation_id").as_deref(), Some("c-1"));
+        assert_eq!(text("traceparent").as_deref(), Some("00-a-b-01"));
+        assert_eq!(headers.len(), 5, "what is the user's own stays in the store");
+    }
+
+    #[test]
+    fn an_event_that_amqp_cannot_carry_is_an_error_and_no_panic() {
+        let order = StreamId::new("order-1").unwrap();
+        let error = Message::new(&order, &event(&"T".repeat(250))).unwrap_err();
+        assert_eq!(error.to_string(), "the routing key has 256 bytes, AMQP carries at most 255");
+        let mut ancient = event("OrderPlaced");
+        ancient.recorded_at_ms = i64::MIN;
+        assert!(Message::new(&order, &ancient).unwrap_err().to_string().contains("out of range"));
+    }
+}

@@ -1,0 +1,37 @@
+//! How long to wait before the next attempt. The only place that knows the crate `backoff`.
+
+use std::time::Duration;
+
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as _};
+
+const FIRST_RECONNECT_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_RECONNECT_DELAY: Duration = Duration::from_secs(10);
+
+/// Exponentially growing, jittered (±50 %) waiting times, without an end.
+pub(crate) struct Delays(ExponentialBackoff);
+
+impl Delays {
+    pub(crate) fn for_reconnects() -> Self {
+        Self(
+            ExponentialBackoffBuilder::new()
+                .with_initial_interval(FIRST_RECONNECT_DELAY)
+                .with_multiplier(2.0)
+                .with_randomization_factor(0.5)
+                .with_max_interval(LONGEST_RECONNECT_DELAY)
+                // The crate's default gives up after 15 minutes. A relay never does.
+                .with_max_elapsed_time(None)
+                .build(),
+        )
+    }
+
+    /// Begins again with the shortest.
+    pub(crate) fn reset(&mut self) {
+        self.0.reset();
+    }
+
+    /// Waits for the next, longer time.
+    pub(crate) async fn wait(&mut self) {
+        let delay = self.0.next_backoff().unwrap_or(LONGEST_RECONNECT_DELAY);
+        tokio::time::sleep(delay).await;
+    }
+}

@@ -155,21 +155,23 @@ struct CheckedPage {
 /// its last append must be there as far.
 fn check_page(items: Vec<Item>, next: u64, end: Option<u64>) -> Result<CheckedPage, Corrupt> {
     let mut events = Vec::with_capacity(items.len());
+    let mut missing = None;
     for (item, expected) in items.into_iter().zip(next..) {
         let event = schema::read_event(item)?;
         if event.version != expected {
-            return Ok(CheckedPage { events, missing: Some(expected) });
+            missing = Some(expected);
+            break;
         }
         events.push(event);
     }
-    let missing = match (events.last(), end) {
-        (Some(last), Some(to)) if last.version < last.append.last.min(to) => Some(last.version + 1),
-        _ => None,
-    };
-    if missing.is_some() {
+    if let (None, Some(last), Some(to)) = (missing, events.last(), end)
+        && last.version < last.append.last.min(to)
+    {
+        missing = Some(last.version + 1);
+    }
+    if let Some(missing) = missing {
         // An append is seen entire or not at all: what there is of it waits for the rest.
-        let first = events.last().map_or(0, |last| last.append.first);
-        events.retain(|event| event.version < first);
+        events.retain(|event| event.append.last < missing);
     }
     Ok(CheckedPage { events, missing })
 }
@@ -257,7 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn half_an_append_is_held_back_at_the_end_and_only_there() {
+    fn half_an_append_is_held_back_at_a_gap() {
+        assert_eq!(checked(&[1, 2, 3, 4, 6], 1, Some(u64::MAX)), (vec![1, 2, 3], Some(5)));
+        assert_eq!(checked(&[3, 4, 6], 3, None), (vec![3], Some(5)));
+    }
+
+    #[test]
+    fn half_an_append_is_held_back_at_the_end_of_the_stream_but_not_of_a_page() {
         assert_eq!(checked(&[3, 4, 5], 3, Some(u64::MAX)), (vec![3], Some(6)));
         assert_eq!(checked(&[4, 5], 4, Some(u64::MAX)), (vec![], Some(6)));
         assert_eq!(checked(&[3, 4, 5], 3, None), (vec![3, 4, 5], None));

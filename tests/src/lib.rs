@@ -1,1 +1,25 @@
-//! x
+//! What the tests, the demo and the benchmarks of streambox share: real parts to run against, and faults to put between
+//! them.
+//!
+//! - [`engine`]: a DynamoDB for each test, with a table of its own.
+//! - [`wire`]: what goes over the wire to DynamoDB: counted, and altered on purpose.
+//! - [`broker`]: RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
+//! - [`tally`]: what was received: distinct, duplicates, order.
+//! - [`programs`]: the programs `streambox` and `streambox-relay` as processes.
+
+pub mod broker;
+pub mod engine;
+pub mod programs;
+pub mod tally;
+pub mod wire;
+
+use std::time::Duration;
+
+/// The longest that a test waits for anything. It is no measure of speed: what takes this long does not happen any more.
+pub const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A name that nothing else has: for a table, an exchange, a queue.
+#[must_use]
+pub fn unique(prefix: &str) -> String {
+    format!("{prefix}-{}", streambox::Uuid::new_v4().simple())
+}

@@ -1,0 +1,86 @@
+//! A stand-in for `DynamoDB` on a developer's machine: an in-memory engine behind its HTTP API.
+//!
+//! It prints one line, its URL, when it listens, and ends on Ctrl-C or SIGTERM. What was stored is gone then.
+//! The engine takes bodies of up to 16 MB, so a transaction of 4 MB passes as it does on AWS.
+
+use std::{future::pending, io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use dynoxide::{Database, server};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+    time::sleep,
+};
+
+/// How long requests that are being answered may take to finish after the signal to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[derive(Parser)]
+#[command(about = "Serve an in-memory DynamoDB for development and tests", version)]
+struct Arguments {
+    /// Address to listen on; with port 0 the system chooses one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match serve(Arguments::parse().listen).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("embedded-dynamodb: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(address: SocketAddr) -> Result<(), String> {
+    // Before the URL is out: whoever has read it may send a signal at once.
+    let interrupt = listen_for(SignalKind::interrupt())?;
+    let terminate = listen_for(SignalKind::terminate())?;
+    let database = Database::memory().map_err(|error| format!("cannot create the database: {error}"))?;
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    announce(&listener)?;
+
+    let (ending, ended) = oneshot::channel();
+    let server = server::serve_with_shutdown(listener, database, async move {
+        first_of(interrupt, terminate).await;
+        // Nobody listens only if the server has ended already.
+        let _ = ending.send(());
+    });
+    tokio::select! {
+        result = server => result,
+        // The server waits for every request to finish, and a client may have sent half of one.
+        () = drain_timeout(ended) => Ok(()),
+    }
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|error| format!("cannot listen for signals: {error}"))
+}
+
+/// Nobody reading the URL is no reason to panic, as `println!` would.
+fn announce(listener: &TcpListener) -> Result<(), String> {
+    let write = |address| {
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "http://{address}").and_then(|()| stdout.flush())
+    };
+    listener.local_addr().and_then(write).map_err(|error| format!("cannot print the URL: {error}"))
+}
+
+async fn first_of(mut interrupt: Signal, mut terminate: Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+async fn drain_timeout(ended: oneshot::Receiver<()>) {
+    match ended.await {
+        Ok(()) => sleep(DRAIN_TIMEOUT).await,
+        // The server has ended without a signal; the other branch says so.
+        Err(_) => pending().await,
+    }
+}

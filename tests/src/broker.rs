@@ -1,0 +1,349 @@
+//! RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
+    message::Delivery,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions,
+        QueueDeclareOptions, QueueDeleteOptions,
+    },
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use tempfile::TempDir;
+use tokio::{
+    process::Command,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use crate::{PATIENCE, tally::Tally, unique};
+
+/// Names the broker.
+pub const BROKER_VARIABLE: &str = "STREAMBOX_AMQP_URL";
+
+/// A broker that can't be reached is tried again after this time.
+const RECONNECT_DELAY: Duration = Duration::from_millis(100);
+
+/// Messages that the broker sends ahead of their acknowledgement.
+const PREFETCH: u16 = 500;
+
+/// An inbox that was left behind disappears after this time without a consumer.
+const QUEUE_EXPIRES_MS: i32 = 600_000;
+
+/// The broker that the tests share.
+///
+/// # Panics
+/// If none is named.
+#[must_use]
+pub fn shared_broker_url() -> String {
+    std::env::var(BROKER_VARIABLE).unwrap_or_else(|_| {
+        panic!(
+            "{BROKER_VARIABLE} is not set, so there is no RabbitMQ to test against: run `make test`, or \
+             `eval \"$(localstack/up)\"` before `cargo test --workspace --all-features`"
+        )
+    })
+}
+
+/// A broker of a test's own, which can be stopped and started. It is gone with the value.
+#[derive(Debug)]
+pub struct OwnBroker {
+    url: String,
+    state: TempDir,
+}
+
+impl OwnBroker {
+    /// Starts a broker.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn start() -> Self {
+        let state = tempfile::Builder::new().prefix("streambox-broker-").tempdir().expect("a directory");
+        let url = control(state.path(), &["start"]).await;
+        Self { url, state }
+    }
+
+    /// Its URL, the same after each restart.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Stops it in an orderly way.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn stop(&self) {
+        control(self.state.path(), &["stop"]).await;
+    }
+
+    /// Kills it.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn kill(&self) {
+        control(self.state.path(), &["stop", "--hard"]).await;
+    }
+
+    /// Starts it again, with what it had stored.
+    ///
+    /// # Panics
+    /// If it does not start, or at another place.
+    pub async fn start_again(&self) {
+        assert_eq!(control(self.state.path(), &["start"]).await, self.url, "the broker comes back where it was");
+    }
+}
+
+impl Drop for OwnBroker {
+    fn drop(&mut self) {
+        let removed = std::process::Command::new(control_program())
+            .arg("remove")
+            .env("STREAMBOX_STATE_DIR", self.state.path())
+            .stdin(Stdio::null())
+            .status();
+        if !removed.is_ok_and(|status| status.success()) {
+            eprintln!("the broker in {} could not be removed", self.state.path().display());
+        }
+    }
+}
+
+fn control_program() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../localstack/rabbitmq")
+}
+
+async fn control(state: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(control_program())
+        .args(arguments)
+        .env("STREAMBOX_STATE_DIR", state)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .expect("localstack/rabbitmq runs");
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "localstack/rabbitmq {arguments:?} failed:\n{messages}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A message as a consumer gets it.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The routing key.
+    pub routing_key: String,
+    /// The header `stream_id`.
+    pub stream: String,
+    /// The header `version`.
+    pub version: u64,
+    /// All properties.
+    pub properties: BasicProperties,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Received {
+    fn from(delivery: &Delivery) -> Option<Self> {
+        let headers = delivery.properties.headers().as_ref()?.inner();
+        let stream = headers.get(streambox_relay::broker::STREAM_ID_HEADER)?.as_long_string()?.to_string();
+        let AMQPValue::LongLongInt(version) = headers.get(streambox_relay::broker::VERSION_HEADER)? else {
+            return None;
+        };
+        Some(Self {
+            routing_key: delivery.routing_key.to_string(),
+            stream,
+            version: u64::try_from(*version).ok()?,
+            properties: delivery.properties.clone(),
+            body: delivery.data.clone(),
+        })
+    }
+}
+
+/// A durable queue bound to an exchange, and a consumer that reconnects for ever and acknowledges what it has counted.
+#[derive(Debug)]
+pub struct Inbox {
+    url: String,
+    exchange: String,
+    queue: String,
+    messages: mpsc::Receiver<Received>,
+    tally: Tally,
+    consumer: JoinHandle<()>,
+}
+
+impl Inbox {
+    /// Declares an exchange and a queue that is bound to all of it, and consumes.
+    ///
+    /// # Errors
+    /// lapin's, where the broker can't be reached or refuses.
+    pub async fn open(url: &str, exchange: &str) -> lapin::Result<Self> {
+        Self::bound(url, exchange, "#").await
+    }
+
+    /// Declares an exchange and a queue that is bound to it by `binding`, and consumes.
+    ///
+    /// # Errors
+    /// lapin's, where the broker can't be reached or refuses.
+    pub async fn bound(url: &str, exchange: &str, binding: &str) -> lapin::Result<Self> {
+        let queue = unique("inbox");
+        declare(url, exchange, &queue, binding).await?;
+        let (sender, messages) = mpsc::channel(usize::from(PREFETCH));
+        let consumer = tokio::spawn(consume_for_ever(url.to_owned(), queue.clone(), sender));
+        Ok(Self {
+            url: url.to_owned(),
+            exchange: exchange.to_owned(),
+            queue,
+            messages,
+            tally: Tally::default(),
+            consumer,
+        })
+    }
+
+    /// The exchange that it is bound to.
+    #[must_use]
+    pub fn exchange(&self) -> &str {
+        &self.exchange
+    }
+
+    /// Waits for the next message.
+    ///
+    /// # Panics
+    /// If none comes within [`PATIENCE`].
+    pub async fn next(&mut self) -> Received {
+        self.next_within(PATIENCE).await.unwrap_or_else(|| panic!("no message came; so far: {}", summary(&self.tally)))
+    }
+
+    /// Waits for the next message; `None` if none comes within `limit`.
+    pub async fn next_within(&mut self, limit: Duration) -> Option<Received> {
+        let received = timeout(limit, self.messages.recv()).await.ok()??;
+        self.tally.count(&received.stream, received.version);
+        Some(received)
+    }
+
+    /// Waits until so many different events were received.
+    ///
+    /// # Panics
+    /// If no message comes within [`PATIENCE`].
+    pub async fn receive_distinct(&mut self, events: u64) -> &Tally {
+        while self.tally.distinct() < events {
+            self.next().await;
+        }
+        &self.tally
+    }
+
+    /// Takes what the queue still holds: until the broker says that it is empty and everything in it was received.
+    ///
+    /// # Panics
+    /// If the end does not come within [`PATIENCE`].
+    ///
+    /// # Errors
+    /// lapin's, where the broker can't be reached.
+    pub async fn receive_rest(&mut self) -> lapin::Result<&Tally> {
+        let connection = connect(&self.url).await?;
+        let channel = connection.create_channel().await?;
+        // A sentinel behind everything else: when it arrives, all before it has.
+        let sentinel = unique("sentinel");
+        let headers = FieldTable::from(std::collections::BTreeMap::from([
+            (streambox_relay::broker::STREAM_ID_HEADER.into(), AMQPValue::LongString(sentinel.as_str().into())),
+            (streambox_relay::broker::VERSION_HEADER.into(), AMQPValue::LongLongInt(0)),
+        ]));
+        let properties = BasicProperties::default().with_headers(headers);
+        let options = lapin::options::BasicPublishOptions::default();
+        channel.basic_publish("".into(), self.queue.as_str().into(), options, b"", properties).await?;
+        loop {
+            let Ok(Some(received)) = timeout(PATIENCE, self.messages.recv()).await else {
+                panic!("the queue's end does not come; so far: {}", summary(&self.tally))
+            };
+            if received.stream == sentinel {
+                return Ok(&self.tally);
+            }
+            if !received.stream.starts_with("sentinel-") {
+                self.tally.count(&received.stream, received.version);
+            }
+        }
+    }
+
+    /// What was received so far.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Deletes queue and exchange.
+    ///
+    /// # Errors
+    /// lapin's, where the broker can't be reached.
+    pub async fn close(self) -> lapin::Result<()> {
+        self.consumer.abort();
+        let connection = connect(&self.url).await?;
+        let channel = connection.create_channel().await?;
+        channel.queue_delete(self.queue.as_str().into(), QueueDeleteOptions::default()).await?;
+        channel
+            .exchange_delete(self.exchange.as_str().into(), lapin::options::ExchangeDeleteOptions::default())
+            .await?;
+        connection.close(200, "done".into()).await
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.consumer.abort();
+    }
+}
+
+fn summary(tally: &Tally) -> String {
+    format!(
+        "{} distinct events, {} duplicates, {} order violations",
+        tally.distinct(),
+        tally.duplicates(),
+        tally.order_violations().len()
+    )
+}
+
+async fn connect(url: &str) -> lapin::Result<Connection> {
+    Connection::connect(url, ConnectionProperties::default().with_connection_name("streambox-inbox".into())).await
+}
+
+async fn declare(url: &str, exchange: &str, queue: &str, binding: &str) -> lapin::Result<()> {
+    let connection = connect(url).await?;
+    let channel = connection.create_channel().await?;
+    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(exchange.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-expires".into(), AMQPValue::LongInt(QUEUE_EXPIRES_MS));
+    channel.queue_declare(queue.into(), durable, arguments).await?;
+    let options = QueueBindOptions::default();
+    channel.queue_bind(queue.into(), exchange.into(), binding.into(), options, FieldTable::default()).await?;
+    connection.close(200, "done".into()).await
+}
+
+async fn consume_for_ever(url: String, queue: String, messages: mpsc::Sender<Received>) {
+    while !messages.is_closed() {
+        // The broker may be away, that is what some tests are about.
+        let _ = consume(&url, &queue, &messages).await;
+        sleep(RECONNECT_DELAY).await;
+    }
+}
+
+async fn consume(url: &str, queue: &str, messages: &mpsc::Sender<Received>) -> lapin::Result<()> {
+    let connection = connect(url).await?;
+    let channel: Channel = connection.create_channel().await?;
+    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+    let tag = ShortString::default();
+    let mut deliveries =
+        channel.basic_consume(queue.into(), tag, BasicConsumeOptions::default(), FieldTable::default()).await?;
+    while let Some(delivery) = deliveries.next().await {
+        let delivery = delivery?;
+        if let Some(received) = Received::from(&delivery)
+            && messages.send(received).await.is_err()
+        {
+            return Ok(());
+        }
+        delivery.acker.ack(BasicAckOptions::default()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! A DynamoDB for each test.
+//!
+//! By default an engine in memory (dynoxide) is served inside the test process, on a port that the system chooses. With
+//! `STREAMBOX_TEST_DYNAMODB_URL` the tests use what answers there, each with a table of its own name.
+
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::{
+    config::{BehaviorVersion, Credentials, Region, timeout::TimeoutConfig},
+    types::{AttributeValue, Select},
+};
+use dynoxide::{Database, server};
+use streambox::{Client, EventStore, NewEvent, StreamId, create_table};
+use tokio::{net::TcpListener, sync::oneshot};
+
+use crate::{unique, wire::Wire};
+
+/// Names an engine to use instead of one in memory.
+pub const ENGINE_VARIABLE: &str = "STREAMBOX_TEST_DYNAMODB_URL";
+
+const REGION: &str = "us-east-1";
+/// Emulators take any key; this one is accepted by all of them.
+const KEY: &str = "local";
+
+/// A table of a test's own, and a store in it.
+#[derive(Debug)]
+pub struct TestTable {
+    /// The store; whatever it sends goes over [`wire`](Self::wire).
+    pub store: EventStore,
+    /// What the store sends, counted, and altered where a test wants it.
+    pub wire: Wire,
+    /// The table's name.
+    pub name: String,
+    engine: Engine,
+}
+
+#[derive(Debug)]
+struct Engine {
+    url: String,
+    /// Dropped with the test: the engine ends.
+    _running: Option<Arc<oneshot::Sender<()>>>,
+}
+
+impl TestTable {
+    /// Starts an engine, where none is named, and creates a table.
+    ///
+    /// # Panics
+    /// If the engine does not start or does not answer.
+    pub async fn create() -> Self {
+        let engine = Engine::start().await;
+        let name = unique("test");
+        create_table(&client(&engine.url, None), &name).await.expect("the engine creates tables");
+        let wire = Wire::new();
+        let store = EventStore::new(client(&engine.url, Some(&wire)), &name);
+        Self { store, wire, name, engine }
+    }
+
+    /// The end point.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.engine.url
+    }
+
+    /// A client past the wire: for looking at the table without being counted.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        client(&self.engine.url, None)
+    }
+
+    /// A second store in the same table, with a wire of its own: another process, as far as the store can tell.
+    #[must_use]
+    pub fn another(&self) -> (EventStore, Wire) {
+        let wire = Wire::new();
+        (EventStore::new(client(&self.engine.url, Some(&wire)), &self.name), wire)
+    }
+
+    /// What a program needs in its environment to find the table.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.engine.url.clone()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", KEY.to_owned()),
+            ("STREAMBOX_TABLE", self.name.clone()),
+        ]
+    }
+
+    /// How many items the table has.
+    ///
+    /// # Panics
+    /// If the engine does not answer.
+    pub async fn items(&self) -> u64 {
+        self.count(None).await
+    }
+
+    /// How many pending entries the table has, by a consistent read.
+    ///
+    /// # Panics
+    /// If the engine does not answer.
+    pub async fn pending(&self) -> u64 {
+        self.count(Some("pending#")).await
+    }
+
+    async fn count(&self, prefix: Option<&str>) -> u64 {
+        let client = self.client();
+        let scan = client.scan().table_name(&self.name).consistent_read(true).select(Select::Count);
+        let scan = match prefix {
+            None => scan,
+            Some(prefix) => scan
+                .filter_expression("begins_with(entity, :prefix)")
+                .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned())),
+        };
+        let mut from = None;
+        let mut count = 0;
+        loop {
+            let page = scan.clone().set_exclusive_start_key(from).send().await.expect("the engine answers");
+            count += u64::try_from(page.count()).expect("a count");
+            match page.last_evaluated_key {
+                Some(key) if !key.is_empty() => from = Some(key),
+                _ => return count,
+            }
+        }
+    }
+
+    /// Appends events one by one, each an append of its own, to a new stream.
+    ///
+    /// # Panics
+    /// If an append fails.
+    pub async fn fill(&self, stream: &StreamId, events: u64) {
+        let mut expected = streambox::ExpectedVersion::NoStream;
+        for number in 1..=events {
+            let appended = self.store.append(stream, expected, [event(number)]).await.expect("the append works");
+            expected = streambox::ExpectedVersion::At(appended.position);
+        }
+    }
+}
+
+impl Engine {
+    async fn start() -> Self {
+        if let Ok(url) = std::env::var(ENGINE_VARIABLE) {
+            return Self { url, _running: None };
+        }
+        let database = Database::memory().expect("an engine in memory");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("a bound address"));
+        let (running, ended) = oneshot::channel();
+        tokio::spawn(async move {
+            let until_dropped = async {
+                let _ = ended.await;
+            };
+            if let Err(error) = server::serve_with_shutdown(listener, database, until_dropped).await {
+                eprintln!("the engine has ended: {error}");
+            }
+        });
+        Self { url, _running: Some(Arc::new(running)) }
+    }
+}
+
+/// A client for an end point, with the time limits that the library sets.
+#[must_use]
+pub fn client(url: &str, wire: Option<&Wire>) -> Client {
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(streambox::ATTEMPT_TIMEOUT)
+        .operation_timeout(streambox::REQUEST_TIMEOUT)
+        .build();
+    let mut config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new(REGION))
+        .credentials_provider(Credentials::new(KEY, KEY, None, None, "test"))
+        .endpoint_url(url)
+        .timeout_config(timeouts);
+    if let Some(wire) = wire {
+        config = config.http_client(wire.clone());
+    }
+    Client::from_conf(config.build())
+}
+
+/// A small event that carries a number.
+///
+/// # Panics
+/// Never: its parts are valid.
+#[must_use]
+pub fn event(number: u64) -> NewEvent {
+    NewEvent::json("Counted", &serde_json::json!({ "number": number })).expect("a valid event")
+}
+
+/// A stream id.
+///
+/// # Panics
+/// If it breaks a rule.
+#[must_use]
+pub fn stream(id: &str) -> StreamId {
+    StreamId::new(id).expect("a valid stream id")
+}

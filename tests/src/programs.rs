@@ -1,0 +1,205 @@
+//! The programs as processes: built once, told where their parts are, and nothing else of this process's environment.
+
+use std::{
+    ffi::OsStr,
+    fmt::Write as _,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::watch,
+    time::timeout,
+};
+
+use crate::{PATIENCE, engine::TestTable};
+
+/// The path of a program of this workspace. The first call builds them all, which is quick where nothing has changed.
+///
+/// # Panics
+/// If they can't be built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(build).join(name)
+}
+
+fn build() -> PathBuf {
+    // target/<profile>/deps/<test> or target/<profile>/<program>
+    let this = std::env::current_exe().expect("a running program has a path");
+    let mut directory = this.parent().expect("a program is in a directory").to_owned();
+    if directory.ends_with("deps") {
+        directory.pop();
+    }
+    let is_release = directory.ends_with("release");
+    let target = directory.parent().expect("a profile's directory is in the target directory");
+    let status = std::process::Command::new(env!("CARGO"))
+        // The features of every other build: with others, Cargo would build the AWS SDK a second time.
+        .args(["build", "--quiet", "--workspace", "--all-features", "--bins", "--profile"])
+        .arg(if is_release { "release" } else { "dev" })
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "the programs can't be built");
+    directory
+}
+
+/// A process, killed with the value.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    name: String,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// How a process has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its status.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: String,
+    /// What it logged.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Its exit code; none where a signal has ended it.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+}
+
+impl Process {
+    /// Starts a program with a test's table and, where there is one, a broker.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn start<A: AsRef<OsStr>>(
+        name: &str,
+        table: Option<&TestTable>,
+        broker_url: Option<&str>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let mut command = Command::new(program(name));
+        command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(table.map(TestTable::environment).unwrap_or_default());
+        // Without a role, a file or a variable the search for credentials would go to the network.
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+        command.envs(broker_url.map(|url| ("STREAMBOX_AMQP_URL", url)));
+        let mut child = command.kill_on_drop(true).spawn().expect("the program starts");
+        let stdout = Lines::follow(child.stdout.take().expect("stdout is piped"));
+        let stderr = Lines::follow(child.stderr.take().expect("stderr is piped"));
+        Self { child, name: name.to_owned(), stdout, stderr }
+    }
+
+    /// Waits until a line of its log contains `text`.
+    ///
+    /// # Panics
+    /// If it ends before, or the line does not come within [`PATIENCE`].
+    pub async fn logs(&mut self, text: &str) {
+        let found = timeout(PATIENCE, self.stderr.wait_for(text)).await;
+        assert!(matches!(found, Ok(true)), "{} does not log {text:?}:\n{}", self.name, self.stderr.text());
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn signal(&self, signal: Signal) {
+        let id = self.child.id().expect("the process has not ended");
+        kill(Pid::from_raw(i32::try_from(id).expect("a process id")), signal).expect("the process takes signals");
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end within [`PATIENCE`].
+    pub async fn finish(mut self) -> Finished {
+        let Ok(status) = timeout(PATIENCE, self.child.wait()).await else {
+            panic!("{} does not end:\n{}", self.name, self.stderr.text())
+        };
+        self.stdout.wait_for_end().await;
+        self.stderr.wait_for_end().await;
+        Finished { status: status.expect("a child's status"), stdout: self.stdout.text(), stderr: self.stderr.text() }
+    }
+
+    /// Ends it with SIGKILL.
+    ///
+    /// # Panics
+    /// If it does not end within [`PATIENCE`].
+    pub async fn kill(mut self) -> Finished {
+        self.child.start_kill().expect("the process has not been waited for");
+        self.finish().await
+    }
+}
+
+/// Runs a program to its end.
+///
+/// # Panics
+/// If it does not start or does not end.
+pub async fn run<A: AsRef<OsStr>>(
+    name: &str,
+    table: Option<&TestTable>,
+    broker_url: Option<&str>,
+    arguments: impl IntoIterator<Item = A>,
+) -> Finished {
+    Process::start(name, table, broker_url, arguments).finish().await
+}
+
+/// What a process writes to one of its outputs.
+#[derive(Debug)]
+struct Lines {
+    text: Arc<Mutex<String>>,
+    /// How many lines there are; its sender is gone at the end.
+    count: watch::Receiver<usize>,
+}
+
+impl Lines {
+    fn follow(output: impl AsyncRead + Unpin + Send + 'static) -> Self {
+        let (counter, count) = watch::channel(0);
+        let text = Arc::new(Mutex::new(String::new()));
+        let all = Arc::clone(&text);
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(output).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let _ = writeln!(all.lock().expect("no writer has panicked"), "{line}");
+                counter.send_modify(|count| *count += 1);
+            }
+        });
+        Self { text, count }
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().expect("no writer has panicked").clone()
+    }
+
+    /// Waits for a line with `text`; false if the output ends before.
+    async fn wait_for(&mut self, text: &str) -> bool {
+        loop {
+            self.count.borrow_and_update();
+            if self.text().contains(text) {
+                return true;
+            }
+            if self.count.changed().await.is_err() {
+                return self.text().contains(text);
+            }
+        }
+    }
+
+    async fn wait_for_end(&mut self) {
+        while self.count.changed().await.is_ok() {}
+    }
+}

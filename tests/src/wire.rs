@@ -1,0 +1,168 @@
+//! The wire between a store and DynamoDB: an HTTP client around the real one that counts what goes over it, and alters
+//! answers or loses them where a test asks for it.
+
+use std::sync::{Arc, Mutex};
+
+use aws_smithy_runtime_api::{
+    client::{
+        http::{
+            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+            SharedHttpConnector,
+        },
+        orchestrator::HttpRequest,
+        result::ConnectorError,
+        runtime_components::RuntimeComponents,
+    },
+    shared::IntoShared as _,
+};
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use serde_json::Value;
+
+/// One request and its answer.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// What was asked for, `Query` for instance.
+    pub operation: String,
+    /// The request's body.
+    pub request: Value,
+    /// The answer's body.
+    pub answer: Value,
+    /// The capacity units that DynamoDB says it has consumed.
+    pub units: f64,
+    /// Whether the answer is lost on its way back. The request has been carried out.
+    pub is_lost: bool,
+}
+
+type Fault = Box<dyn FnMut(&mut Exchange) + Send>;
+
+/// Counts what a store sends, and puts faults in its way. A clone is the same wire.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    real: SharedHttpClient,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    exchanges: Mutex<Vec<Exchange>>,
+    fault: Mutex<Option<Fault>>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("State")
+    }
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Wire {
+    /// A wire without a fault.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { real: aws_smithy_http_client::Builder::new().build_http(), state: Arc::default() }
+    }
+
+    /// Shows each exchange from now on to `fault`, which may alter the answer or lose it.
+    ///
+    /// # Panics
+    /// If a fault has panicked before.
+    pub fn set_fault(&self, fault: impl FnMut(&mut Exchange) + Send + 'static) {
+        *self.state.fault.lock().expect("no fault has panicked") = Some(Box::new(fault));
+    }
+
+    /// Loses the next `times` answers to an operation.
+    pub fn lose_answers(&self, operation: &'static str, times: u32) {
+        let mut left = times;
+        self.set_fault(move |exchange| {
+            if exchange.operation == operation && left > 0 {
+                left -= 1;
+                exchange.is_lost = true;
+            }
+        });
+    }
+
+    /// Hides one item from the first `times` answers to `Query` that would show it.
+    pub fn hide(&self, entity: &str, times: u32) {
+        let (entity, mut left) = (entity.to_owned(), times);
+        self.set_fault(move |exchange| {
+            if exchange.operation != "Query" || left == 0 {
+                return;
+            }
+            let Some(items) = exchange.answer.get_mut("Items").and_then(Value::as_array_mut) else { return };
+            let before = items.len();
+            items.retain(|item| item["entity"]["S"] != entity.as_str());
+            left -= u32::from(items.len() < before);
+        });
+    }
+
+    /// What has gone over the wire since the last call, retries included.
+    ///
+    /// # Panics
+    /// If a fault has panicked before.
+    #[expect(clippy::must_use_candidate, reason = "called for its effect, too: to count from here on")]
+    pub fn take(&self) -> Vec<Exchange> {
+        std::mem::take(&mut self.state.exchanges.lock().expect("no fault has panicked"))
+    }
+
+    /// Operation and consumed units of what has gone over the wire since the last call.
+    ///
+    /// # Panics
+    /// If a fault has panicked before.
+    #[must_use]
+    pub fn take_costs(&self) -> Vec<(String, f64)> {
+        self.take().into_iter().map(|exchange| (exchange.operation, exchange.units)).collect()
+    }
+}
+
+impl HttpClient for Wire {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let real = self.real.http_connector(settings, components);
+        Connector { real, state: Arc::clone(&self.state) }.into_shared()
+    }
+}
+
+#[derive(Debug)]
+struct Connector {
+    real: SharedHttpConnector,
+    state: Arc<State>,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+        let sent = request.body().bytes().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
+        let (answer, state) = (self.real.call(request), Arc::clone(&self.state));
+        HttpConnectorFuture::new(async move {
+            let mut response = answer.await?;
+            let body = std::mem::replace(response.body_mut(), SdkBody::taken());
+            let body = ByteStream::new(body).collect().await.map_err(|error| ConnectorError::io(error.into()))?;
+            let received: Value = serde_json::from_slice(&body.into_bytes()).unwrap_or_default();
+            let units = consumed_units(&received);
+            let mut exchange = Exchange { operation, request: sent, answer: received, units, is_lost: false };
+            if let Some(fault) = state.fault.lock().expect("no fault has panicked").as_mut() {
+                fault(&mut exchange);
+            }
+            let is_lost = exchange.is_lost;
+            *response.body_mut() = SdkBody::from(exchange.answer.to_string());
+            response.headers_mut().remove("content-length");
+            response.headers_mut().remove("x-amz-crc32");
+            state.exchanges.lock().expect("no fault has panicked").push(exchange);
+            if is_lost { Err(ConnectorError::io("the answer is lost".into())) } else { Ok(response) }
+        })
+    }
+}
+
+/// One table's units, or those of each table: in batches and transactions it is a list.
+fn consumed_units(answer: &Value) -> f64 {
+    let units = |consumed: &Value| consumed["CapacityUnits"].as_f64().unwrap_or_default();
+    match &answer["ConsumedCapacity"] {
+        Value::Array(tables) => tables.iter().map(units).sum(),
+        table => units(table),
+    }
+}

@@ -1,0 +1,104 @@
+//! What things cost: requests and capacity units, as the README says it.
+
+use streambox::{
+    ExpectedVersion::{Any, At, Exact, NoStream},
+    NewEvent,
+    outbox::PendingKey,
+};
+use streambox_tests::engine::{TestTable, event, stream};
+
+fn costs(expected: &[(&str, f64)]) -> Vec<(String, f64)> {
+    expected.iter().map(|(operation, units)| ((*operation).to_owned(), *units)).collect()
+}
+
+#[tokio::test]
+async fn an_append_is_one_request_of_2n_plus_3_write_units() {
+    let table = TestTable::create().await;
+    let mut at = NoStream;
+    for (events, units) in [(1, 5.0), (10, 23.0), (99, 201.0)] {
+        let order = stream("order-1");
+        let appended = table.store.append(&order, at, (1..=events).map(event)).await.unwrap();
+        assert_eq!(table.wire.take_costs(), costs(&[("TransactWriteItems", units)]), "{events} events");
+        assert!((appended.write_units - units).abs() < 1e-9, "the caller is told");
+        at = At(appended.position);
+    }
+}
+
+#[tokio::test]
+async fn expected_versions_from_outside_cost_one_read_of_the_end() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    table.fill(&order, 100).await;
+    table.wire.take();
+    for expected in [Any, Exact(101)] {
+        table.store.append(&order, expected, [event(1)]).await.unwrap();
+        assert_eq!(table.wire.take_costs(), costs(&[("Query", 1.0), ("TransactWriteItems", 5.0)]));
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_costs_the_refused_write_and_one_read_of_the_end() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    table.fill(&order, 2).await;
+    table.wire.take();
+    table.store.append(&order, NoStream, [event(1)]).await.unwrap_err();
+    let sent: Vec<_> = table.wire.take().into_iter().map(|exchange| exchange.operation).collect();
+    assert_eq!(sent, ["TransactWriteItems", "Query"]);
+}
+
+#[tokio::test]
+async fn a_pending_entry_is_one_index_page_one_query_and_one_delete() {
+    let table = TestTable::create().await;
+    let (order, outbox) = (stream("order-1"), table.store.outbox());
+    table.fill(&order, 1).await;
+    table.wire.take();
+
+    let found = outbox.scan(None, 1_000).await.unwrap();
+    assert_eq!(found.streams, std::slice::from_ref(&order));
+    let pending = outbox.pending(&order, 1, 64).await.unwrap();
+    assert!(pending.entries[0].events.is_some(), "a small append's entry carries its events: no further read");
+    let left = outbox.delete(&[pending.entries[0].key()]).await.unwrap();
+
+    assert_eq!(left, []);
+    assert_eq!(table.wire.take_costs(), costs(&[("Scan", 0.5), ("Query", 1.0), ("BatchWriteItem", 2.0)]));
+    assert_eq!(table.pending().await, 0);
+}
+
+#[tokio::test]
+async fn deletes_go_25_in_a_request() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    table.fill(&order, 25).await;
+    table.wire.take();
+    let keys: Vec<_> = (1..=25).map(|first| PendingKey { stream_id: order.clone(), first }).collect();
+    table.store.outbox().delete(&keys).await.unwrap();
+    assert_eq!(table.wire.take_costs(), costs(&[("BatchWriteItem", 50.0)]));
+}
+
+#[tokio::test]
+async fn an_idle_poll_is_half_a_read_unit() {
+    let table = TestTable::create().await;
+    let page = table.store.outbox().scan(None, 1_000).await.unwrap();
+    assert!(page.streams.is_empty() && page.next.is_none());
+    assert_eq!(table.wire.take_costs(), costs(&[("Scan", 0.5)]));
+}
+
+#[tokio::test]
+async fn a_large_append_has_an_entry_of_one_unit_and_its_events_are_read_once() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    let text = "x".repeat(4_000);
+    let large = NewEvent::json("Grown", &text).unwrap();
+    let appended = table.store.append(&order, NoStream, [large]).await.unwrap();
+    // Five units of 1 KB for the event, one for the entry, both doubled by the transaction, and the index.
+    assert!((appended.write_units - (2.0 * 5.0 + 2.0 + 1.0)).abs() < 1e-9, "{}", appended.write_units);
+    table.wire.take();
+
+    let outbox = table.store.outbox();
+    let pending = outbox.pending(&order, 1, 64).await.unwrap();
+    assert!(pending.entries[0].events.is_none());
+    let events = outbox.events(&order, 1, 1).await.unwrap();
+    assert_eq!(events[0].payload, format!("\"{text}\""));
+    assert_eq!(table.wire.take_costs(), costs(&[("Query", 1.0), ("Query", 2.0)]));
+}

@@ -1,0 +1,91 @@
+//! What can't be stored is refused before anything is sent.
+
+use streambox::{Error, Invalid, NewEvent, StreamId, Uuid, limits};
+use streambox_tests::engine::{TestTable, event, stream};
+
+use streambox::ExpectedVersion::NoStream;
+
+fn of_bytes(bytes: usize) -> NewEvent {
+    NewEvent::from_json_text("Grown", format!("\"{}\"", "x".repeat(bytes - 2))).expect("valid JSON")
+}
+
+#[tokio::test]
+async fn g1_an_append_over_a_limit_sends_nothing_and_changes_nothing() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    table.fill(&order, 1).await;
+    let (items, history) = (table.items().await, table.store.read(&order).await.unwrap());
+    table.wire.take();
+
+    let other = stream("order-2");
+    let long_type = NewEvent::json("T".repeat(250), &()).unwrap();
+    let refused: [(&str, Vec<NewEvent>); 6] = [
+        ("100 events", (0..100).map(event).collect()),
+        ("no events", vec![]),
+        ("an item of more than 400 KB", vec![event(1), of_bytes(limits::MAX_ITEM_BYTES)]),
+        ("a transaction of more than 4 MB", (0..11).map(|_| of_bytes(390_000)).collect()),
+        ("a routing key of 256 bytes", vec![long_type]),
+        ("an item of 400 KB and one byte", vec![of_bytes(largest_payload(&other) + 1)]),
+    ];
+    for (what, events) in refused {
+        let error = table.store.append(&other, NoStream, events).await.expect_err(what);
+        let Error::Invalid(invalid) = &error else { panic!("{what}: {error}") };
+        let named = match invalid {
+            Invalid::TooManyEvents { limit: 99, events: 100 } => "100 events",
+            Invalid::NoEvents => "no events",
+            Invalid::EventTooLarge { index: 1, .. } => "an item of more than 400 KB",
+            Invalid::EventTooLarge { index: 0, limit_bytes: 409_600, bytes: 409_601 } => {
+                "an item of 400 KB and one byte"
+            }
+            Invalid::AppendTooLarge { limit_bytes: 4_194_304, .. } => "a transaction of more than 4 MB",
+            Invalid::TooLong { limit_bytes: 255, bytes: 256, .. } => "a routing key of 256 bytes",
+            _ => panic!("{what}: {error}"),
+        };
+        assert_eq!(named, what, "{error}");
+    }
+    let nil = table.store.append_with_id(Uuid::nil(), &other, NoStream, [event(1)]).await.unwrap_err();
+    assert!(matches!(nil, Error::Invalid(Invalid::AppendId(_))), "{nil}");
+    let foreign = streambox::ExpectedVersion::At(history.position.clone());
+    let foreign = table.store.append(&other, foreign, [event(1)]).await.unwrap_err();
+    assert!(matches!(foreign, Error::Invalid(Invalid::ForeignPosition { .. })), "{foreign}");
+
+    assert_eq!(table.wire.take().len(), 0, "nothing was sent");
+    assert_eq!(table.items().await, items);
+    assert_eq!(table.store.read(&order).await.unwrap(), history);
+}
+
+#[test]
+fn ids_that_are_reserved_or_too_long_do_not_exist() {
+    let long = format!("order-{}", "x".repeat(limits::MAX_STREAM_ID_BYTES));
+    for (id, rule) in [("$relay-1", "reserved"), ("order", "category-id"), ("", "empty"), (&long, "2048")] {
+        let error = StreamId::new(id).expect_err(id);
+        assert!(matches!(error, Error::Invalid(_)) && error.to_string().contains(rule), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_just_within_the_limits_is_stored() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    let largest = of_bytes(largest_payload(&order));
+    table.store.append(&order, NoStream, [largest.clone()]).await.unwrap();
+    assert_eq!(table.store.read(&order).await.unwrap().events[0].payload, largest.payload_text());
+
+    let many = stream("order-2");
+    table.store.append(&many, NoStream, (1..=99).map(event)).await.unwrap();
+    assert_eq!(table.store.read(&many).await.unwrap().position.version(), 99);
+
+    let heavy = stream("order-3");
+    table.store.append(&heavy, NoStream, (0..10).map(|_| of_bytes(400_000))).await.unwrap();
+    assert_eq!(table.store.read(&heavy).await.unwrap().position.version(), 10);
+}
+
+/// The bytes of the largest payload that a first event of type `Grown` may have in a stream: the item's limit less
+/// everything else in it.
+fn largest_payload(stream: &StreamId) -> usize {
+    let names = ["stream_id", "entity", "event_id", "event_type", "payload", "recorded_at", "append_id"];
+    let names: usize = names.iter().map(|name| name.len()).sum::<usize>() + "append_first".len() + "append_last".len();
+    // Three numbers, counted at their largest (11 bytes), so that the limit does not depend on version and time.
+    let values = stream.as_str().len() + "event#00000000000000000001".len() + 36 + "Grown".len() + 36 + 3 * 11;
+    limits::MAX_ITEM_BYTES - names - values
+}

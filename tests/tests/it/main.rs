@@ -1,0 +1,14 @@
+//! The promises of streambox, each on real parts: a DynamoDB engine, RabbitMQ, the programs as processes.
+//!
+//! A file is a situation; a test that carries a guarantee bears its number (`g3_…`: README, "Guarantees").
+
+mod append;
+mod broker_restart;
+mod cost;
+mod halt;
+mod limits;
+mod load;
+mod message;
+mod programs;
+mod relay_crash;
+mod writers;

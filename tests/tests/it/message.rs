@@ -1,0 +1,59 @@
+//! The message: a contract with consumers.
+
+use lapin::types::AMQPValue;
+use streambox::{ExpectedVersion::NoStream, Metadata, NewEvent};
+use streambox_tests::{
+    broker::{Inbox, shared_broker_url},
+    engine::{TestTable, stream},
+    programs::run,
+    unique,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_carries_the_event_as_it_was_appended() {
+    let table = TestTable::create().await;
+    let mut inbox = Inbox::open(&shared_broker_url(), &unique("events")).await.unwrap();
+    let order = stream("order-Straße-1");
+    let metadata = Metadata::new()
+        .with(Metadata::CORRELATION_ID, "c-1")
+        .with(Metadata::CAUSATION_ID, "k-1")
+        .with(Metadata::TRACEPARENT, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        .with("clerk", "Ada");
+    // Neither its spaces nor its number nor the order of its names are to be touched.
+    let payload = "{ \"total\": 49.90,\n  \"currency\": \"€\", \"a\": null }";
+    let placed = NewEvent::from_json_text("OrderPlaced", payload).unwrap().with_metadata(metadata);
+    let large_payload = format!("{{ \"text\": \"{}\" }}", "x".repeat(5_000));
+    let large = NewEvent::from_json_text("OrderGrown", &large_payload).unwrap();
+    let first = table.store.append(&order, NoStream, [placed]).await.unwrap();
+    table.store.append(&order, streambox::ExpectedVersion::At(first.position), [large]).await.unwrap();
+    let history = table.store.read(&order).await.unwrap();
+
+    let arguments = ["drain", "--exchange", inbox.exchange()];
+    let drained = run("streambox-relay", Some(&table), Some(&shared_broker_url()), arguments).await;
+    assert_eq!(drained.code(), Some(0), "{}", drained.stderr);
+
+    let message = inbox.next().await;
+    assert_eq!(message.routing_key, "order.OrderPlaced");
+    assert_eq!(String::from_utf8(message.body).unwrap(), payload);
+    let properties = &message.properties;
+    assert_eq!(properties.message_id().as_ref().unwrap().as_str(), history.events[0].event_id.to_string());
+    assert_eq!(properties.kind().as_ref().unwrap().as_str(), "OrderPlaced");
+    assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "application/json");
+    assert_eq!(properties.app_id().as_ref().unwrap().as_str(), "streambox");
+    assert_eq!(*properties.delivery_mode(), Some(2), "persistent");
+    let seconds = u64::try_from(history.events[0].recorded_at_ms / 1_000).unwrap();
+    assert_eq!(*properties.timestamp(), Some(seconds));
+    let headers = properties.headers().as_ref().unwrap().inner();
+    let text = |name: &str| headers.get(name).and_then(AMQPValue::as_long_string).unwrap().to_string();
+    assert_eq!(text("stream_id"), "order-Straße-1");
+    assert_eq!(headers.get("version"), Some(&AMQPValue::LongLongInt(1)));
+    assert!(text("recorded_at").ends_with('Z') && text("recorded_at").len() == "2024-01-01T00:00:00.000Z".len());
+    assert_eq!((text("correlation_id"), text("causation_id")), ("c-1".to_owned(), "k-1".to_owned()));
+    assert!(text("traceparent").starts_with("00-0af7"));
+    assert!(!headers.contains_key("clerk"), "what is the service's own stays in the store");
+
+    let message = inbox.next().await;
+    assert_eq!((message.version, message.routing_key.as_str()), (2, "order.OrderGrown"));
+    assert_eq!(String::from_utf8(message.body).unwrap(), large_payload);
+    inbox.close().await.unwrap();
+}

@@ -1,0 +1,100 @@
+//! A relay that is killed, again and again, in the middle of its work.
+
+use nix::sys::signal::Signal;
+use streambox_tests::{
+    broker::{Inbox, shared_broker_url},
+    engine::{TestTable, stream},
+    programs::{Process, run},
+    unique,
+};
+
+const STREAMS: u64 = 40;
+const EVENTS_PER_STREAM: u64 = 40;
+const KILLS: u64 = 10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g5_g6_a_relay_that_is_killed_ten_times_loses_nothing_and_keeps_the_order() {
+    let table = TestTable::create().await;
+    let url = shared_broker_url();
+    let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
+    for number in 0..STREAMS {
+        table.fill(&stream(&format!("order-{number}")), EVENTS_PER_STREAM).await;
+    }
+    let all = STREAMS * EVENTS_PER_STREAM;
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+
+    // Each relay lives until a random number of further messages have come: wherever it is then, it dies there. Small
+    // batches and few streams at a time make the backlog last for all of them.
+    for _ in 0..KILLS {
+        let relay = relay(&table, &url, &inbox);
+        let lives_for = random.u64(0..all / KILLS / 2);
+        for _ in 0..lives_for {
+            inbox.next().await;
+        }
+        let killed = relay.kill().await;
+        assert_eq!(killed.code(), None, "it was still at work:\n{}", killed.stderr);
+    }
+    assert!(table.pending().await > 0, "the last one was killed before it was done");
+
+    let arguments = ["drain", "--exchange", inbox.exchange(), "--format", "json"];
+    let drained = run("streambox-relay", Some(&table), Some(&url), arguments).await;
+    assert_eq!(drained.code(), Some(0), "{}", drained.stderr);
+    let tally = inbox.receive_rest().await.unwrap();
+    println!("{} distinct, {} duplicates", tally.distinct(), tally.duplicates());
+    assert_eq!(tally.distinct(), all, "every event arrives");
+    assert_eq!(tally.order_violations(), [], "first deliveries are in order");
+    assert_eq!(table.pending().await, 0);
+    inbox.close().await.unwrap();
+}
+
+fn relay(table: &TestTable, url: &str, inbox: &Inbox) -> Process {
+    let arguments = ["run", "--exchange", inbox.exchange(), "--batch-events", "8", "--max-streams", "16"];
+    Process::start("streambox-relay", Some(table), Some(url), arguments)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g5_a_relay_that_is_told_to_stop_finishes_what_is_in_flight() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let table = TestTable::create().await;
+        let url = shared_broker_url();
+        let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
+        for number in 0..10 {
+            table.fill(&stream(&format!("order-{number}")), 20).await;
+        }
+        let relay = relay(&table, &url, &inbox);
+        inbox.next().await;
+        relay.signal(signal);
+        let stopped = relay.finish().await;
+        assert_eq!(stopped.code(), Some(0), "{}", stopped.stderr);
+
+        // What was confirmed was deleted too: nothing is published twice by the next relay.
+        let arguments = ["drain", "--exchange", inbox.exchange()];
+        let drained = run("streambox-relay", Some(&table), Some(&url), arguments).await;
+        assert_eq!(drained.code(), Some(0), "{}", drained.stderr);
+        let tally = inbox.receive_rest().await.unwrap();
+        assert_eq!((tally.distinct(), tally.duplicates(), tally.order_violations().len()), (200, 0, 0));
+        inbox.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g6_two_relays_by_mistake_cost_duplicates_and_never_the_order() {
+    let table = TestTable::create().await;
+    let url = shared_broker_url();
+    let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
+    for number in 0..20 {
+        table.fill(&stream(&format!("order-{number}")), 20).await;
+    }
+    let (first, second) = (relay(&table, &url, &inbox), relay(&table, &url, &inbox));
+    inbox.receive_distinct(400).await;
+    for relay in [first, second] {
+        relay.signal(Signal::SIGTERM);
+        assert_eq!(relay.finish().await.code(), Some(0));
+    }
+    let tally = inbox.receive_rest().await.unwrap();
+    assert_eq!((tally.distinct(), tally.order_violations().len()), (400, 0));
+    assert_eq!(table.pending().await, 0);
+    inbox.close().await.unwrap();
+}

@@ -340,33 +340,50 @@ fn check(append_id: Uuid, stream: &StreamId, expected: &ExpectedVersion, events:
     if events.len() > MAX_EVENTS_PER_APPEND {
         return Err(Invalid::TooManyEvents { limit: MAX_EVENTS_PER_APPEND, events: events.len() });
     }
-    for event in events {
-        let bytes = stream.category().len() + 1 + event.event_type().len();
-        if bytes > MAX_SHORT_STRING_BYTES {
-            let what = "routing key `{category}.{event type}`";
-            return Err(Invalid::TooLong { what, limit_bytes: MAX_SHORT_STRING_BYTES, bytes });
-        }
-    }
+    events.iter().try_for_each(|event| check_routing_key(stream, event))?;
     check_sizes(append_id, stream, events)
 }
 
+fn check_routing_key(stream: &StreamId, event: &NewEvent) -> Result<(), Invalid> {
+    let bytes = stream.category().len() + 1 + event.event_type().len();
+    if bytes > MAX_SHORT_STRING_BYTES {
+        let what = "routing key `{category}.{event type}`";
+        return Err(Invalid::TooLong { what, limit_bytes: MAX_SHORT_STRING_BYTES, bytes });
+    }
+    Ok(())
+}
+
 fn check_sizes(append_id: Uuid, stream: &StreamId, events: &[NewEvent]) -> Result<(), Invalid> {
-    // Numbers at their widest: the place is not known yet, and what was accepted must fit wherever it goes.
-    let widest = AppendRange { id: append_id, first: u64::MAX - events.len() as u64, last: u64::MAX };
-    let last_append = LastAppend { first: u64::MAX, recorded_at_ms: i64::MAX };
-    let items = items(append_id, stream, events, &widest, i64::MAX, Some(last_append));
+    let items = widest_items(append_id, stream, events);
     let mut total_bytes = 0;
     for (index, item) in items.iter().enumerate() {
-        let bytes = item_bytes(item);
-        if bytes > MAX_ITEM_BYTES {
-            return Err(Invalid::EventTooLarge { index, limit_bytes: MAX_ITEM_BYTES, bytes });
-        }
-        total_bytes += bytes;
+        total_bytes += check_item(index, item)?;
     }
     if total_bytes > MAX_TRANSACTION_BYTES {
         return Err(Invalid::AppendTooLarge { limit_bytes: MAX_TRANSACTION_BYTES, bytes: total_bytes });
     }
     Ok(())
+}
+
+fn check_item(index: usize, item: &Item) -> Result<usize, Invalid> {
+    match item_bytes(item) {
+        bytes if bytes > MAX_ITEM_BYTES => Err(Invalid::EventTooLarge { index, limit_bytes: MAX_ITEM_BYTES, bytes }),
+        bytes => Ok(bytes),
+    }
+}
+
+/// The items with numbers at their widest: the place is not known yet, and what was accepted must fit wherever it goes.
+fn widest_items(append_id: Uuid, stream: &StreamId, events: &[NewEvent]) -> Vec<Item> {
+    let widest = AppendRange { id: append_id, first: u64::MAX - events.len() as u64, last: u64::MAX };
+    let last_append = LastAppend { first: u64::MAX, recorded_at_ms: i64::MAX };
+    items(append_id, stream, events, &widest, i64::MAX, Some(last_append))
+}
+
+/// What an append would refuse of one event in `stream`; else the bytes of its item.
+pub(crate) fn check_event(stream: &StreamId, event: &NewEvent) -> Result<usize, Invalid> {
+    check_routing_key(stream, event)?;
+    let items = widest_items(Uuid::max(), stream, std::slice::from_ref(event));
+    check_item(0, &items[0])
 }
 
 /// Whether DynamoDB has answered that it did not do it.

@@ -22,7 +22,7 @@ pub enum Error {
 
     /// DynamoDB did not answer in time, or refused for lack of capacity. Retry later. An append may or may not have been
     /// stored: repeat it with the same append id and the same expected version, which is harmless.
-    #[error("{operation} of {subject}: DynamoDB is unavailable after {attempts} attempts{}", outcome(*.outcome_unknown))]
+    #[error("{operation} of {subject}: DynamoDB is unavailable after {attempts} attempt{}{}", plural(*.attempts), outcome(*.outcome_unknown))]
     Unavailable {
         /// What was tried.
         operation: &'static str,
@@ -53,6 +53,10 @@ pub enum Error {
     /// The table holds what this library never writes, or lacks what it always writes.
     #[error(transparent)]
     Corrupt(#[from] Box<Corrupt>),
+}
+
+fn plural(count: u32) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 fn outcome(unknown: bool) -> &'static str {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
+    append::check_event,
     error::{Corrupt, Error, Invalid},
     limits::MAX_SHORT_STRING_BYTES,
     stream::{StreamId, excerpt},
@@ -51,6 +52,16 @@ impl NewEvent {
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
+    }
+
+    /// Checks whether the event can be appended to `stream`, as the append itself does, and returns the bytes that its item
+    /// takes: keys, attribute names and the widest version included. An append has at most
+    /// [`MAX_TRANSACTION_BYTES`](crate::limits::MAX_TRANSACTION_BYTES), its pending entry included.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: the item has more than 400 KB, or category and type do not fit into a routing key.
+    pub fn check_for(&self, stream: &StreamId) -> Result<usize, Error> {
+        Ok(check_event(stream, self)?)
     }
 
     /// The event's type.

@@ -1,5 +1,8 @@
 //! What a failed request means for the caller: try again, or mend something first.
 
+use std::error::Error as StdError;
+
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
 use crate::error::Error;
@@ -15,22 +18,31 @@ pub(crate) enum Verdict {
 
 pub(crate) fn judge<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Verdict {
     match error {
-        SdkError::ConstructionFailure(_) => Verdict::Mend(
-            "the request could not be built: set a region (AWS_REGION) and credentials (AWS_PROFILE, a role, \
-             AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
-                .to_owned(),
-        ),
+        SdkError::ConstructionFailure(_) => Verdict::Mend(NOT_CONFIGURED.to_owned()),
         SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => Verdict::Again,
-        SdkError::DispatchFailure(failure) if failure.is_user() => Verdict::Mend(
-            "the request could not be sent: check the credentials (AWS_PROFILE, a role, AWS_ACCESS_KEY_ID and \
-                 AWS_SECRET_ACCESS_KEY) and the end point (AWS_ENDPOINT_URL_DYNAMODB)"
-                .to_owned(),
-        ),
+        SdkError::DispatchFailure(failure) => judge_unsent(failure.as_connector_error().map(|error| error as _)),
         SdkError::ServiceError(answer) => {
             let status = answer.raw().status().as_u16();
             judge_answer(answer.err().code().unwrap_or_default(), answer.err().message().unwrap_or_default(), status)
         }
         _ => Verdict::Again,
+    }
+}
+
+const NOT_CONFIGURED: &str = "the request could not be sent: check region (AWS_REGION), credentials (AWS_PROFILE, a role, \
+                              AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and end point (AWS_ENDPOINT_URL_DYNAMODB, \
+                              a URL with its scheme)";
+
+/// A request that never came as far as the network: for lack of a setting, or because a service that gives out credentials
+/// was away for the moment.
+fn judge_unsent(error: Option<&(dyn StdError + 'static)>) -> Verdict {
+    let mut causes = std::iter::successors(error, |&error| error.source());
+    let credentials = causes.find_map(|cause| cause.downcast_ref::<CredentialsError>());
+    match credentials {
+        Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)) | None => {
+            Verdict::Mend(NOT_CONFIGURED.to_owned())
+        }
+        Some(_) => Verdict::Again,
     }
 }
 
@@ -100,6 +112,16 @@ impl<'a> Attempts<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_setting_is_mended_a_service_that_is_away_is_tried_again() {
+        let missing = CredentialsError::not_loaded("no credentials found");
+        let Verdict::Mend(advice) = judge_unsent(Some(&missing)) else { panic!() };
+        assert!(advice.contains("AWS_ACCESS_KEY_ID") && advice.contains("AWS_REGION"), "{advice}");
+        assert!(matches!(judge_unsent(None), Verdict::Mend(_)));
+        let away = CredentialsError::provider_timed_out(std::time::Duration::from_secs(1));
+        assert_eq!(judge_unsent(Some(&away)), Verdict::Again);
+    }
 
     #[test]
     fn throttling_and_server_errors_are_tried_again_all_else_is_mended() {

@@ -138,7 +138,9 @@ pub(crate) struct LastAppend {
 }
 
 impl StreamPosition {
-    pub(crate) fn start(stream: StreamId) -> Self {
+    /// The position before the first event, which every stream has: version 0.
+    #[must_use]
+    pub fn start(stream: StreamId) -> Self {
         Self { stream, version: 0, last_append: None }
     }
 

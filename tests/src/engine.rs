@@ -11,9 +11,9 @@ use aws_sdk_dynamodb::{
 };
 use dynoxide::{Database, server};
 use streambox::{Client, EventStore, NewEvent, StreamId, create_table};
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 
-use crate::{unique, wire::Wire};
+use crate::{PATIENCE, unique, wire::Wire};
 
 /// Names an engine to use instead of one in memory.
 pub const ENGINE_VARIABLE: &str = "STREAMBOX_TEST_DYNAMODB_URL";
@@ -100,6 +100,19 @@ impl TestTable {
     /// If the engine does not answer.
     pub async fn pending(&self) -> u64 {
         self.count(Some("pending#")).await
+    }
+
+    /// Waits until the table has so many items. A table gives no signal, so it is asked again and again.
+    ///
+    /// # Panics
+    /// If it does not within [`PATIENCE`].
+    pub async fn wait_for_items(&self, items: u64) {
+        let reached = async {
+            while self.items().await < items {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("the table does not come to {items} items"));
     }
 
     async fn count(&self, prefix: Option<&str>) -> u64 {

@@ -13,8 +13,8 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader},
+    process::{Child, ChildStdin, Command},
     sync::watch,
     time::timeout,
 };
@@ -59,6 +59,7 @@ fn build() -> PathBuf {
 pub struct Process {
     child: Child,
     name: String,
+    stdin: Option<ChildStdin>,
     stdout: Lines,
     stderr: Lines,
 }
@@ -94,15 +95,16 @@ impl Process {
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
         let mut command = Command::new(program(name));
-        command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(table.map(TestTable::environment).unwrap_or_default());
         // Without a role, a file or a variable the search for credentials would go to the network.
         command.env("AWS_EC2_METADATA_DISABLED", "true");
         command.envs(broker_url.map(|url| ("STREAMBOX_AMQP_URL", url)));
         let mut child = command.kill_on_drop(true).spawn().expect("the program starts");
+        let stdin = child.stdin.take();
         let stdout = Lines::follow(child.stdout.take().expect("stdout is piped"));
         let stderr = Lines::follow(child.stderr.take().expect("stderr is piped"));
-        Self { child, name: name.to_owned(), stdout, stderr }
+        Self { child, name: name.to_owned(), stdin, stdout, stderr }
     }
 
     /// Waits until a line of its log contains `text`.
@@ -114,6 +116,16 @@ impl Process {
         assert!(matches!(found, Ok(true)), "{} does not log {text:?}:\n{}", self.name, self.stderr.text());
     }
 
+    /// Writes to its standard input, which stays open until [`finish`](Self::finish).
+    ///
+    /// # Panics
+    /// If it does not take it.
+    pub async fn input(&mut self, text: &str) {
+        let stdin = self.stdin.as_mut().expect("standard input is open");
+        stdin.write_all(text.as_bytes()).await.expect("the program reads its standard input");
+        stdin.flush().await.expect("the program reads its standard input");
+    }
+
     /// Sends it a signal.
     ///
     /// # Panics
@@ -123,11 +135,20 @@ impl Process {
         kill(Pid::from_raw(i32::try_from(id).expect("a process id")), signal).expect("the process takes signals");
     }
 
-    /// Waits for its end.
+    /// Closes its standard input and waits for its end.
     ///
     /// # Panics
     /// If it does not end within [`PATIENCE`].
     pub async fn finish(mut self) -> Finished {
+        drop(self.stdin.take());
+        self.wait().await
+    }
+
+    /// Waits for its end, with its standard input as it is.
+    ///
+    /// # Panics
+    /// If it does not end within [`PATIENCE`].
+    pub async fn wait(mut self) -> Finished {
         let Ok(status) = timeout(PATIENCE, self.child.wait()).await else {
             panic!("{} does not end:\n{}", self.name, self.stderr.text())
         };

@@ -4,6 +4,7 @@
 
 mod append;
 mod broker_restart;
+mod cli;
 mod cost;
 mod halt;
 mod limits;

@@ -1,0 +1,154 @@
+//! One line: what it must be, and the event that it becomes.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
+use streambox::{Error, Invalid, Metadata, NewEvent, StreamId};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// Where the time at which an event occurred is kept in its metadata.
+pub(super) const OCCURRED_AT: &str = "occurred_at";
+
+const SHAPE: &str = "a line is a JSON object with `stream` and `type` (texts), `data` (any JSON), and optionally \
+                     `metadata` (an object) and `occurred_at` (RFC 3339)";
+
+/// An event to import, and where it stands in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Line {
+    /// Counted from 1.
+    pub(super) number: u64,
+    pub(super) stream: StreamId,
+    pub(super) event: NewEvent,
+    /// What its item takes.
+    pub(super) bytes: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    stream: Cow<'a, str>,
+    #[serde(rename = "type", borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    metadata: Option<Map<String, Value>>,
+    #[serde(borrow)]
+    occurred_at: Option<Cow<'a, str>>,
+}
+
+impl Line {
+    /// Reads one line; `None` if it is blank. The error says what is wrong and what is allowed.
+    pub(super) fn parse(number: u64, bytes: &[u8]) -> Result<Option<Self>, String> {
+        let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| format!("{}; {SHAPE}", in_line(&error)))?;
+        let stream = StreamId::new(&fields.stream).map_err(|error| error.to_string())?;
+        let event =
+            NewEvent::from_json_text(fields.event_type, fields.data.get()).map_err(|error| error.to_string())?;
+        let event = event.with_metadata(metadata(fields.metadata, fields.occurred_at)?);
+        let bytes = event.check_for(&stream).map_err(|error| refused(&error))?;
+        Ok(Some(Self { number, stream, event, bytes }))
+    }
+}
+
+/// The parser counts lines, too, but it has seen only one.
+fn in_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    format!("{what} (column {})", error.column())
+}
+
+fn refused(error: &Error) -> String {
+    match error {
+        Error::Invalid(Invalid::EventTooLarge { limit_bytes, bytes, .. }) => {
+            format!("the event is too large: an item has at most {limit_bytes} bytes, this one {bytes}")
+        }
+        error => error.to_string(),
+    }
+}
+
+fn metadata(given: Option<Map<String, Value>>, occurred_at: Option<Cow<'_, str>>) -> Result<Metadata, String> {
+    let mut metadata = given.unwrap_or_default();
+    if let Some(time) = occurred_at {
+        if let Err(error) = OffsetDateTime::parse(&time, &Rfc3339) {
+            return Err(format!(
+                "occurred_at {time:?}: {error}; allowed is RFC 3339, for example 2026-01-31T09:30:00.250Z"
+            ));
+        }
+        let time = Value::from(time.into_owned());
+        if metadata.get(OCCURRED_AT).is_some_and(|other| *other != time) {
+            return Err("occurred_at stands in the line and, with another value, in its metadata; keep one".to_owned());
+        }
+        metadata.insert(OCCURRED_AT.to_owned(), time);
+    }
+    Ok(metadata.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Line {
+        Line::parse(7, text.as_bytes()).unwrap().unwrap()
+    }
+
+    fn refusal(text: &str) -> String {
+        Line::parse(7, text.as_bytes()).expect_err(text)
+    }
+
+    #[test]
+    fn a_line_keeps_its_data_byte_for_byte() {
+        let line = parsed(r#"{"stream":"order-1", "type":"Placed", "data":{ "b":1.50,"a" : [ ] }}"#);
+        assert_eq!((line.stream.as_str(), line.event.event_type()), ("order-1", "Placed"));
+        assert_eq!(line.event.payload_text(), r#"{ "b":1.50,"a" : [ ] }"#);
+        assert!(line.event.metadata().is_empty());
+    }
+
+    #[test]
+    fn the_time_of_occurrence_stays_as_it_is_beside_the_metadata() {
+        let text = r#"{"stream":"order-1","type":"Placed","data":null,"metadata":{"by":"ann"},"occurred_at":"2010-10-02T09:20:39.266+02:00"}"#;
+        let line = parsed(text);
+        assert_eq!(line.event.metadata().text(OCCURRED_AT), Some("2010-10-02T09:20:39.266+02:00"));
+        assert_eq!(line.event.metadata().text("by"), Some("ann"));
+        assert_eq!(line.event.payload_text(), "null");
+    }
+
+    #[test]
+    fn blank_lines_are_no_events() {
+        assert_eq!(Line::parse(1, b" \t\r"), Ok(None));
+    }
+
+    #[test]
+    fn a_bad_line_is_refused_with_what_is_wrong_and_what_is_allowed() {
+        let large = format!(r#"{{"stream":"order-1","type":"A","data":"{}"}}"#, "x".repeat(410_000));
+        let long = format!(r#"{{"stream":"order-1","type":"{}","data":1}}"#, "x".repeat(250));
+        for (text, wrong, allowed) in [
+            ("{", "EOF while parsing", "`stream`"),
+            (r#"{"stream":"order-1","type":"A"}"#, "missing field `data`", "any JSON"),
+            (r#"{"stream":"order-1","type":"A","data":1,"dta":2}"#, "unknown field `dta`", "`metadata`"),
+            (r#"{"stream":"order-1","type":"A","data":1,"data":2}"#, "duplicate field `data`", "`stream`"),
+            (r#"{"stream":7,"type":"A","data":1}"#, "invalid type: integer `7`, expected a string", "texts"),
+            (r#"{"stream":"order","type":"A","data":1}"#, "\"order\"", "`category-id`"),
+            (r#"{"stream":"order-1","type":"","data":1}"#, "event type \"\"", "empty"),
+            (
+                r#"{"stream":"order-1","type":"A","data":1,"metadata":[]}"#,
+                "invalid type: sequence",
+                "`metadata` (an object)",
+            ),
+            (r#"{"stream":"order-1","type":"A","data":1,"occurred_at":"yesterday"}"#, "\"yesterday\"", "RFC 3339"),
+            (&large, "too large", "409600"),
+            (&long, "got 256", "at most 255"),
+        ] {
+            let error = refusal(text);
+            assert!(error.contains(wrong) && error.contains(allowed), "{error}");
+            assert!(!error.contains("line 1"), "{error}");
+        }
+        assert!(Line::parse(1, b"\xff").unwrap_err().contains("UTF-8"));
+        let two_times = r#"{"stream":"order-1","type":"A","data":1,"metadata":{"occurred_at":"x"},"occurred_at":"2010-10-02T09:20:39Z"}"#;
+        assert!(refusal(two_times).contains("keep one"));
+    }
+}

@@ -1,0 +1,190 @@
+//! `streambox import`: many streams at the same time, each stream's lines in order, nothing twice.
+//!
+//! A thread reads ahead; here the lines are sorted into lanes, one a stream. A lane has at most one batch under way, so its
+//! order is kept; as many lanes as allowed work at the same time. Memory is bounded by the window of lines that wait, and
+//! some hundred bytes for each stream of the file.
+
+mod lane;
+mod line;
+mod report;
+mod source;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    path::Path,
+    time::Instant,
+};
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use streambox::{EventStore, StreamId, StreamPosition};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use self::{
+    lane::{Progress, Stopped, Tally, take_batch},
+    line::Line,
+    report::{End, Report},
+    source::{Chunk, Unreadable},
+};
+use crate::{
+    cli::{Format, ImportOptions},
+    failure::Failure,
+};
+
+/// Lines that wait, all streams together: no more are read while there are so many of them, or so many bytes.
+const WINDOW_LINES: usize = 4_096;
+const WINDOW_BYTES: usize = 16 * 1024 * 1024;
+
+pub(crate) async fn run(
+    store: &EventStore,
+    options: &ImportOptions,
+    format: Format,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let name = if options.file == Path::new("-") { "standard input".into() } else { options.file.to_string_lossy() };
+    let progress = progress_bar();
+    let chunks = source::read_ahead(&options.file, &progress)
+        .map_err(|error| Failure::new(format!("{name} can't be opened: {error}")))?;
+    let started = Instant::now();
+    let mut import = Import::new(store, options, progress);
+    let end = import.run(chunks, stop).await;
+    import.progress.finish_and_clear();
+    Report::new(import.totals, import.lanes.len(), started.elapsed(), &end).print(&name, format);
+    end.result(&name)
+}
+
+/// Shown on a terminal only, on standard error.
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes}  {msg}  {elapsed}");
+    ProgressBar::no_length().with_style(style.expect("a valid template"))
+}
+
+struct Import<'a> {
+    store: &'a EventStore,
+    concurrency: usize,
+    events_per_append: usize,
+    lanes: HashMap<StreamId, Lane>,
+    /// Lanes with lines that wait and no batch under way, in the order in which they became so.
+    ready: VecDeque<StreamId>,
+    waiting_lines: usize,
+    waiting_bytes: usize,
+    running: JoinSet<Done>,
+    totals: Tally,
+    progress: ProgressBar,
+}
+
+struct Lane {
+    waiting: VecDeque<Line>,
+    /// Away while a batch is under way.
+    progress: Option<Progress>,
+}
+
+struct Done {
+    stream: StreamId,
+    progress: Progress,
+    tally: Tally,
+    result: Result<(), Stopped>,
+}
+
+impl<'a> Import<'a> {
+    fn new(store: &'a EventStore, options: &ImportOptions, progress: ProgressBar) -> Self {
+        Self {
+            store,
+            concurrency: usize::from(options.concurrency),
+            events_per_append: usize::from(options.events_per_append),
+            lanes: HashMap::new(),
+            ready: VecDeque::new(),
+            waiting_lines: 0,
+            waiting_bytes: 0,
+            running: JoinSet::new(),
+            totals: Tally::default(),
+            progress,
+        }
+    }
+
+    async fn run(&mut self, mut chunks: mpsc::Receiver<Chunk>, stop: impl Future<Output = ()>) -> End {
+        let mut stop = std::pin::pin!(stop);
+        let mut end = None;
+        loop {
+            // Behind the end of the file, a bad line included, what was read before is still imported; behind a failure
+            // or an interruption only what is under way is finished.
+            let starts = end.as_ref().is_none_or(End::lets_the_lines_before_in);
+            while starts && self.running.len() < self.concurrency && self.start_next() {}
+            if self.running.is_empty()
+                && (self.ready.is_empty() || !starts)
+                && let Some(end) = end
+            {
+                return end;
+            }
+            let has_room = self.waiting_lines < WINDOW_LINES && self.waiting_bytes < WINDOW_BYTES;
+            tokio::select! {
+                () = &mut stop, if starts => end = Some(End::Interrupted),
+                chunk = chunks.recv(), if end.is_none() && has_room => match chunk {
+                    Some(Ok(lines)) => self.sort(lines),
+                    Some(Err(Unreadable::Line { number, why })) => end = Some(End::BadLine { number, why }),
+                    Some(Err(unreadable)) => end = Some(End::Unreadable(unreadable)),
+                    None => end = Some(End::Complete),
+                },
+                Some(done) = self.running.join_next(), if !self.running.is_empty() => {
+                    let done = done.expect("a batch neither panics nor is cancelled");
+                    if let Err(stopped) = self.finish(done)
+                        && end.as_ref().is_none_or(End::lets_the_lines_before_in)
+                    {
+                        end = Some(End::Stopped(stopped));
+                    }
+                }
+            }
+        }
+    }
+
+    fn sort(&mut self, lines: Vec<Line>) {
+        for line in lines {
+            self.waiting_lines += 1;
+            self.waiting_bytes += line.bytes;
+            let stream = line.stream.clone();
+            let lane = self.lanes.entry(stream.clone()).or_insert_with(|| Lane {
+                waiting: VecDeque::new(),
+                progress: Some(Progress { position: StreamPosition::start(stream.clone()), is_end: false }),
+            });
+            if lane.waiting.is_empty() && lane.progress.is_some() {
+                self.ready.push_back(stream);
+            }
+            lane.waiting.push_back(line);
+        }
+    }
+
+    fn start_next(&mut self) -> bool {
+        let Some(stream) = self.ready.pop_front() else { return false };
+        let lane = self.lanes.get_mut(&stream).expect("a ready lane exists");
+        let mut progress = lane.progress.take().expect("a ready lane has no batch under way");
+        let batch = take_batch(&mut lane.waiting, self.events_per_append);
+        self.waiting_lines -= batch.len();
+        self.waiting_bytes -= batch.iter().map(|line| line.bytes).sum::<usize>();
+        let store = self.store.clone();
+        self.running.spawn(async move {
+            let mut tally = Tally::default();
+            let result = lane::import(&store, &mut progress, &batch, &mut tally).await;
+            Done { stream, progress, tally, result }
+        });
+        true
+    }
+
+    fn finish(&mut self, done: Done) -> Result<(), Stopped> {
+        self.totals += done.tally;
+        let lane = self.lanes.get_mut(&done.stream).expect("a running lane exists");
+        lane.progress = Some(done.progress);
+        if lane.waiting.is_empty() {
+            // Most streams are short: what is not needed any more is given back.
+            lane.waiting.shrink_to_fit();
+        } else {
+            self.ready.push_back(done.stream);
+        }
+        let events = self.totals.appended + self.totals.already_there;
+        self.progress.set_message(format!(
+            "{} events of {} streams",
+            HumanCount(events),
+            HumanCount(self.lanes.len() as u64)
+        ));
+        done.result
+    }
+}

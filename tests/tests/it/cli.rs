@@ -1,0 +1,242 @@
+//! The program `streambox`: create, import, read, as scripts and people use it.
+
+use std::{fmt::Write as _, io::Write as _, path::Path};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use streambox_tests::{
+    engine::{TestTable, event, stream},
+    programs::{Finished, Process, run},
+};
+
+const DONE: Option<i32> = Some(0);
+const FAILED: Option<i32> = Some(1);
+const USAGE: Option<i32> = Some(2);
+const BAD_CONFIGURATION: Option<i32> = Some(78);
+
+/// The events of `streams` streams, the streams' lines in turn.
+fn log(streams: u64, events: u64) -> String {
+    let mut text = String::new();
+    for number in 1..=events {
+        for order in 1..=streams {
+            writeln!(text, r#"{{"stream":"order-{order}","type":"Counted","data":{{ "number":{number}.0 }}}}"#)
+                .unwrap();
+        }
+    }
+    text
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+async fn streambox(table: &TestTable, arguments: &[&str]) -> Finished {
+    run("streambox", Some(table), None, arguments).await
+}
+
+async fn import(table: &TestTable, file: &Path) -> (Finished, Value) {
+    let finished = streambox(table, &["import", &file.to_string_lossy(), "--format", "json"]).await;
+    let report = serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("no JSON: {finished:?}"));
+    (finished, report)
+}
+
+/// The payloads of a stream.
+async fn payloads(table: &TestTable, id: &str) -> Vec<String> {
+    table.store.read(&stream(id)).await.unwrap().events.into_iter().map(|event| event.payload).collect()
+}
+
+#[tokio::test]
+async fn an_import_keeps_each_stream_in_order_and_adds_nothing_the_second_time() {
+    let table = TestTable::create().await;
+    let file = file(&log(7, 60));
+
+    let (first, report) = import(&table, file.path()).await;
+    assert_eq!(first.code(), DONE, "{first:?}");
+    assert_eq!((&report["events"], &report["appended"]), (&json!(420), &json!(420)));
+    assert_eq!((&report["already_there"], &report["streams"]), (&json!(0), &json!(7)));
+    assert_eq!(report["complete"], true);
+    let appends = table.pending().await;
+    assert_eq!(report["appends"], appends, "one pending entry an append");
+    assert!(appends >= 7 * 3, "60 events are at least three appends of 25");
+    // Two units an event of up to 1 KB, three for the pending entry and its place in the index.
+    assert_eq!(report["write_units"].as_f64(), Some(f64::from(2 * 420 + 3 * u32::try_from(appends).unwrap())));
+    assert!(report["seconds"].is_number() && report["events_per_second"].is_number());
+    let expected: Vec<_> = (1..=60).map(|number| format!(r#"{{ "number":{number}.0 }}"#)).collect();
+    for order in 1..=7 {
+        assert_eq!(payloads(&table, &format!("order-{order}")).await, expected, "byte for byte");
+    }
+
+    let (second, report) = import(&table, file.path()).await;
+    assert_eq!(second.code(), DONE);
+    assert_eq!((&report["appended"], &report["already_there"]), (&json!(0), &json!(420)));
+    assert_eq!((&report["appends"], report["write_units"].as_f64()), (&json!(0), Some(0.0)));
+    assert_eq!(table.items().await, 420 + appends);
+    let text = streambox(&table, &["import", &file.path().to_string_lossy()]).await;
+    assert!(text.stdout.contains("420 events of 7 streams; 0 appended"), "{}", text.stdout);
+    assert!(text.stdout.contains("420 already there"), "{}", text.stdout);
+}
+
+#[tokio::test]
+async fn a_bad_line_is_named_and_a_repaired_file_goes_on_from_there() {
+    let table = TestTable::create().await;
+    let good = log(3, 10);
+    let bad = format!("{good}{}\n{}", r#"{"stream":"order-1","typ":"Counted","data":{}}"#, log(1, 1));
+    let broken = file(&bad);
+
+    let (failed, report) = import(&table, broken.path()).await;
+    assert_eq!(failed.code(), FAILED);
+    let place = format!("{}:31: unknown field `typ`", broken.path().display());
+    assert!(failed.stderr.contains(&place) && failed.stderr.contains("`type` (texts)"), "{}", failed.stderr);
+    assert_eq!((&report["appended"], &report["complete"]), (&json!(30), &json!(false)), "all lines before it");
+    assert_eq!(payloads(&table, "order-1").await.len(), 10);
+
+    let repaired = file(&bad.replace("typ\"", "type\""));
+    let (done, report) = import(&table, repaired.path()).await;
+    assert_eq!(done.code(), DONE, "{}", done.stderr);
+    assert_eq!((&report["appended"], &report["already_there"]), (&json!(2), &json!(30)));
+    let order = payloads(&table, "order-1").await;
+    assert_eq!(order[9..], ["{ \"number\":10.0 }", "{}", "{ \"number\":1.0 }"]);
+}
+
+#[tokio::test]
+async fn an_event_over_a_limit_is_a_bad_line_and_never_sent() {
+    let table = TestTable::create().await;
+    let large = json!({"stream": "order-1", "type": "Grown", "data": "x".repeat(410_000)});
+    let file = file(&format!("{}{large}\n", log(1, 3)));
+    let (failed, report) = import(&table, file.path()).await;
+    assert_eq!(failed.code(), FAILED);
+    assert!(
+        failed.stderr.contains(":4: the event is too large: an item has at most 409600 bytes"),
+        "{}",
+        failed.stderr
+    );
+    assert_eq!(report["appended"], 3);
+}
+
+#[tokio::test]
+async fn large_events_are_imported_in_appends_that_a_transaction_can_hold() {
+    let table = TestTable::create().await;
+    let text: String = (0..12)
+        .map(|_| json!({"stream": "order-1", "type": "Grown", "data": "x".repeat(400_000)}).to_string() + "\n")
+        .collect();
+    let (done, report) = import(&table, file(&text).path()).await;
+    assert_eq!(done.code(), DONE, "{}", done.stderr);
+    assert_eq!(report["appended"], 12);
+    assert_eq!(payloads(&table, "order-1").await.len(), 12);
+}
+
+#[tokio::test]
+async fn g8_another_history_is_never_overwritten() {
+    let table = TestTable::create().await;
+    import(&table, file(&log(1, 3)).path()).await;
+    let before = payloads(&table, "order-1").await;
+    for (text, what) in [
+        (log(1, 3).replace("3.0", "3.5"), "data"),
+        (log(1, 3).replace("Counted", "Weighed"), "type"),
+        (log(1, 3).replace("\"data\"", "\"metadata\":{\"by\":\"ann\"},\"data\""), "metadata"),
+    ] {
+        let (failed, report) = import(&table, file(&text).path()).await;
+        assert_eq!(failed.code(), FAILED);
+        let difference = format!("of order-1: its {what} differs");
+        assert!(failed.stderr.contains(&difference), "{}", failed.stderr);
+        assert_eq!(report["appended"], 0);
+    }
+    assert_eq!(payloads(&table, "order-1").await, before);
+}
+
+#[tokio::test]
+async fn g2_two_imports_of_one_file_at_the_same_time_write_one_history() {
+    let table = TestTable::create().await;
+    let file = file(&log(3, 80));
+    let ((first, report), (second, other)) = tokio::join!(import(&table, file.path()), import(&table, file.path()));
+    assert_eq!((first.code(), second.code()), (DONE, DONE), "{first:?} {second:?}");
+    let total = |field: &str| report[field].as_u64().unwrap() + other[field].as_u64().unwrap();
+    assert_eq!((total("appended"), total("already_there")), (240, 240));
+    assert_eq!(payloads(&table, "order-2").await.len(), 80);
+}
+
+#[tokio::test]
+async fn an_interrupted_import_says_so_and_goes_on_when_repeated() {
+    let table = TestTable::create().await;
+    let mut importing = Process::start("streambox", Some(&table), None, ["import", "-"]);
+    importing.input(&log(2, 5)).await;
+    // Standard input stays open: what it has given so far is imported all the same.
+    table.wait_for_items(10 + 2).await;
+    importing.signal(Signal::SIGINT);
+    let interrupted = importing.wait().await;
+    assert_eq!(interrupted.code(), FAILED, "{interrupted:?}");
+    assert!(interrupted.stderr.contains("run the same command again"), "{}", interrupted.stderr);
+    assert!(interrupted.stdout.contains("10 appended"), "{}", interrupted.stdout);
+
+    let mut again = Process::start("streambox", Some(&table), None, ["import", "-"]);
+    again.input(&log(2, 6)).await;
+    let done = again.finish().await;
+    assert_eq!(done.code(), DONE, "{}", done.stderr);
+    assert!(done.stdout.contains("standard input: 12 events of 2 streams; 2 appended"), "{}", done.stdout);
+}
+
+#[tokio::test]
+async fn a_stream_is_read_as_text_and_as_json_lines() {
+    let table = TestTable::create().await;
+    let line = r#"{"stream":"order-1","type":"Placed","data":{"b":1.50,"a":"\u001b[31m"},"occurred_at":"2010-10-02T09:20:39.266+02:00"}"#;
+    import(&table, file(line).path()).await;
+    table.store.append(&stream("order-1"), streambox::ExpectedVersion::Any, [event(2)]).await.unwrap();
+
+    let lines = streambox(&table, &["read", "order-1", "--format", "json"]).await;
+    assert_eq!(lines.code(), DONE);
+    let events: Vec<Value> = lines.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), 2);
+    assert!(lines.stdout.contains(r#""data":{"b":1.50,"a":"\u001b[31m"}"#), "{}", lines.stdout);
+    assert_eq!(events[0]["metadata"]["occurred_at"], "2010-10-02T09:20:39.266+02:00");
+    assert_eq!(
+        (&events[1]["stream"], &events[1]["version"], &events[1]["type"]),
+        (&json!("order-1"), &json!(2), &json!("Counted"))
+    );
+    assert!(events[1]["event_id"].is_string() && events[1]["recorded_at"].is_string());
+
+    let text = streambox(&table, &["read", "order-1"]).await;
+    assert_eq!(text.stdout.lines().count(), 2);
+    assert!(text.stdout.contains("Placed"), "{}", text.stdout);
+
+    let empty = streambox(&table, &["read", "order-2"]).await;
+    assert_eq!((empty.code(), empty.stdout.as_str()), (DONE, ""));
+    assert!(empty.stderr.contains("stream order-2 has no events"), "{}", empty.stderr);
+}
+
+#[tokio::test]
+async fn a_table_is_created_once() {
+    let table = TestTable::create().await;
+    let create = ["table", "create", "--table", "another", "--format", "json"];
+    for created in [true, false] {
+        let finished = streambox(&table, &create).await;
+        assert_eq!(finished.code(), DONE, "{}", finished.stderr);
+        let printed: Value = serde_json::from_str(&finished.stdout).unwrap();
+        assert_eq!(printed, json!({ "table": "another", "created": created }));
+    }
+}
+
+#[tokio::test]
+async fn what_can_not_work_is_said_with_what_to_do() {
+    let table = TestTable::create().await;
+    let log = file(&log(1, 1));
+    let log = log.path().to_str().unwrap();
+    for (arguments, code, says) in [
+        (vec!["import", "/not/there.ndjson"], FAILED, "/not/there.ndjson can't be opened"),
+        (vec!["import", log, "--table", "not-there"], BAD_CONFIGURATION, "streambox table create"),
+        (vec!["import", log, "--concurrency", "0"], USAGE, "1..=256"),
+        (vec!["import", log, "--events-per-append", "100"], USAGE, "1..=99"),
+        (vec!["import", log, "--log", "=="], BAD_CONFIGURATION, "STREAMBOX_LOG"),
+        (vec!["read", "order"], FAILED, "category-id"),
+        (vec!["read"], USAGE, "<STREAM>"),
+    ] {
+        let failed = streambox(&table, &arguments).await;
+        assert_eq!(failed.code(), code, "{arguments:?}: {}", failed.stderr);
+        assert!(failed.stderr.contains(says), "{arguments:?}: {}", failed.stderr);
+    }
+    // Nothing in the environment says where DynamoDB is.
+    let lost = run("streambox", None, None, ["read", "order-1"]).await;
+    assert_eq!(lost.code(), BAD_CONFIGURATION, "{}", lost.stderr);
+    assert!(lost.stderr.contains("AWS_REGION"), "{}", lost.stderr);
+}

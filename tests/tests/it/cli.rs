@@ -20,15 +20,15 @@ fn log(streams: u64, events: u64) -> String {
     for number in 1..=events {
         for order in 1..=streams {
             writeln!(text, r#"{{"stream":"order-{order}","type":"Counted","data":{{ "number":{number}.0 }}}}"#)
-                .unwrap();
+                .expect("a text takes it");
         }
     }
     text
 }
 
 fn file(text: &str) -> tempfile::NamedTempFile {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(text.as_bytes()).unwrap();
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("room on the disk");
     file
 }
 
@@ -44,7 +44,7 @@ async fn import(table: &TestTable, file: &Path) -> (Finished, Value) {
 
 /// The payloads of a stream.
 async fn payloads(table: &TestTable, id: &str) -> Vec<String> {
-    table.store.read(&stream(id)).await.unwrap().events.into_iter().map(|event| event.payload).collect()
+    table.store.read(&stream(id)).await.expect("a whole stream").events.into_iter().map(|event| event.payload).collect()
 }
 
 #[tokio::test]

@@ -111,7 +111,11 @@ start_process() {
       if ((fd > 2)); then eval "exec $fd>&-"; fi
     done
     exec "$@"' start_process "$MAX_OPEN_FILES" "$@" </dev/null >"${PROCESS_STDOUT:-$log}" 2>>"$log" &
+  # Until it bears the marker, it looks as if it had ended.
+  retry "$KILL_WAIT_S" marked_or_gone "$!" || true
 }
+
+marked_or_gone() { grep -qzxsF -e "$(marker)" "/proc/$1/environ" || ! kill -0 "$1" 2>/dev/null; }
 
 kill_members() {
   local pid

@@ -87,7 +87,7 @@ fn print(report: &Report, format: Format) {
 
 fn summary(report: &Report) -> String {
     let mut lines = vec![format!(
-        "published {} events, deleted {} pending entries in {:.1} s ({:.0} events/s); {}",
+        "published {} events, deleted {} pending entries in {:.1} s ({:.0} events/s until the last confirm); {}",
         report.published,
         report.entries_deleted,
         report.seconds,

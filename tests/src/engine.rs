@@ -91,7 +91,7 @@ impl TestTable {
     /// # Panics
     /// If the engine does not answer.
     pub async fn items(&self) -> u64 {
-        self.count(None).await
+        count(&self.client(), &self.name, None).await
     }
 
     /// How many pending entries the table has, by a consistent read.
@@ -99,7 +99,7 @@ impl TestTable {
     /// # Panics
     /// If the engine does not answer.
     pub async fn pending(&self) -> u64 {
-        self.count(Some("pending#")).await
+        pending(&self.client(), &self.name).await
     }
 
     /// Waits until the table has so many items. A table gives no signal, so it is asked again and again.
@@ -113,27 +113,6 @@ impl TestTable {
             }
         };
         timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("the table does not come to {items} items"));
-    }
-
-    async fn count(&self, prefix: Option<&str>) -> u64 {
-        let client = self.client();
-        let scan = client.scan().table_name(&self.name).consistent_read(true).select(Select::Count);
-        let scan = match prefix {
-            None => scan,
-            Some(prefix) => scan
-                .filter_expression("begins_with(entity, :prefix)")
-                .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned())),
-        };
-        let mut from = None;
-        let mut count = 0;
-        loop {
-            let page = scan.clone().set_exclusive_start_key(from).send().await.expect("the engine answers");
-            count += u64::try_from(page.count()).expect("a count");
-            match page.last_evaluated_key {
-                Some(key) if !key.is_empty() => from = Some(key),
-                _ => return count,
-            }
-        }
     }
 
     /// Appends events one by one, each an append of its own, to a new stream.
@@ -187,6 +166,34 @@ pub fn client(url: &str, wire: Option<&Wire>) -> Client {
         config = config.http_client(wire.clone());
     }
     Client::from_conf(config.build())
+}
+
+/// How many pending entries a table has, by a consistent read.
+///
+/// # Panics
+/// If the engine does not answer.
+pub async fn pending(client: &Client, table: &str) -> u64 {
+    count(client, table, Some("pending#")).await
+}
+
+async fn count(client: &Client, table: &str, prefix: Option<&str>) -> u64 {
+    let scan = client.scan().table_name(table).consistent_read(true).select(Select::Count);
+    let scan = match prefix {
+        None => scan,
+        Some(prefix) => scan
+            .filter_expression("begins_with(entity, :prefix)")
+            .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned())),
+    };
+    let mut from = None;
+    let mut count = 0;
+    loop {
+        let page = scan.clone().set_exclusive_start_key(from).send().await.expect("the engine answers");
+        count += u64::try_from(page.count()).expect("a count");
+        match page.last_evaluated_key {
+            Some(key) if !key.is_empty() => from = Some(key),
+            _ => return count,
+        }
+    }
 }
 
 /// A small event that carries a number.

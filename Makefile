@@ -1,0 +1,37 @@
+# The two commands of a fresh machine are `make demo` and `make test`; `make help` lists the others.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help demo test bench lint up down
+
+# One set of features everywhere: with another one Cargo builds the AWS SDK a second time.
+WORKSPACE := --workspace --all-features
+
+# An event log for the demo: NDJSON, plain or gzipped.
+FILE ?= localstack/orders.ndjson
+# dev or release.
+PROFILE ?= dev
+export STREAMBOX_PROFILE := $(PROFILE)
+
+help: ## Show the commands
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: ## Import an event log, relay it to RabbitMQ, receive it, count [FILE=path.ndjson.gz] [PROFILE=release]
+	@localstack/run cargo run --quiet --all-features --profile $(PROFILE) --bin streambox-demo -- "$(FILE)"
+
+test: ## Run all tests
+	@localstack/run cargo test $(WORKSPACE) --profile $(PROFILE)
+
+bench: ## Measure against the plainest relay and the raw SDK, optimised
+	@STREAMBOX_PROFILE=release localstack/run cargo bench $(WORKSPACE) --bench relay
+
+lint: ## Check format, lints, documentation and scripts, warnings denied
+	cargo fmt --all --check
+	cargo clippy $(WORKSPACE) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps --document-private-items
+	shellcheck -x -P SCRIPTDIR .ci/run localstack/{up,down,run,rabbitmq,dynamodb,install-rabbitmq,selftest,lib.sh}
+
+up: ## Start the local stack, or find it running; prints the settings to export
+	@localstack/up
+
+down: ## End the local stack
+	@localstack/down

@@ -21,8 +21,8 @@ demo: ## Import an event log, relay it to RabbitMQ, receive it, count [FILE=path
 test: ## Run all tests
 	@localstack/run cargo test $(WORKSPACE) --profile $(PROFILE)
 
-bench: ## Measure against the plainest relay and the raw SDK, optimised
-	@STREAMBOX_PROFILE=release localstack/run cargo bench $(WORKSPACE) --bench relay
+bench: ## Measure the relay against a plain loop, and its memory, optimised [FILE=path.ndjson.gz]
+	@STREAMBOX_PROFILE=release localstack/run cargo bench $(WORKSPACE) --bench relay -- "$(abspath $(FILE))"
 
 lint: ## Check format, lints, documentation and scripts, warnings denied
 	cargo fmt --all --check

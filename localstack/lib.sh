@@ -92,7 +92,8 @@ members() {
   done
 }
 
-no_members() { [[ -z "$(members)" ]]; }
+# Asked twice: for a moment, a process that starts another program has no environment to show.
+no_members() { [[ -z "$(members)" ]] && sleep "$POLL_INTERVAL_S" && [[ -z "$(members)" ]]; }
 
 # start_process LOG COMMAND...: in a session of its own, out of reach of the terminal's Ctrl-C.
 # The lock is given up only after the marker is in place: there is no moment at which the

@@ -163,12 +163,44 @@ impl Received {
     }
 }
 
-/// A durable queue bound to an exchange, and a consumer that reconnects for ever and acknowledges what it has counted.
+/// A durable queue that is bound to an exchange and has no consumer yet.
 #[derive(Debug)]
-pub struct Inbox {
+pub struct BoundQueue {
     url: String,
     exchange: String,
-    queue: String,
+    name: String,
+}
+
+impl BoundQueue {
+    /// Declares the exchange and the queue, and binds it.
+    ///
+    /// # Errors
+    /// lapin's, where the broker can't be reached or refuses.
+    pub async fn declare(url: &str, exchange: &str, binding: &str) -> lapin::Result<Self> {
+        let name = unique("inbox");
+        declare(url, exchange, &name, binding).await?;
+        Ok(Self { url: url.to_owned(), exchange: exchange.to_owned(), name })
+    }
+
+    /// The exchange that it is bound to.
+    #[must_use]
+    pub fn exchange(&self) -> &str {
+        &self.exchange
+    }
+
+    /// Begins to consume.
+    #[must_use]
+    pub fn consume(self) -> Inbox {
+        let (sender, messages) = mpsc::channel(usize::from(PREFETCH));
+        let consumer = tokio::spawn(consume_for_ever(self.url.clone(), self.name.clone(), sender));
+        Inbox { queue: self, messages, tally: Tally::default(), consumer }
+    }
+}
+
+/// A queue and its consumer, which reconnects for ever and acknowledges what it has received.
+#[derive(Debug)]
+pub struct Inbox {
+    queue: BoundQueue,
     messages: mpsc::Receiver<Received>,
     tally: Tally,
     consumer: JoinHandle<()>,
@@ -188,24 +220,13 @@ impl Inbox {
     /// # Errors
     /// lapin's, where the broker can't be reached or refuses.
     pub async fn bound(url: &str, exchange: &str, binding: &str) -> lapin::Result<Self> {
-        let queue = unique("inbox");
-        declare(url, exchange, &queue, binding).await?;
-        let (sender, messages) = mpsc::channel(usize::from(PREFETCH));
-        let consumer = tokio::spawn(consume_for_ever(url.to_owned(), queue.clone(), sender));
-        Ok(Self {
-            url: url.to_owned(),
-            exchange: exchange.to_owned(),
-            queue,
-            messages,
-            tally: Tally::default(),
-            consumer,
-        })
+        Ok(BoundQueue::declare(url, exchange, binding).await?.consume())
     }
 
     /// The exchange that it is bound to.
     #[must_use]
     pub fn exchange(&self) -> &str {
-        &self.exchange
+        &self.queue.exchange
     }
 
     /// Waits for the next message.
@@ -242,7 +263,7 @@ impl Inbox {
     /// # Errors
     /// lapin's, where the broker can't be reached.
     pub async fn receive_rest(&mut self) -> lapin::Result<&Tally> {
-        let connection = connect(&self.url).await?;
+        let connection = connect(&self.queue.url).await?;
         let channel = connection.create_channel().await?;
         // A sentinel behind everything else: when it arrives, all before it has.
         let sentinel = unique("sentinel");
@@ -252,7 +273,7 @@ impl Inbox {
         ]));
         let properties = BasicProperties::default().with_headers(headers);
         let options = lapin::options::BasicPublishOptions::default();
-        channel.basic_publish("".into(), self.queue.as_str().into(), options, b"", properties).await?;
+        channel.basic_publish("".into(), self.queue.name.as_str().into(), options, b"", properties).await?;
         loop {
             let Ok(Some(received)) = timeout(PATIENCE, self.messages.recv()).await else {
                 panic!("the queue's end does not come; so far: {}", summary(&self.tally))
@@ -278,11 +299,11 @@ impl Inbox {
     /// lapin's, where the broker can't be reached.
     pub async fn close(self) -> lapin::Result<()> {
         self.consumer.abort();
-        let connection = connect(&self.url).await?;
+        let connection = connect(&self.queue.url).await?;
         let channel = connection.create_channel().await?;
-        channel.queue_delete(self.queue.as_str().into(), QueueDeleteOptions::default()).await?;
+        channel.queue_delete(self.queue.name.as_str().into(), QueueDeleteOptions::default()).await?;
         channel
-            .exchange_delete(self.exchange.as_str().into(), lapin::options::ExchangeDeleteOptions::default())
+            .exchange_delete(self.queue.exchange.as_str().into(), lapin::options::ExchangeDeleteOptions::default())
             .await?;
         connection.close(200, "done".into()).await
     }

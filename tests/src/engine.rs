@@ -67,6 +67,12 @@ impl TestTable {
         client(&self.engine.url, None)
     }
 
+    /// The client of [`store`](Self::store): what it sends goes over [`wire`](Self::wire).
+    #[must_use]
+    pub fn store_client(&self) -> Client {
+        client(&self.engine.url, Some(&self.wire))
+    }
+
     /// A second store in the same table, with a wire of its own: another process, as far as the store can tell.
     #[must_use]
     pub fn another(&self) -> (EventStore, Wire) {

@@ -5,14 +5,15 @@
 //! return comes before its own confirm; so at the barrier all returns of the batch are known, whoever carries them.
 //! For the same reason a batch that breaks off says nothing about any of its messages.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, future::Future, time::Duration};
 
+use futures_util::future::try_join_all;
 use lapin::{
     Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
     options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
     types::FieldTable,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::{BrokerSettings, Message, Unroutable};
 use crate::core::{Outcome, Outgoing};
@@ -47,8 +48,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) async fn open(settings: &BrokerSettings) -> Result<Self, Broken> {
-        let limit = CONNECT_TIMEOUT;
-        timeout(limit, Self::connect(settings)).await.map_err(|_| Broken::Slow { what: "connecting", limit })?
+        within(CONNECT_TIMEOUT, "connecting", Self::connect(settings)).await?
     }
 
     async fn connect(settings: &BrokerSettings) -> Result<Self, Broken> {
@@ -72,27 +72,24 @@ impl Session {
     pub(super) async fn publish(&self, settings: &BrokerSettings, batch: &[Outgoing]) -> Result<Vec<Outcome>, Broken> {
         let messages: Vec<_> = batch.iter().map(|outgoing| Message::new(&outgoing.stream, &outgoing.event)).collect();
 
-        let write_deadline = Instant::now() + BATCH_WRITE_TIMEOUT;
-        let mut confirms = Vec::with_capacity(batch.len());
-        for (outgoing, message) in batch.iter().zip(&messages) {
-            let Ok(message) = message else { continue };
-            let publish = self.channel.basic_publish(
+        // All are handed to lapin at once, which then writes them in large pieces. By one task: each future takes its place
+        // among the confirms and in the queue of frames in one go, when it is polled first.
+        let written = try_join_all(batch.iter().zip(&messages).filter_map(|(outgoing, message)| {
+            let message = message.as_ref().ok()?;
+            Some(self.channel.basic_publish(
                 settings.exchange.clone(),
                 message.routing_key.clone(),
                 BasicPublishOptions { mandatory: true, immediate: false },
                 outgoing.event.payload.as_bytes(),
                 message.properties.clone(),
-            );
-            let slow = |_| Broken::Slow { what: "writing a batch", limit: BATCH_WRITE_TIMEOUT };
-            confirms.push(timeout_at(write_deadline, publish).await.map_err(slow)??);
-        }
+            ))
+        }));
+        let confirms = within(BATCH_WRITE_TIMEOUT, "writing a batch", written).await??;
 
-        let confirm_deadline = Instant::now() + BATCH_CONFIRM_TIMEOUT;
-        let mut acked = Vec::with_capacity(confirms.len());
+        let confirmed = try_join_all(confirms);
+        let mut acked = Vec::with_capacity(batch.len());
         let mut returned = HashSet::new();
-        for confirm in confirms {
-            let slow = |_| Broken::Slow { what: "confirming a batch", limit: BATCH_CONFIRM_TIMEOUT };
-            let confirmation = timeout_at(confirm_deadline, confirm).await.map_err(slow)??;
+        for confirmation in within(BATCH_CONFIRM_TIMEOUT, "confirming a batch", confirmed).await?? {
             acked.push(match confirmation {
                 Confirmation::Ack(_) => true,
                 Confirmation::Nack(_) => false,
@@ -116,6 +113,10 @@ impl Session {
         };
         Ok(messages.into_iter().map(outcome).collect())
     }
+}
+
+async fn within<T>(limit: Duration, what: &'static str, work: impl Future<Output = T>) -> Result<T, Broken> {
+    timeout(limit, work).await.map_err(|_| Broken::Slow { what, limit })
 }
 
 fn judge_routing(settings: &BrokerSettings, message: &Message, is_returned: bool) -> Outcome {

@@ -11,5 +11,6 @@ mod limits;
 mod load;
 mod message;
 mod programs;
+mod readme;
 mod relay_crash;
 mod writers;

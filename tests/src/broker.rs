@@ -177,8 +177,23 @@ impl BoundQueue {
     /// # Errors
     /// lapin's, where the broker can't be reached or refuses.
     pub async fn declare(url: &str, exchange: &str, binding: &str) -> lapin::Result<Self> {
+        Self::declare_with(url, exchange, binding, FieldTable::default()).await
+    }
+
+    /// As [`declare`](Self::declare), with room for so many messages: the broker refuses (nacks) what is published beyond.
+    ///
+    /// # Errors
+    /// lapin's, where the broker can't be reached or refuses.
+    pub async fn declare_bounded(url: &str, exchange: &str, binding: &str, messages: i32) -> lapin::Result<Self> {
+        let mut limits = FieldTable::default();
+        limits.insert("x-max-length".into(), AMQPValue::LongInt(messages));
+        limits.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        Self::declare_with(url, exchange, binding, limits).await
+    }
+
+    async fn declare_with(url: &str, exchange: &str, binding: &str, arguments: FieldTable) -> lapin::Result<Self> {
         let name = unique("inbox");
-        declare(url, exchange, &name, binding).await?;
+        declare(url, exchange, &name, binding, arguments).await?;
         Ok(Self { url: url.to_owned(), exchange: exchange.to_owned(), name })
     }
 
@@ -328,13 +343,18 @@ async fn connect(url: &str) -> lapin::Result<Connection> {
     Connection::connect(url, ConnectionProperties::default().with_connection_name("streambox-inbox".into())).await
 }
 
-async fn declare(url: &str, exchange: &str, queue: &str, binding: &str) -> lapin::Result<()> {
+async fn declare(
+    url: &str,
+    exchange: &str,
+    queue: &str,
+    binding: &str,
+    mut arguments: FieldTable,
+) -> lapin::Result<()> {
     let connection = connect(url).await?;
     let channel = connection.create_channel().await?;
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     channel.exchange_declare(exchange.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    let mut arguments = FieldTable::default();
     arguments.insert("x-expires".into(), AMQPValue::LongInt(QUEUE_EXPIRES_MS));
     channel.queue_declare(queue.into(), durable, arguments).await?;
     let options = QueueBindOptions::default();

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use streambox::{ExpectedVersion::NoStream, NewEvent, StreamId};
 use streambox_tests::{
-    broker::{Inbox, shared_broker_url},
+    broker::{BoundQueue, Inbox, shared_broker_url},
     engine::{TestTable, event, stream},
     programs::{Process, run},
     unique,
@@ -141,5 +141,27 @@ async fn g6_an_entry_that_becomes_visible_late_is_published_before_the_one_behin
     assert_eq!(proofs, 3, "each time the entry was missing the relay has made sure");
     let tally = inbox.receive_rest().await.unwrap();
     assert_eq!((tally.distinct(), tally.duplicates(), tally.order_violations().len()), (2, 0, 0));
+    inbox.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn g5_g6_what_the_broker_refuses_stays_pending_and_comes_in_order_when_there_is_room() {
+    let table = TestTable::create().await;
+    for number in 0..5 {
+        table.fill(&stream(&format!("order-{number}")), 4).await;
+    }
+    let url = shared_broker_url();
+    let queue = BoundQueue::declare_bounded(&url, &unique("events"), "#", 3).await.unwrap();
+    let arguments = ["run", "--exchange", queue.exchange()];
+    let mut relay = Process::start("streambox-relay", Some(&table), Some(&url), arguments);
+    relay.logs("(nack)").await;
+    assert!(table.pending().await > 0, "what was refused is still pending");
+
+    let mut inbox = queue.consume();
+    let tally = inbox.receive_distinct(20).await;
+    assert_eq!(tally.order_violations(), []);
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.finish().await.code(), Some(0));
+    assert_eq!(table.pending().await, 0);
     inbox.close().await.unwrap();
 }

@@ -52,3 +52,8 @@ pub use stream::{ExpectedVersion, StreamId, StreamPosition};
 pub use table::{CREATE_TABLE_TIMEOUT, TableCreation, create_table};
 /// The type of append and event ids.
 pub use uuid::Uuid;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -52,7 +52,7 @@ const PENDING_POLL: Duration = Duration::from_secs(1);
 struct Arguments {
     /// NDJSON, plain or gzipped; the format of `streambox import`
     file: PathBuf,
-    /// How often each relay drains the log
+    /// How often each relay drains the log; 0 to measure memory alone
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Pending entries for the measurement of memory
@@ -66,7 +66,9 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
-    speed(&arguments.file, arguments.rounds).await?;
+    if arguments.rounds > 0 {
+        speed(&arguments.file, arguments.rounds).await?;
+    }
     for entries in arguments.backlogs {
         memory(entries).await?;
     }

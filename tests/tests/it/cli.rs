@@ -4,6 +4,7 @@ use std::{fmt::Write as _, io::Write as _, path::Path};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use streambox::{ExpectedVersion, NewEvent};
 use streambox_tests::{
     engine::{TestTable, event, stream},
     programs::{Finished, Process, run},
@@ -157,6 +158,29 @@ async fn g2_two_imports_of_one_file_at_the_same_time_write_one_history() {
     assert_eq!(payloads(&table, "order-2").await.len(), 80);
 }
 
+/// What another writer appends while an import is under way is compared as what was there before.
+#[tokio::test]
+async fn g2_an_import_that_meets_another_writer_compares_and_goes_on() {
+    let all = log(1, 3);
+    let lines: Vec<_> = all.split_inclusive('\n').collect();
+    for (number, code, version) in [("2.0", DONE, 3), ("7.0", FAILED, 2)] {
+        let table = TestTable::create().await;
+        let order = stream("order-1");
+        let mut importing = Process::start("streambox", Some(&table), None, ["import", "-"]);
+        importing.input(lines[0]).await;
+        table.wait_for_items(2).await;
+        let payload = format!(r#"{{ "number":{number} }}"#);
+        let another = NewEvent::from_json_text("Counted", payload).expect("valid JSON");
+        table.store.append(&order, ExpectedVersion::Any, [another]).await.expect("the other writer is first");
+        importing.input(&lines[1..].concat()).await;
+
+        let finished = importing.finish().await;
+        assert_eq!(finished.code(), code, "{finished:?}");
+        assert_eq!(payloads(&table, "order-1").await.len(), version);
+        assert_eq!(finished.stderr.contains("another event as version 2 of order-1"), code == FAILED, "{finished:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_interrupted_import_says_so_and_goes_on_when_repeated() {
     let table = TestTable::create().await;
@@ -182,7 +206,7 @@ async fn a_stream_is_read_as_text_and_as_json_lines() {
     let table = TestTable::create().await;
     let line = r#"{"stream":"order-1","type":"Placed","data":{"b":1.50,"a":"\u001b[31m"},"occurred_at":"2010-10-02T09:20:39.266+02:00"}"#;
     import(&table, file(line).path()).await;
-    table.store.append(&stream("order-1"), streambox::ExpectedVersion::Any, [event(2)]).await.unwrap();
+    table.store.append(&stream("order-1"), ExpectedVersion::Any, [event(2)]).await.unwrap();
 
     let lines = streambox(&table, &["read", "order-1", "--format", "json"]).await;
     assert_eq!(lines.code(), DONE);

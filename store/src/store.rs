@@ -37,7 +37,7 @@ struct Shared {
 impl EventStore {
     /// The store in `table`. Nothing is sent; a missing table shows at the first use.
     ///
-    /// Make the client with [`client_from_env`](crate::client_from_env) or [`client`](crate::client), which set the time
+    /// Make the client with [`client_from_env`](crate::client_from_env) or [`client`](crate::client()), which set the time
     /// limits that the SDK does not.
     #[must_use]
     pub fn new(client: Client, table: impl Into<String>) -> Self {

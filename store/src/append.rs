@@ -24,7 +24,7 @@ use crate::{
     outbox::Previous,
     retry::Delays,
     schema::{self, ENTITY, Item, Recording},
-    stream::{ExpectedVersion, LastAppend, StreamId, StreamPosition},
+    stream::{ExpectedVersion, StreamId, StreamPosition},
 };
 
 const FIRST_DELAY: Duration = Duration::from_millis(10);
@@ -64,7 +64,7 @@ struct Call<'a> {
 /// What DynamoDB has decided about one place.
 enum Decision {
     Stored { recorded_at_ms: i64, write_units: f64 },
-    StoredBefore { recorded_at_ms: i64, last: u64 },
+    StoredBefore(Box<RecordedEvent>),
     Taken,
 }
 
@@ -96,17 +96,14 @@ impl Call<'_> {
             let at = match self.place().await? {
                 Place::At(position) => position,
                 Place::StoredBefore(event) => {
-                    return Ok(self.stored_before(event.append.first, event.append.last, event.recorded_at_ms));
+                    return Ok(self.stored_before(&event));
                 }
             };
-            let first = at.version() + 1;
             match self.send_until_decided(&at).await? {
                 Decision::Stored { recorded_at_ms, write_units } => {
-                    return Ok(self.stored(first, recorded_at_ms, write_units));
+                    return Ok(self.stored(&at, recorded_at_ms, write_units));
                 }
-                Decision::StoredBefore { recorded_at_ms, last } => {
-                    return Ok(self.stored_before(first, last, recorded_at_ms));
-                }
+                Decision::StoredBefore(event) => return Ok(self.stored_before(&event)),
                 Decision::Taken if *self.expected == ExpectedVersion::Any => {
                     // Nothing of ours is there, and the place is taken for ever.
                     self.outcome_unknown = false;
@@ -205,7 +202,7 @@ impl Call<'_> {
             None => self.event(first + place as u64).await?,
         };
         if found.append.id == self.append_id && found.append.first == first {
-            return Ok(Decision::StoredBefore { recorded_at_ms: found.recorded_at_ms, last: found.append.last });
+            return Ok(Decision::StoredBefore(Box::new(found)));
         }
         Ok(Decision::Taken)
     }
@@ -213,7 +210,7 @@ impl Call<'_> {
     /// The items of the transaction: the events in order, then the pending entry.
     fn prepare(&self, at: &StreamPosition, recorded_at_ms: i64) -> Vec<Item> {
         let range = self.range(at.version() + 1);
-        items(self.append_id, self.stream, self.events, &range, recorded_at_ms, at.last_append())
+        items(self.append_id, self.stream, self.events, &range, recorded_at_ms, at.newest_entry())
     }
 
     fn range(&self, first: u64) -> AppendRange {
@@ -256,17 +253,26 @@ impl Call<'_> {
         Conflict { expected: self.expected.clone(), current }.into()
     }
 
-    fn stored(&self, first: u64, recorded_at_ms: i64, write_units: f64) -> Appended {
-        let last = self.range(first).last;
-        Appended { already_stored: false, write_units, ..self.stored_before(first, last, recorded_at_ms) }
-    }
-
-    fn stored_before(&self, first: u64, last: u64, recorded_at_ms: i64) -> Appended {
+    fn stored(&self, at: &StreamPosition, recorded_at_ms: i64, write_units: f64) -> Appended {
+        let AppendRange { first, last, .. } = self.range(at.version() + 1);
+        let has_entry = self.events.iter().any(|event| !event.is_private());
+        let newest_entry = if has_entry { Some(Previous { first, recorded_at_ms }) } else { at.newest_entry() };
         Appended {
             append_id: self.append_id,
             first_version: first,
-            position: StreamPosition::after(self.stream.clone(), last, LastAppend { first, recorded_at_ms }),
+            position: StreamPosition::after(self.stream.clone(), last, newest_entry),
             recorded_at_ms,
+            already_stored: false,
+            write_units,
+        }
+    }
+
+    fn stored_before(&self, event: &RecordedEvent) -> Appended {
+        Appended {
+            append_id: self.append_id,
+            first_version: event.append.first,
+            position: position_after(event),
+            recorded_at_ms: event.recorded_at_ms,
             already_stored: true,
             write_units: 0.0,
         }
@@ -280,15 +286,13 @@ enum Place {
 
 /// The position at an event.
 pub(crate) fn position_at(event: &RecordedEvent) -> StreamPosition {
-    let last_append = LastAppend { first: event.append.first, recorded_at_ms: event.recorded_at_ms };
-    StreamPosition::after(event.stream_id.clone(), event.version, last_append)
+    StreamPosition::after(event.stream_id.clone(), event.version, event.newest_entry)
 }
 
 /// The position behind the append of an event. Its last event may not be visible yet; but since one of its events is, the
 /// append has been committed as a whole.
 fn position_after(end: &RecordedEvent) -> StreamPosition {
-    let last_append = LastAppend { first: end.append.first, recorded_at_ms: end.recorded_at_ms };
-    StreamPosition::after(end.stream_id.clone(), end.append.last, last_append)
+    StreamPosition::after(end.stream_id.clone(), end.append.last, end.newest_entry)
 }
 
 fn items(
@@ -297,7 +301,7 @@ fn items(
     events: &[NewEvent],
     range: &AppendRange,
     recorded_at_ms: i64,
-    last_append: Option<LastAppend>,
+    previous: Option<Previous>,
 ) -> Vec<Item> {
     let recordings: Vec<_> = events
         .iter()
@@ -305,9 +309,13 @@ fn items(
         .enumerate()
         .map(|(index, (new, version))| Recording { stream, version, event_id: event_id(append_id, stream, index), new })
         .collect();
-    let previous = last_append.map(|last| Previous { first: last.first, recorded_at_ms: last.recorded_at_ms });
-    let mut items: Vec<_> = recordings.iter().map(|event| schema::event_item(event, range, recorded_at_ms)).collect();
-    items.push(schema::pending_item(&recordings, range, recorded_at_ms, previous));
+    let has_entry = events.iter().any(|event| !event.is_private());
+    let newest_entry = if has_entry { Some(Previous { first: range.first, recorded_at_ms }) } else { previous };
+    let event_item = |event| schema::event_item(event, range, recorded_at_ms, newest_entry);
+    let mut items: Vec<_> = recordings.iter().map(event_item).collect();
+    if has_entry {
+        items.push(schema::pending_item(&recordings, range, recorded_at_ms, previous));
+    }
     items
 }
 
@@ -375,8 +383,8 @@ fn check_item(index: usize, item: &Item) -> Result<usize, Invalid> {
 /// The items with numbers at their widest: the place is not known yet, and what was accepted must fit wherever it goes.
 fn widest_items(append_id: Uuid, stream: &StreamId, events: &[NewEvent]) -> Vec<Item> {
     let widest = AppendRange { id: append_id, first: u64::MAX - events.len() as u64, last: u64::MAX };
-    let last_append = LastAppend { first: u64::MAX, recorded_at_ms: i64::MAX };
-    items(append_id, stream, events, &widest, i64::MAX, Some(last_append))
+    let previous = Previous { first: u64::MAX, recorded_at_ms: i64::MAX };
+    items(append_id, stream, events, &widest, i64::MAX, Some(previous))
 }
 
 /// What an append would refuse of one event in `stream`; else the bytes of its item.
@@ -475,7 +483,7 @@ mod tests {
         let events = ["A", "B"].map(|event_type| NewEvent::from_json_text(event_type, "{}").unwrap());
         let id = Uuid::from_u128(1);
         let range = AppendRange { id, first: 4, last: 5 };
-        let items = items(id, &stream, &events, &range, 7, Some(LastAppend { first: 3, recorded_at_ms: 6 }));
+        let items = items(id, &stream, &events, &range, 7, Some(Previous { first: 3, recorded_at_ms: 6 }));
         let keys: Vec<_> = items.iter().map(|item| item[ENTITY].as_s().unwrap().as_str()).collect();
         assert_eq!(keys, ["event#00000000000000000004", "event#00000000000000000005", "pending#00000000000000000004"]);
         let entry = schema::read_pending(items[2].clone()).unwrap();

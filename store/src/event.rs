@@ -8,6 +8,7 @@ use crate::{
     append::check_event,
     error::{Corrupt, Error, Invalid},
     limits::MAX_SHORT_STRING_BYTES,
+    outbox::Previous,
     stream::{StreamId, excerpt},
 };
 
@@ -17,6 +18,7 @@ pub struct NewEvent {
     event_type: String,
     payload: String,
     metadata: Metadata,
+    is_private: bool,
 }
 
 impl NewEvent {
@@ -29,7 +31,7 @@ impl NewEvent {
         let event_type = event_type.into();
         check_type(&event_type)?;
         match serde_json::to_string(payload) {
-            Ok(payload) => Ok(Self { event_type, payload, metadata: Metadata::default() }),
+            Ok(payload) => Ok(Self { event_type, payload, metadata: Metadata::default(), is_private: false }),
             Err(error) => Err(payload_refused(&event_type, &error).into()),
         }
     }
@@ -42,7 +44,7 @@ impl NewEvent {
         let (event_type, payload) = (event_type.into(), payload.into());
         check_type(&event_type)?;
         match serde_json::from_str::<serde::de::IgnoredAny>(&payload) {
-            Ok(_) => Ok(Self { event_type, payload, metadata: Metadata::default() }),
+            Ok(_) => Ok(Self { event_type, payload, metadata: Metadata::default(), is_private: false }),
             Err(error) => Err(payload_refused(&event_type, &error).into()),
         }
     }
@@ -51,6 +53,14 @@ impl NewEvent {
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
+        self
+    }
+
+    /// The same event, not for publication: it is part of the history and never goes to the broker. An append of private
+    /// events alone writes no pending entry.
+    #[must_use]
+    pub fn private(mut self) -> Self {
+        self.is_private = true;
         self
     }
 
@@ -80,6 +90,12 @@ impl NewEvent {
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// Whether it is not for publication.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.is_private
     }
 }
 
@@ -193,8 +209,12 @@ pub struct RecordedEvent {
     pub metadata: Metadata,
     /// When it was recorded, by the appender's clock: milliseconds since the Unix epoch.
     pub recorded_at_ms: i64,
+    /// Whether it is not for publication: see [`NewEvent::private`].
+    pub is_private: bool,
     /// The append that it came with.
     pub append: AppendRange,
+    /// The newest append up to this event, its own included, that has a pending entry.
+    pub(crate) newest_entry: Option<Previous>,
 }
 
 impl RecordedEvent {

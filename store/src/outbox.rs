@@ -19,7 +19,7 @@ use crate::{
     limits::MAX_BATCH_DELETES,
     read::EventReader,
     schema::{self, ENTITY, Item, OUTBOX_INDEX, STREAM_ID},
-    stream::{LastAppend, StreamId, StreamPosition},
+    stream::{StreamId, StreamPosition},
 };
 
 /// One append whose events are still to be published.
@@ -32,11 +32,13 @@ pub struct PendingEntry {
     pub first: u64,
     /// The append's last version.
     pub last: u64,
+    /// The versions that are to be published, in order, where not all are: the others are private.
+    pub public: Option<Vec<u64>>,
     /// When the events were recorded, by the appender's clock: milliseconds since the Unix epoch.
     pub pending_since_ms: i64,
-    /// The append before; none in a stream's first.
+    /// The newest append before it that has a pending entry, too; none in a stream's first.
     pub previous: Option<Previous>,
-    /// The events, where the entry carries a copy; else [`Outbox::events`] reads them.
+    /// The events that are to be published, where the entry carries a copy; else [`Outbox::events`] reads them.
     pub events: Option<Vec<OutboxEvent>>,
 }
 
@@ -51,7 +53,22 @@ impl PendingEntry {
         previous: Option<Previous>,
         events: Option<Vec<OutboxEvent>>,
     ) -> Self {
-        Self { stream_id, first, last, pending_since_ms, previous, events }
+        Self { stream_id, first, last, public: None, pending_since_ms, previous, events }
+    }
+
+    /// The next version after `after` that is to be published.
+    #[must_use]
+    pub fn next_public(&self, after: u64) -> Option<u64> {
+        match &self.public {
+            Some(public) => public.iter().copied().find(|version| *version > after),
+            None => Some(self.first.max(after + 1)).filter(|next| *next <= self.last),
+        }
+    }
+
+    /// The last version that is to be published.
+    #[must_use]
+    pub fn last_public(&self) -> u64 {
+        self.public.as_ref().and_then(|public| public.last().copied()).unwrap_or(self.last)
     }
 
     /// The entry's key.
@@ -71,6 +88,7 @@ pub struct PendingKey {
 }
 
 /// What a pending entry says about the append before it, so that a relay can tell whether it has missed that one's entry.
+/// Appends of private events alone have no entry and are passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Previous {
     /// Its first version.
@@ -238,15 +256,15 @@ impl Outbox {
         Ok(page)
     }
 
-    /// The events of a stream from version `from` to `last`: one page of at most 1 MB, in order, without a gap, never empty.
+    /// The events of a stream from version `from` to `last`, private ones included: one page of at most 1 MB, in order,
+    /// without a gap, never empty.
     ///
     /// # Errors
     /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
     /// answers.
     pub async fn events(&self, stream: &StreamId, from: u64, last: u64) -> Result<Vec<OutboxEvent>, Error> {
         // What came before `from` does not matter to a reader that never appends.
-        let before = LastAppend { first: from, recorded_at_ms: 0 };
-        let position = StreamPosition::after(stream.clone(), from.saturating_sub(1), before);
+        let position = StreamPosition::after(stream.clone(), from.saturating_sub(1), None);
         let mut reader = EventReader::new(self.store.clone(), position).reaching(last);
         let page = reader.next_page().await?.unwrap_or_default();
         Ok(page.into_iter().map(OutboxEvent::from).collect())

@@ -236,7 +236,7 @@ mod tests {
             let (first, last) = [(1, 2), (3, 3), (4, 6)].into_iter().find(|range| version <= range.1).unwrap();
             let range = AppendRange { id: Uuid::from_u128(first.into()), first, last };
             let event = Recording { stream: &stream, version, event_id: Uuid::from_u128(9), new: &new };
-            schema::event_item(&event, &range, 1)
+            schema::event_item(&event, &range, 1, None)
         };
         versions.iter().map(item).collect()
     }

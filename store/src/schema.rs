@@ -4,7 +4,7 @@
 //! One partition holds a stream: `event#` + version, and `pending#` + first version for each append that is still to be
 //! published. Versions have 20 digits in a key, so that their order as texts is their order as numbers.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
@@ -41,15 +41,25 @@ pub const APPEND_FIRST: &str = "append_first";
 /// Event: the last version of that append (N).
 pub const APPEND_LAST: &str = "append_last";
 
+/// Event: present and true where it is not for publication (BOOL).
+pub const IS_PRIVATE: &str = "is_private";
+/// Private event: the first version of the newest append up to this one that has a pending entry (N); absent where there is
+/// none.
+pub const ENTRY_FIRST: &str = "entry_first";
+/// Private event: when that append was recorded (milliseconds since the Unix epoch, N).
+pub const ENTRY_AT: &str = "entry_at";
+
 /// Pending entry: when its events were recorded (milliseconds since the Unix epoch, N). Sort key of the index.
 pub const PENDING_SINCE: &str = "pending_since";
 /// Pending entry: the last version of its append (N); the first one stands in the key.
 pub const LAST_VERSION: &str = "last_version";
-/// Pending entry: the first version of the append before (N); absent in a stream's first.
+/// Pending entry: the versions that are to be published (L of N); absent where all are.
+pub const PUBLIC_VERSIONS: &str = "public_versions";
+/// Pending entry: the first version of the newest append before that has an entry, too (N); absent in a stream's first.
 pub const PREVIOUS_FIRST: &str = "previous_first";
-/// Pending entry: when the append before was recorded (milliseconds since the Unix epoch, N).
+/// Pending entry: when that append was recorded (milliseconds since the Unix epoch, N).
 pub const PREVIOUS_AT: &str = "previous_at";
-/// Pending entry: a copy of its events (L of M), where the whole item then still fits into 1 KB.
+/// Pending entry: a copy of the events that are to be published (L of M), where the whole item then still fits into 1 KB.
 pub const EVENTS: &str = "events";
 
 /// The sparse index over the pending entries: partition key [`STREAM_ID`], sort key [`PENDING_SINCE`], keys only.
@@ -84,7 +94,12 @@ pub(crate) fn number(value: impl Into<i128>) -> AttributeValue {
 }
 
 /// The event entity.
-pub(crate) fn event_item(event: &Recording<'_>, range: &AppendRange, recorded_at_ms: i64) -> Item {
+pub(crate) fn event_item(
+    event: &Recording<'_>,
+    range: &AppendRange,
+    recorded_at_ms: i64,
+    newest_entry: Option<Previous>,
+) -> Item {
     let mut item = key(event.stream.as_str(), event_key(event.version));
     item.extend(event_attributes(event));
     item.extend([
@@ -93,6 +108,13 @@ pub(crate) fn event_item(event: &Recording<'_>, range: &AppendRange, recorded_at
         (APPEND_FIRST.to_owned(), number(range.first)),
         (APPEND_LAST.to_owned(), number(range.last)),
     ]);
+    if event.new.is_private() {
+        item.insert(IS_PRIVATE.to_owned(), AttributeValue::Bool(true));
+        if let Some(entry) = newest_entry {
+            item.insert(ENTRY_FIRST.to_owned(), number(entry.first));
+            item.insert(ENTRY_AT.to_owned(), number(entry.recorded_at_ms));
+        }
+    }
     item
 }
 
@@ -111,9 +133,14 @@ pub(crate) fn pending_item(
         item.insert(PREVIOUS_FIRST.to_owned(), number(previous.first));
         item.insert(PREVIOUS_AT.to_owned(), number(previous.recorded_at_ms));
     }
-    let payload_bytes: usize = events.iter().map(|event| event.new.payload_text().len()).sum();
+    let public: Vec<_> = events.iter().filter(|event| !event.new.is_private()).collect();
+    if public.len() < events.len() {
+        let versions = public.iter().map(|event| number(event.version)).collect();
+        item.insert(PUBLIC_VERSIONS.to_owned(), AttributeValue::L(versions));
+    }
+    let payload_bytes: usize = public.iter().map(|event| event.new.payload_text().len()).sum();
     if payload_bytes < MAX_INLINE_ENTRY_BYTES {
-        let copies = events.iter().map(|event| AttributeValue::M(event_attributes(event))).collect();
+        let copies = public.into_iter().map(|event| AttributeValue::M(event_attributes(event))).collect();
         item.insert(EVENTS.to_owned(), AttributeValue::L(copies));
         if item_bytes(&item) > MAX_INLINE_ENTRY_BYTES {
             item.remove(EVENTS);
@@ -154,14 +181,23 @@ pub(crate) fn read_event(item: Item) -> Result<RecordedEvent, Corrupt> {
     if !(append.first..=append.last).contains(&version) {
         return Err(fields.wrong(format!("{APPEND_FIRST} {} and {APPEND_LAST} {}", append.first, append.last)));
     }
+    let recorded_at_ms = fields.number(RECORDED_AT)?;
+    let is_private = fields.flag(IS_PRIVATE)?;
+    let newest_entry = if is_private {
+        fields.previous(ENTRY_FIRST, ENTRY_AT)?
+    } else {
+        Some(Previous { first: append.first, recorded_at_ms })
+    };
     Ok(RecordedEvent {
         version,
         event_id: fields.uuid(EVENT_ID)?,
         event_type: fields.text(EVENT_TYPE)?,
         payload: fields.text(PAYLOAD)?,
         metadata: fields.metadata()?,
-        recorded_at_ms: fields.number(RECORDED_AT)?,
+        recorded_at_ms,
+        is_private,
         append,
+        newest_entry,
         stream_id: fields.stream,
     })
 }
@@ -175,18 +211,16 @@ pub(crate) fn read_pending(item: Item) -> Result<PendingEntry, Corrupt> {
     if last < first {
         return Err(fields.wrong(format!("{LAST_VERSION} {last} is less than the first")));
     }
-    let previous = if fields.has(PREVIOUS_FIRST) {
-        Some(Previous { first: fields.number(PREVIOUS_FIRST)?, recorded_at_ms: fields.number(PREVIOUS_AT)? })
-    } else {
-        None
-    };
+    let previous = fields.previous(PREVIOUS_FIRST, PREVIOUS_AT)?;
+    let public = fields.versions(PUBLIC_VERSIONS, first..=last)?;
     let events = match fields.item.remove(EVENTS) {
         None => None,
         Some(AttributeValue::L(copies)) => {
-            if copies.len() as u64 != last - first + 1 {
-                return Err(fields.wrong(format!("{EVENTS} has {} of versions {first} to {last}", copies.len())));
+            let versions = public.clone().unwrap_or_else(|| (first..=last).collect());
+            if copies.len() != versions.len() {
+                return Err(fields.wrong(format!("{EVENTS} has {} of {} events", copies.len(), versions.len())));
             }
-            let copies = copies.into_iter().zip(first..);
+            let copies = copies.into_iter().zip(versions);
             Some(
                 copies
                     .map(|(copy, version)| fields.copied_event(copy, version, pending_since_ms))
@@ -195,7 +229,7 @@ pub(crate) fn read_pending(item: Item) -> Result<PendingEntry, Corrupt> {
         }
         Some(_) => return Err(fields.wrong(format!("{EVENTS} is not a list"))),
     };
-    Ok(PendingEntry { first, last, pending_since_ms, previous, events, stream_id: fields.stream })
+    Ok(PendingEntry { first, last, public, pending_since_ms, previous, events, stream_id: fields.stream })
 }
 
 /// The stream id of any item of the table or the index.
@@ -254,6 +288,38 @@ impl Fields {
         }
     }
 
+    /// A flag that is absent where it is not set.
+    fn flag(&mut self, name: &str) -> Result<bool, Corrupt> {
+        match self.item.remove(name) {
+            None => Ok(false),
+            Some(AttributeValue::Bool(flag)) => Ok(flag),
+            Some(_) => Err(self.wrong(format!("{name} is not true or false"))),
+        }
+    }
+
+    fn previous(&mut self, first: &str, at: &str) -> Result<Option<Previous>, Corrupt> {
+        if !self.has(first) {
+            return Ok(None);
+        }
+        Ok(Some(Previous { first: self.number(first)?, recorded_at_ms: self.number(at)? }))
+    }
+
+    /// Some of the versions of a range, in order, at least one; absent where it is all of them.
+    fn versions(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<Option<Vec<u64>>, Corrupt> {
+        let Some(value) = self.item.remove(name) else { return Ok(None) };
+        let numbers = value.as_l().map(Vec::as_slice).unwrap_or_default();
+        let version = |value: &AttributeValue| value.as_n().ok().and_then(|digits| digits.parse::<u64>().ok());
+        let versions: Vec<_> = numbers.iter().filter_map(version).filter(|version| range.contains(version)).collect();
+        if versions.is_empty() || versions.len() != numbers.len() || !versions.is_sorted_by(|a, b| a < b) {
+            return Err(self.wrong(format!(
+                "{name} is not a list of versions from {} to {}",
+                range.start(),
+                range.end()
+            )));
+        }
+        Ok(Some(versions))
+    }
+
     fn uuid(&mut self, name: &str) -> Result<Uuid, Corrupt> {
         let text = self.text(name)?;
         text.parse().map_err(|_| self.wrong(format!("{name} is not a UUID: {text}")))
@@ -303,7 +369,7 @@ mod tests {
     fn an_event_is_read_as_it_was_written() {
         let (stream, new) = (stream(), NewEvent::from_json_text("Placed", "{\"a\": 1.0}").unwrap());
         let new = new.with_metadata(Metadata::new().with(Metadata::CORRELATION_ID, "c-1"));
-        let item = event_item(&recording(&stream, &new), &range(), 1_700_000_000_123);
+        let item = event_item(&recording(&stream, &new), &range(), 1_700_000_000_123, None);
         let event = read_event(item).unwrap();
         assert_eq!((event.version, event.recorded_at_ms), (3, 1_700_000_000_123));
         assert_eq!((event.event_type.as_str(), event.payload.as_str()), ("Placed", "{\"a\": 1.0}"));
@@ -329,7 +395,7 @@ mod tests {
     fn a_damaged_item_is_reported_with_its_place_and_its_fault() {
         let (stream, new) = (stream(), NewEvent::from_json_text("Placed", "{}").unwrap());
         let damage = |name: &str, value: Option<AttributeValue>| {
-            let mut item = event_item(&recording(&stream, &new), &range(), 1);
+            let mut item = event_item(&recording(&stream, &new), &range(), 1, None);
             item.remove(name);
             item.extend(value.map(|value| (name.to_owned(), value)));
             read_event(item).expect_err(name).to_string()

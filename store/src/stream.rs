@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use crate::{
     error::{Error, Invalid},
     limits::{MAX_SHORT_STRING_BYTES, MAX_STREAM_ID_BYTES},
+    outbox::Previous,
 };
 
 /// The name of a stream: `category-id`, for example `order-4711`.
@@ -127,25 +128,19 @@ impl TryFrom<String> for StreamId {
 pub struct StreamPosition {
     stream: StreamId,
     version: u64,
-    last_append: Option<LastAppend>,
-}
-
-/// What the next pending entry says about the append before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LastAppend {
-    pub(crate) first: u64,
-    pub(crate) recorded_at_ms: i64,
+    /// The newest append up to here that has a pending entry: what the next one says of its predecessor.
+    newest_entry: Option<Previous>,
 }
 
 impl StreamPosition {
     /// The position before the first event, which every stream has: version 0.
     #[must_use]
     pub fn start(stream: StreamId) -> Self {
-        Self { stream, version: 0, last_append: None }
+        Self { stream, version: 0, newest_entry: None }
     }
 
-    pub(crate) fn after(stream: StreamId, version: u64, last_append: LastAppend) -> Self {
-        Self { stream, version, last_append: Some(last_append) }
+    pub(crate) fn after(stream: StreamId, version: u64, newest_entry: Option<Previous>) -> Self {
+        Self { stream, version, newest_entry }
     }
 
     /// The stream that this is a position of.
@@ -160,8 +155,8 @@ impl StreamPosition {
         self.version
     }
 
-    pub(crate) fn last_append(&self) -> Option<LastAppend> {
-        self.last_append
+    pub(crate) fn newest_entry(&self) -> Option<Previous> {
+        self.newest_entry
     }
 }
 

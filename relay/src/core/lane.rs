@@ -41,7 +41,7 @@ pub(super) struct Lane {
     unreadable: Option<String>,
     /// Why nothing more can be published for now.
     halted: Option<String>,
-    /// The last version that this relay has published.
+    /// The last version of the entry that this relay has published last, as a whole.
     published_through: u64,
     /// Confirmed entries that are not deleted yet.
     undeleted: usize,
@@ -108,7 +108,8 @@ impl Lane {
             return Step::Prove { first };
         }
         if self.events.is_empty() {
-            return Step::ReadEvents { from: front.first.max(self.begun_through + 1), last: front.last };
+            let from = front.next_public(self.begun_through).unwrap_or(front.first);
+            return Step::ReadEvents { from, last: front.last_public() };
         }
         Step::Publish
     }
@@ -116,7 +117,7 @@ impl Lane {
     /// The append before `front`, where it is not known to be published.
     fn unsettled(&self, front: &PendingEntry, settle_window: Duration) -> Option<u64> {
         let previous = front.previous?;
-        if self.front_is_settled || self.published_through + 1 >= front.first {
+        if self.front_is_settled || self.published_through >= previous.first {
             return None;
         }
         // Times of two writers. Where their clocks disagree by more than the window, a proof is made that was not needed,
@@ -159,8 +160,12 @@ impl Lane {
         self.events = copies.into_iter().map(Arc::new).collect();
     }
 
-    pub(super) fn take_events(&mut self, events: Vec<OutboxEvent>) {
+    pub(super) fn take_events(&mut self, mut events: Vec<OutboxEvent>) {
         self.failures = 0;
+        // Private events stand between those that are to be published.
+        if let Some(public) = self.entries.front().and_then(|front| front.public.as_ref()) {
+            events.retain(|event| public.binary_search(&event.version).is_ok());
+        }
         self.bytes += events.iter().map(event_bytes).sum::<usize>();
         self.events = events.into_iter().map(Arc::new).collect();
     }
@@ -211,13 +216,13 @@ impl Lane {
         self.in_flight = false;
         let event = self.events.pop_front()?;
         let front = self.entries.front()?;
-        let (first, last) = (front.first, front.last);
+        let (first, last, last_public) = (front.first, front.last, front.last_public());
         self.bytes = self.bytes.saturating_sub(event_bytes(&event));
         self.begun_through = event.version;
-        self.published_through = event.version;
-        if event.version < last {
+        if event.version < last_public {
             return None;
         }
+        self.published_through = last;
         self.entries.pop_front();
         self.bytes = self.bytes.saturating_sub(ENTRY_OVERHEAD_BYTES);
         self.undeleted += 1;

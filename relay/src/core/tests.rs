@@ -325,3 +325,24 @@ fn a_failed_read_is_tried_again_later() {
     core.wake(core.next_due().unwrap());
     assert_eq!(core.next_read(), Some(read));
 }
+
+#[test]
+fn private_events_of_an_entry_are_passed_over_and_it_is_deleted_after_its_last_public_one() {
+    let (mut core, order, now) = (core(), stream(1), Instant::now());
+    let mut mixed = entry(&order, 1, 4, None);
+    mixed.public = Some(vec![2, 3]);
+    mixed.events = None;
+    begin(&mut core, &order, vec![mixed, entry(&order, 6, 6, Some((1, 0)))], now);
+    let read = core.next_read().expect("the events are read");
+    assert_eq!(read, Read::Events { stream: order.clone(), from: 2, last: 3 });
+    let event = |version: u64| OutboxEvent::new(version, Uuid::from_u128(version.into()), "Placed", "{}");
+    core.answered(&read, Answer::Events(vec![event(2), event(3), event(4)]), now);
+    for version in [2, 3] {
+        assert_eq!(core.next_deletes(now), []);
+        assert_eq!(versions(&core.next_batch()), [version]);
+        core.published(&order, version, Outcome::Confirmed, now);
+    }
+    assert_eq!(core.next_deletes(now), [key(&order, 1)]);
+    // Version 5 is a private append without an entry; the one before it is known as published, so no proof is needed.
+    assert_eq!(versions(&core.next_batch()), [6]);
+}

@@ -10,6 +10,7 @@ mod halt;
 mod limits;
 mod load;
 mod message;
+mod private;
 mod programs;
 mod readme;
 mod relay_crash;

@@ -1,0 +1,76 @@
+//! Events that are part of the history and not for publication.
+
+use streambox::ExpectedVersion::{self, At, NoStream};
+use streambox_tests::{
+    broker::{Inbox, shared_broker_url},
+    engine::{TestTable, event, stream},
+    programs::run,
+    unique,
+};
+
+#[tokio::test]
+async fn an_append_of_private_events_writes_no_pending_entry_and_costs_2n() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    let events = || (1..=3).map(|number| event(number).private());
+
+    let appended = table.store.append(&order, NoStream, events()).await.unwrap();
+
+    assert_eq!(table.wire.take_costs(), [("TransactWriteItems".to_owned(), 6.0)]);
+    assert_eq!((table.items().await, table.pending().await), (3, 0));
+    let history = table.store.read(&order).await.unwrap();
+    assert!(history.events.iter().all(|event| event.is_private));
+    assert_eq!(history.position, appended.position);
+    let repeat = table.store.append_with_id(appended.append_id, &order, ExpectedVersion::Any, events()).await.unwrap();
+    assert!(repeat.already_stored);
+    assert_eq!(repeat.position, appended.position);
+}
+
+#[tokio::test]
+async fn g6_an_entry_names_the_newest_append_that_has_one_whoever_reads_the_end() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    let public = table.store.append(&order, NoStream, [event(1)]).await.unwrap();
+    let private = table.store.append(&order, At(public.position), [event(2).private()]).await.unwrap();
+
+    // By the position of the append, by the stream's end, and by a load.
+    table.store.append(&order, At(private.position), [event(3).private(), event(4)]).await.unwrap();
+    table.store.append(&order, ExpectedVersion::Any, [event(5).private()]).await.unwrap();
+    let history = table.store.read(&order).await.unwrap();
+    table.store.append(&order, At(history.position), [event(6)]).await.unwrap();
+
+    let entries = table.store.outbox().pending(&order, 1, 10).await.unwrap().entries;
+    let seen: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.first, entry.last, entry.public.clone(), entry.previous.map(|previous| previous.first)))
+        .collect();
+    assert_eq!(seen, [(1, 1, None, None), (3, 4, Some(vec![4]), Some(1)), (6, 6, None, Some(3))]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_relay_publishes_public_events_alone_small_and_large() {
+    let table = TestTable::create().await;
+    let mut inbox = Inbox::open(&shared_broker_url(), &unique("events")).await.unwrap();
+    for (id, bytes) in [("order-1", 10), ("order-2", 5_000)] {
+        let text = "x".repeat(bytes);
+        let events = (1..=6).map(|number| {
+            let event = streambox::NewEvent::json("Counted", &(number, &text)).unwrap();
+            if number % 2 == 0 { event.private() } else { event }
+        });
+        table.store.append(&stream(id), NoStream, events).await.unwrap();
+    }
+    let drained =
+        run("streambox-relay", Some(&table), Some(&shared_broker_url()), ["drain", "--exchange", inbox.exchange()])
+            .await;
+    assert_eq!(drained.code(), Some(0), "{}", drained.stderr);
+    let mut received = Vec::new();
+    for _ in 0..6 {
+        let message = inbox.next().await;
+        received.push((message.stream, message.version));
+    }
+    received.sort();
+    let expected = ["order-1", "order-2"].iter().flat_map(|id| [1, 3, 5].map(|version| ((*id).to_owned(), version)));
+    assert_eq!(received, expected.collect::<Vec<_>>());
+    assert_eq!((inbox.receive_rest().await.unwrap().received(), table.pending().await), (6, 0));
+    inbox.close().await.unwrap();
+}

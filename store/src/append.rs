@@ -291,7 +291,7 @@ pub(crate) fn position_at(event: &RecordedEvent) -> StreamPosition {
 
 /// The position behind the append of an event. Its last event may not be visible yet; but since one of its events is, the
 /// append has been committed as a whole.
-fn position_after(end: &RecordedEvent) -> StreamPosition {
+pub(crate) fn position_after(end: &RecordedEvent) -> StreamPosition {
     StreamPosition::after(end.stream_id.clone(), end.append.last, end.newest_entry)
 }
 

@@ -46,7 +46,7 @@ pub use aws_sdk_dynamodb::Client;
 pub use client::{ATTEMPT_TIMEOUT, REQUEST_TIMEOUT, behavior_version, client, client_from_env};
 pub use error::{Conflict, Corrupt, Error, Invalid};
 pub use event::{AppendRange, Metadata, NewEvent, RecordedEvent};
-pub use read::{EventReader, GAP_READ_ATTEMPTS, History};
+pub use read::{Direction, EventReader, EventStream, GAP_READ_ATTEMPTS, History, ReadOptions};
 pub use store::{DEFAULT_OPERATION_TIMEOUT, EventStore, EventStoreBuilder};
 pub use stream::{ExpectedVersion, StreamId, StreamPosition};
 pub use table::{CREATE_TABLE_TIMEOUT, TableCreation, create_table};

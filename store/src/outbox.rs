@@ -19,7 +19,7 @@ use crate::{
     limits::MAX_BATCH_DELETES,
     read::EventReader,
     schema::{self, ENTITY, Item, OUTBOX_INDEX, STREAM_ID},
-    stream::{StreamId, StreamPosition},
+    stream::StreamId,
 };
 
 /// One append whose events are still to be published.
@@ -263,9 +263,7 @@ impl Outbox {
     /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
     /// answers.
     pub async fn events(&self, stream: &StreamId, from: u64, last: u64) -> Result<Vec<OutboxEvent>, Error> {
-        // What came before `from` does not matter to a reader that never appends.
-        let position = StreamPosition::after(stream.clone(), from.saturating_sub(1), None);
-        let mut reader = EventReader::new(self.store.clone(), position).reaching(last);
+        let mut reader = EventReader::beginning_with(self.store.clone(), stream.clone(), from).reaching(last);
         let page = reader.next_page().await?.unwrap_or_default();
         Ok(page.into_iter().map(OutboxEvent::from).collect())
     }

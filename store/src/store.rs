@@ -10,11 +10,11 @@ use aws_sdk_dynamodb::Client;
 use uuid::Uuid;
 
 use crate::{
-    append::{self, Appended},
+    append::{self, Appended, position_after},
     error::Error,
     event::{NewEvent, RecordedEvent},
     outbox::Outbox,
-    read::{self, EventReader, History},
+    read::{self, EventReader, EventStream, History, ReadOptions},
     stream::{ExpectedVersion, StreamId, StreamPosition},
 };
 
@@ -120,6 +120,63 @@ impl EventStore {
     #[must_use]
     pub fn reader_from(&self, position: StreamPosition) -> EventReader {
         EventReader::new(self.clone(), position)
+    }
+
+    /// Reads a stream, or a part of it, in either direction, as a [`futures::Stream`](futures_core::Stream) that fetches
+    /// page by page as it is polled. Strongly consistent and checked as [`read`](Self::read) is: a gap is never passed over,
+    /// the stream's newest append is there entire or not at all.
+    ///
+    /// What is fetched is bounded by the options: one event of a long stream costs one request and the read units of that
+    /// event. Backward from a version behind the stream's end costs one request more.
+    ///
+    /// ```no_run
+    /// # async fn example(store: streambox::EventStore, order: streambox::StreamId) -> Result<(), streambox::Error> {
+    /// use futures_util::TryStreamExt as _;
+    /// use streambox::ReadOptions;
+    ///
+    /// let mut newest = store.read_stream(&order, ReadOptions::backward().limit(10));
+    /// while let Some(event) = newest.try_next().await? {
+    ///     println!("{} {}", event.version, event.event_type);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The stream's items are errors as those of [`read`](Self::read); an error is its last item.
+    #[must_use]
+    pub fn read_stream(&self, stream: &StreamId, options: ReadOptions) -> EventStream {
+        EventStream::new(self.clone(), stream.clone(), options)
+    }
+
+    /// Where a stream is: the position behind its newest event, good for an append `At` it. Version 0 where it has none.
+    ///
+    /// One request, strongly consistent; read units of the newest event alone (one for each 4 KB), whatever the stream's
+    /// length. Where the newest append is still becoming visible, the position is already the one behind all of it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where the newest event is unreadable; [`Error::Unavailable`], [`Error::Setup`] as DynamoDB answers.
+    pub async fn position(&self, stream: &StreamId) -> Result<StreamPosition, Error> {
+        let newest = self.last_event(stream).await?;
+        Ok(newest.map_or_else(|| StreamPosition::start(stream.clone()), |event| position_after(&event)))
+    }
+
+    /// Whether a stream has an event. One request, strongly consistent; read units of its first event alone.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Setup`] as DynamoDB answers.
+    pub async fn exists(&self, stream: &StreamId) -> Result<bool, Error> {
+        read::exists(self, stream).await
+    }
+
+    /// The event at one version, or `None` where there is none (yet). One request, strongly consistent; one read unit for
+    /// each 4 KB of it. One event says nothing about those around it: a gap shows only to what reads more of the stream.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where the event is unreadable; [`Error::Unavailable`], [`Error::Setup`] as DynamoDB answers.
+    pub async fn event(&self, stream: &StreamId, version: u64) -> Result<Option<RecordedEvent>, Error> {
+        // Versions begin with 1.
+        if version == 0 { Ok(None) } else { self.event_at(stream, version).await }
     }
 
     /// The pending entries, as a relay sees them.

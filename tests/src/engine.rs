@@ -121,6 +121,41 @@ impl TestTable {
         timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("the table does not come to {items} items"));
     }
 
+    /// Deletes an item by hand, past the library, which has no code for it.
+    ///
+    /// # Panics
+    /// If the engine does not answer.
+    pub async fn delete(&self, stream: &StreamId, entity: &str) {
+        let key = |value: &str| AttributeValue::S(value.to_owned());
+        self.client()
+            .delete_item()
+            .table_name(&self.name)
+            .key("stream_id", key(stream.as_str()))
+            .key("entity", key(entity))
+            .send()
+            .await
+            .expect("the engine answers");
+    }
+
+    /// Sets an attribute of an item by hand, past the library, which has no code for it.
+    ///
+    /// # Panics
+    /// If the engine does not answer.
+    pub async fn set(&self, stream: &StreamId, entity: &str, attribute: &str, value: AttributeValue) {
+        let key = |value: &str| AttributeValue::S(value.to_owned());
+        self.client()
+            .update_item()
+            .table_name(&self.name)
+            .key("stream_id", key(stream.as_str()))
+            .key("entity", key(entity))
+            .update_expression("SET #attribute = :value")
+            .expression_attribute_names("#attribute", attribute)
+            .expression_attribute_values(":value", value)
+            .send()
+            .await
+            .expect("the engine answers");
+    }
+
     /// Appends events one by one, each an append of its own, to a new stream.
     ///
     /// # Panics

@@ -88,9 +88,14 @@ impl Wire {
 
     /// Hides one item from the first `times` answers to `Query` that would show it.
     pub fn hide(&self, entity: &str, times: u32) {
+        self.hide_from("Query", entity, times);
+    }
+
+    /// Hides items of this sort key from the first `times` answers to an operation that would show one.
+    pub fn hide_from(&self, operation: &'static str, entity: &str, times: u32) {
         let (entity, mut left) = (entity.to_owned(), times);
         self.set_fault(move |exchange| {
-            if exchange.operation != "Query" || left == 0 {
+            if exchange.operation != operation || left == 0 {
                 return;
             }
             let Some(items) = exchange.answer.get_mut("Items").and_then(Value::as_array_mut) else { return };

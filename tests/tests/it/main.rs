@@ -12,6 +12,7 @@ mod load;
 mod message;
 mod private;
 mod programs;
+mod read;
 mod readme;
 mod relay_crash;
 mod writers;

@@ -1,0 +1,99 @@
+//! From older to newer events, page by page.
+
+use super::{
+    Direction,
+    check::check_forward,
+    gap::GapWatch,
+    query::{self, Page},
+};
+use crate::{
+    EventStore,
+    append::position_at,
+    error::Error,
+    event::RecordedEvent,
+    stream::{StreamId, StreamPosition},
+};
+
+/// Reads a stream forward, page by page, each page at most 1 MB. See [`EventStore::reader`].
+#[derive(Debug)]
+pub struct EventReader {
+    store: EventStore,
+    /// Where the stream was when the reader was last there.
+    position: StreamPosition,
+    /// The last version to read, even where the stream goes on.
+    to: u64,
+    /// Whether the stream is known to go as far as `to`, so that an earlier end is a gap.
+    reaches_to: bool,
+    done: bool,
+    read_units: f64,
+}
+
+impl EventReader {
+    pub(crate) fn new(store: EventStore, position: StreamPosition) -> Self {
+        Self { store, position, to: u64::MAX, reaches_to: false, done: false, read_units: 0.0 }
+    }
+
+    /// Begins with version `from`, whatever is before it. Its position is good for reading on only: what came before is not
+    /// known.
+    pub(crate) fn beginning_with(store: EventStore, stream: StreamId, from: u64) -> Self {
+        let before = match from.saturating_sub(1) {
+            0 => StreamPosition::start(stream),
+            version => StreamPosition::after(stream, version, None),
+        };
+        Self::new(store, before)
+    }
+
+    /// Stops behind version `to`, even where that is in the middle of an append. Fewer events are consumed, and paid for.
+    #[must_use]
+    pub fn up_to(mut self, to: u64) -> Self {
+        self.to = to;
+        self.done = self.position.version() >= self.to;
+        self
+    }
+
+    /// Stops behind version `to`, which is known to exist.
+    pub(crate) fn reaching(self, to: u64) -> Self {
+        Self { reaches_to: true, ..self.up_to(to) }
+    }
+
+    /// The position behind the events read so far.
+    #[must_use]
+    pub fn position(&self) -> &StreamPosition {
+        &self.position
+    }
+
+    /// The capacity units consumed so far.
+    #[must_use]
+    pub fn read_units(&self) -> f64 {
+        self.read_units
+    }
+
+    /// The next events in order, or `None` at the end. A page is never empty and has no gap, neither inside nor to the page
+    /// before; the end is never in the middle of an append.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
+    /// answers. The reader can be asked again after an error; it goes on where it was.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
+        let mut watch = GapWatch::new();
+        while !self.done {
+            let next = self.position.version() + 1;
+            let Page { items, is_last, read_units } =
+                query::page(&self.store, self.position.stream(), next..=self.to, Direction::Forward, None).await?;
+            self.read_units += read_units;
+            let checked = check_forward(items, next, is_last.then_some(self.to))?;
+            let ends_early = self.reaches_to && is_last && checked.events.is_empty();
+            let missing = checked.missing.or(ends_early.then_some(next));
+            if let Some(last) = checked.events.last() {
+                self.position = position_at(last);
+                self.done = last.version >= self.to || (is_last && missing.is_none() && !self.reaches_to);
+                return Ok(Some(checked.events));
+            }
+            match missing {
+                Some(missing) => watch.wait(self.position.stream(), missing).await?,
+                None => self.done = is_last,
+            }
+        }
+        Ok(None)
+    }
+}

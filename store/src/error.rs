@@ -1,7 +1,8 @@
 //! The one error type of the crate. Its kinds answer the question "what do I do now?".
 
-use std::error::Error as StdError;
+use std::{collections::HashMap, error::Error as StdError};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
 use crate::stream::{ExpectedVersion, StreamId, StreamPosition};
@@ -50,6 +51,11 @@ pub enum Error {
         source: Source,
     },
 
+    /// An item that the caller added to the transaction was refused by its own condition. Nothing was written: neither the
+    /// items nor the events.
+    #[error(transparent)]
+    ItemRefused(#[from] Box<ItemRefused>),
+
     /// The table holds what this library never writes, or lacks what it always writes.
     #[error(transparent)]
     Corrupt(#[from] Box<Corrupt>),
@@ -71,6 +77,17 @@ pub struct Conflict {
     pub expected: ExpectedVersion,
     /// Where the stream is now. An append `At` this position needs no further read.
     pub current: StreamPosition,
+}
+
+/// The condition of one of the caller's own items did not hold.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("item {position} of the caller's own was refused by its condition; nothing was written")]
+#[non_exhaustive]
+pub struct ItemRefused {
+    /// The item's place among the caller's own, from 0, in the order in which they were added.
+    pub position: usize,
+    /// The item that is there, where it was asked for (`return_values_on_condition_check_failure`).
+    pub item: Option<HashMap<String, AttributeValue>>,
 }
 
 /// Input that can't be stored.
@@ -116,6 +133,32 @@ pub enum Invalid {
     Metadata {
         /// What the parser said.
         why: String,
+    },
+    /// A transaction without an append. For items alone, DynamoDB's own transactions are there.
+    #[error("a transaction needs at least one append")]
+    NoAppends,
+    /// Two appends to one stream in one transaction. They would be one append.
+    #[error("stream {stream} is appended to twice in one transaction: put its events into one append")]
+    DuplicateStream {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// More items than a transaction can hold: events, a pending entry for each append with public events, and the caller's
+    /// own. It is never split.
+    #[error("a transaction has at most {limit} items (events, one pending entry an append, your own), got {items}")]
+    TooManyItems {
+        /// The most it may have.
+        limit: usize,
+        /// What it has.
+        items: usize,
+    },
+    /// An item of the caller's own that can't be part of an append.
+    #[error("item {position} of the caller's own: {why}")]
+    OwnItem {
+        /// The item's place among the caller's own, from 0.
+        position: usize,
+        /// The rule that it breaks.
+        why: &'static str,
     },
     /// An append of nothing.
     #[error("an append needs at least one event")]
@@ -174,6 +217,12 @@ pub struct Corrupt {
 impl From<Corrupt> for Error {
     fn from(corrupt: Corrupt) -> Self {
         Self::Corrupt(Box::new(corrupt))
+    }
+}
+
+impl From<ItemRefused> for Error {
+    fn from(refused: ItemRefused) -> Self {
+        Self::ItemRefused(Box::new(refused))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     limits::MAX_SHORT_STRING_BYTES,
     outbox::Previous,
     stream::{StreamId, excerpt},
+    trace::TraceContext,
 };
 
 /// An event that is to be appended: a type, a JSON payload, and metadata.
@@ -18,6 +19,8 @@ pub struct NewEvent {
     event_type: String,
     payload: String,
     metadata: Metadata,
+    /// The metadata as they are stored; empty where there are none.
+    metadata_text: String,
     is_private: bool,
 }
 
@@ -31,7 +34,7 @@ impl NewEvent {
         let event_type = event_type.into();
         check_type(&event_type)?;
         match serde_json::to_string(payload) {
-            Ok(payload) => Ok(Self { event_type, payload, metadata: Metadata::default(), is_private: false }),
+            Ok(payload) => Ok(Self::of(event_type, payload)),
             Err(error) => Err(payload_refused(&event_type, &error).into()),
         }
     }
@@ -44,16 +47,35 @@ impl NewEvent {
         let (event_type, payload) = (event_type.into(), payload.into());
         check_type(&event_type)?;
         match serde_json::from_str::<serde::de::IgnoredAny>(&payload) {
-            Ok(_) => Ok(Self { event_type, payload, metadata: Metadata::default(), is_private: false }),
+            Ok(_) => Ok(Self::of(event_type, payload)),
             Err(error) => Err(payload_refused(&event_type, &error).into()),
         }
+    }
+
+    fn of(event_type: String, payload: String) -> Self {
+        Self { event_type, payload, metadata: Metadata::default(), metadata_text: String::new(), is_private: false }
     }
 
     /// The same event with these metadata.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata_text = if metadata.is_empty() { String::new() } else { metadata.to_json_text() };
         self.metadata = metadata;
         self
+    }
+
+    pub(crate) fn add_trace_context(&mut self, current: &TraceContext) {
+        if self.metadata.get(Metadata::TRACEPARENT).is_some() {
+            return;
+        }
+        let mut metadata = std::mem::take(&mut self.metadata).with(Metadata::TRACEPARENT, current.traceparent.as_str());
+        // The state belongs to the parent: one of another trace is not kept.
+        metadata.0.remove(Metadata::TRACESTATE);
+        if let Some(state) = &current.tracestate {
+            metadata = metadata.with(Metadata::TRACESTATE, state.as_str());
+        }
+        self.metadata_text = metadata.to_json_text();
+        self.metadata = metadata;
     }
 
     /// The same event, not for publication: it is part of the history and never goes to the broker. An append of private
@@ -90,6 +112,11 @@ impl NewEvent {
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// The metadata, JSON text, where there are any.
+    pub(crate) fn metadata_text(&self) -> Option<&str> {
+        Some(self.metadata_text.as_str()).filter(|text| !text.is_empty())
     }
 
     /// Whether it is not for publication.
@@ -136,6 +163,15 @@ impl Metadata {
     /// W3C Trace Context: what vendors add to it.
     pub const TRACESTATE: &str = "tracestate";
 
+    /// Metadata of an event that `cause` has led to: its id as the causation id, and its correlation id, or where it has none
+    /// its own id, as the correlation id.
+    #[must_use]
+    pub fn caused_by(cause: &RecordedEvent) -> Self {
+        let id = cause.event_id.to_string();
+        let correlation = cause.metadata.get(Self::CORRELATION_ID).cloned().unwrap_or_else(|| id.clone().into());
+        Self::new().with(Self::CORRELATION_ID, correlation).with(Self::CAUSATION_ID, id)
+    }
+
     /// No metadata.
     #[must_use]
     pub fn new() -> Self {
@@ -170,7 +206,8 @@ impl Metadata {
     /// The metadata as JSON text.
     #[must_use]
     pub fn to_json_text(&self) -> String {
-        Value::Object(self.0.clone()).to_string()
+        // A map of texts and values is always written; there is no error to report.
+        serde_json::to_string(&self.0).unwrap_or_default()
     }
 
     /// Reads metadata from JSON text.

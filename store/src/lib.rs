@@ -33,23 +33,27 @@ mod event;
 mod failure;
 pub mod limits;
 pub mod outbox;
+mod payload;
 mod read;
 mod retry;
 pub mod schema;
 mod store;
 mod stream;
 mod table;
+mod trace;
 
-pub use append::Appended;
+pub use append::{Appended, Committed, Transaction};
 /// The DynamoDB client that an [`EventStore`] is made from.
 pub use aws_sdk_dynamodb::Client;
 pub use client::{ATTEMPT_TIMEOUT, REQUEST_TIMEOUT, behavior_version, client, client_from_env};
-pub use error::{Conflict, Corrupt, Error, Invalid};
+pub use error::{Conflict, Corrupt, Error, Invalid, ItemRefused};
 pub use event::{AppendRange, Metadata, NewEvent, RecordedEvent};
+pub use payload::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
 pub use read::{Direction, EventReader, EventStream, GAP_READ_ATTEMPTS, History, ReadOptions};
 pub use store::{DEFAULT_OPERATION_TIMEOUT, EventStore, EventStoreBuilder};
 pub use stream::{ExpectedVersion, StreamId, StreamPosition};
 pub use table::{CREATE_TABLE_TIMEOUT, TableCreation, create_table};
+pub use trace::TraceContext;
 /// The type of append and event ids.
 pub use uuid::Uuid;
 

@@ -10,7 +10,7 @@ use crate::schema::Item;
 /// Most items in one `TransactWriteItems`.
 pub const MAX_TRANSACTION_ITEMS: usize = 100;
 
-/// Most events in one append: the transaction's items less the pending entry.
+/// Most events in one append: the transaction's items less the pending entry. So many private events alone, too.
 pub const MAX_EVENTS_PER_APPEND: usize = MAX_TRANSACTION_ITEMS - 1;
 
 /// Most bytes of all items of one `TransactWriteItems` (4 MB).
@@ -25,8 +25,11 @@ pub const MAX_STREAM_ID_BYTES: usize = 2048;
 /// Most bytes of an AMQP short string: routing key, type, message id.
 pub const MAX_SHORT_STRING_BYTES: usize = 255;
 
+/// What one write unit pays for.
+pub const WRITE_UNIT_BYTES: usize = 1024;
+
 /// Most bytes of a pending entry that carries a copy of its events: what one write unit pays for.
-pub const MAX_INLINE_ENTRY_BYTES: usize = 1024;
+pub const MAX_INLINE_ENTRY_BYTES: usize = WRITE_UNIT_BYTES;
 
 /// Most requests in one `BatchWriteItem`.
 pub const MAX_BATCH_DELETES: usize = 25;
@@ -45,11 +48,16 @@ fn value_bytes(value: &AttributeValue) -> usize {
         AttributeValue::M(map) => {
             3 + map.iter().map(|(name, value)| 1 + name.len() + value_bytes(value)).sum::<usize>()
         }
-        // Sets never stand in an item of ours.
         AttributeValue::B(blob) => blob.as_ref().len(),
+        AttributeValue::Ss(texts) => texts.iter().map(String::len).sum(),
+        AttributeValue::Ns(numbers) => numbers.iter().map(|digits| number_bytes(digits)).sum(),
+        AttributeValue::Bs(blobs) => blobs.iter().map(|blob| blob.as_ref().len()).sum(),
         _ => 1,
     }
 }
+
+/// The most that a 64-bit number takes.
+pub(crate) const WIDEST_NUMBER_BYTES: usize = 11;
 
 /// One byte for two digits, one more for the exponent, one for a sign.
 fn number_bytes(digits: &str) -> usize {

@@ -12,8 +12,9 @@ use uuid::Uuid;
 use crate::{
     error::Corrupt,
     event::{AppendRange, Metadata, NewEvent, RecordedEvent},
-    limits::{MAX_INLINE_ENTRY_BYTES, item_bytes},
+    limits::{MAX_INLINE_ENTRY_BYTES, WIDEST_NUMBER_BYTES, item_bytes},
     outbox::{OutboxEvent, PendingEntry, Previous},
+    payload::{self, Compression, StoredPayload},
     stream::StreamId,
 };
 
@@ -28,8 +29,12 @@ pub const ENTITY: &str = "entity";
 pub const EVENT_ID: &str = "event_id";
 /// Event: its type (S).
 pub const EVENT_TYPE: &str = "event_type";
-/// Event: its payload (JSON text, S).
+/// Event: its payload, JSON text (S), or compressed (B) where [`PAYLOAD_ENCODING`] says so.
 pub const PAYLOAD: &str = "payload";
+/// Event: how its payload is stored (S): [`ENCODING_ZSTD`]; absent where it is text.
+pub const PAYLOAD_ENCODING: &str = "payload_encoding";
+/// [`PAYLOAD_ENCODING`]: one zstd frame (RFC 8878).
+pub const ENCODING_ZSTD: &str = "zstd";
 /// Event: its metadata (JSON text, S); absent where there are none.
 pub const METADATA: &str = "metadata";
 /// Event: when it was recorded (milliseconds since the Unix epoch, N).
@@ -138,7 +143,7 @@ pub(crate) fn pending_item(
         let versions = public.iter().map(|event| number(event.version)).collect();
         item.insert(PUBLIC_VERSIONS.to_owned(), AttributeValue::L(versions));
     }
-    let payload_bytes: usize = public.iter().map(|event| event.new.payload_text().len()).sum();
+    let payload_bytes: usize = public.iter().map(|event| event.payload.len()).sum();
     if payload_bytes < MAX_INLINE_ENTRY_BYTES {
         let copies = public.into_iter().map(|event| AttributeValue::M(event_attributes(event))).collect();
         item.insert(EVENTS.to_owned(), AttributeValue::L(copies));
@@ -155,16 +160,49 @@ pub(crate) struct Recording<'a> {
     pub(crate) version: u64,
     pub(crate) event_id: Uuid,
     pub(crate) new: &'a NewEvent,
+    pub(crate) payload: StoredPayload<'a>,
+}
+
+impl<'a> Recording<'a> {
+    pub(crate) fn new(
+        stream: &'a StreamId,
+        version: u64,
+        event_id: Uuid,
+        new: &'a NewEvent,
+        compression: Compression,
+    ) -> Self {
+        let payload = compression.store(new.payload_text(), event_bytes(stream, new));
+        Self { stream, version, event_id, new, payload }
+    }
+}
+
+/// The bytes of an event's item with the payload as text, and with numbers at their widest: the place is not known yet, and
+/// what was accepted must fit wherever it goes.
+pub(crate) fn event_bytes(stream: &StreamId, event: &NewEvent) -> usize {
+    const UUID_BYTES: usize = 36;
+    const KEY_BYTES: usize = STREAM_ID.len() + ENTITY.len() + EVENT_PREFIX.len() + DIGITS;
+    const ID_BYTES: usize = EVENT_ID.len() + APPEND_ID.len() + 2 * UUID_BYTES;
+    const NAME_BYTES: usize = EVENT_TYPE.len() + PAYLOAD.len();
+    const NUMBER_BYTES: usize = RECORDED_AT.len() + APPEND_FIRST.len() + APPEND_LAST.len() + 3 * WIDEST_NUMBER_BYTES;
+    const PRIVATE_BYTES: usize = IS_PRIVATE.len() + 1 + ENTRY_FIRST.len() + ENTRY_AT.len() + 2 * WIDEST_NUMBER_BYTES;
+    let fixed_bytes = KEY_BYTES + ID_BYTES + NAME_BYTES + NUMBER_BYTES;
+    let text_bytes = stream.as_str().len() + event.event_type().len() + event.payload_text().len();
+    let metadata_bytes = event.metadata_text().map_or(0, |text| METADATA.len() + text.len());
+    let private_bytes = if event.is_private() { PRIVATE_BYTES } else { 0 };
+    fixed_bytes + text_bytes + metadata_bytes + private_bytes
 }
 
 fn event_attributes(event: &Recording<'_>) -> Item {
     let mut attributes = Item::from([
         (EVENT_ID.to_owned(), text(event.event_id)),
         (EVENT_TYPE.to_owned(), text(event.new.event_type())),
-        (PAYLOAD.to_owned(), text(event.new.payload_text())),
+        (PAYLOAD.to_owned(), event.payload.value()),
     ]);
-    if !event.new.metadata().is_empty() {
-        attributes.insert(METADATA.to_owned(), text(event.new.metadata().to_json_text()));
+    if let Some(encoding) = event.payload.encoding() {
+        attributes.insert(PAYLOAD_ENCODING.to_owned(), text(encoding));
+    }
+    if let Some(metadata) = event.new.metadata_text() {
+        attributes.insert(METADATA.to_owned(), text(metadata));
     }
     attributes
 }
@@ -192,7 +230,7 @@ pub(crate) fn read_event(item: Item) -> Result<RecordedEvent, Corrupt> {
         version,
         event_id: fields.uuid(EVENT_ID)?,
         event_type: fields.text(EVENT_TYPE)?,
-        payload: fields.text(PAYLOAD)?,
+        payload: fields.payload()?,
         metadata: fields.metadata()?,
         recorded_at_ms,
         is_private,
@@ -325,6 +363,12 @@ impl Fields {
         text.parse().map_err(|_| self.wrong(format!("{name} is not a UUID: {text}")))
     }
 
+    fn payload(&mut self) -> Result<String, Corrupt> {
+        let encoding = if self.has(PAYLOAD_ENCODING) { Some(self.text(PAYLOAD_ENCODING)?) } else { None };
+        let value = self.item.remove(PAYLOAD).ok_or_else(|| self.wrong(format!("{PAYLOAD} is missing")))?;
+        payload::read(value, encoding.as_deref()).map_err(|fault| self.wrong(format!("{PAYLOAD} {fault}")))
+    }
+
     fn metadata(&mut self) -> Result<Metadata, Corrupt> {
         if !self.has(METADATA) {
             return Ok(Metadata::default());
@@ -342,7 +386,7 @@ impl Fields {
             version,
             event_id: copy.uuid(EVENT_ID)?,
             event_type: copy.text(EVENT_TYPE)?,
-            payload: copy.text(PAYLOAD)?,
+            payload: copy.payload()?,
             metadata: copy.metadata()?,
             recorded_at_ms,
         })
@@ -358,7 +402,7 @@ mod tests {
     }
 
     fn recording<'a>(stream: &'a StreamId, new: &'a NewEvent) -> Recording<'a> {
-        Recording { stream, version: 3, event_id: Uuid::from_u128(2), new }
+        Recording::new(stream, 3, Uuid::from_u128(2), new, Compression::Off)
     }
 
     fn stream() -> StreamId {
@@ -389,6 +433,20 @@ mod tests {
         assert_eq!(item_bytes(&entry(most)), MAX_INLINE_ENTRY_BYTES);
         assert!(read_pending(entry(most)).unwrap().events.is_some());
         assert!(read_pending(entry(most + 1)).unwrap().events.is_none());
+    }
+
+    #[test]
+    fn the_bytes_of_an_event_are_those_of_its_widest_item() {
+        let stream = stream();
+        let plain = NewEvent::from_json_text("Placed", "{}").unwrap();
+        let full = plain.clone().with_metadata(Metadata::new().with("by", "ann")).private();
+        let widest = AppendRange { id: Uuid::max(), first: u64::MAX, last: u64::MAX };
+        let entry = Some(Previous { first: u64::MAX, recorded_at_ms: i64::MAX });
+        for new in [plain, full] {
+            let recording = Recording::new(&stream, u64::MAX, Uuid::max(), &new, Compression::Off);
+            let item = event_item(&recording, &widest, i64::MAX, entry);
+            assert_eq!(event_bytes(&stream, &new), item_bytes(&item));
+        }
     }
 
     #[test]

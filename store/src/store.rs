@@ -10,12 +10,15 @@ use aws_sdk_dynamodb::Client;
 use uuid::Uuid;
 
 use crate::{
-    append::{self, Appended, position_after},
+    append::{Appended, Transaction, position_after},
     error::Error,
     event::{NewEvent, RecordedEvent},
     outbox::Outbox,
+    payload::Compression,
     read::{self, EventReader, EventStream, History, ReadOptions},
+    retry::Jitter,
     stream::{ExpectedVersion, StreamId, StreamPosition},
+    trace::TraceContext,
 };
 
 /// How long an append may take in all, retries included, unless set otherwise.
@@ -31,6 +34,9 @@ struct Shared {
     client: Client,
     table: String,
     operation_timeout: Duration,
+    compression: Compression,
+    jitter: Jitter,
+    trace_context: Option<Box<dyn Fn() -> Option<TraceContext> + Send + Sync>>,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
@@ -51,6 +57,9 @@ impl EventStore {
             client,
             table: table.into(),
             operation_timeout: DEFAULT_OPERATION_TIMEOUT,
+            compression: Compression::default(),
+            jitter: Jitter::default(),
+            trace_context: None,
             clock: Box::new(SystemTime::now),
         })
     }
@@ -91,8 +100,12 @@ impl EventStore {
         expected: ExpectedVersion,
         events: impl IntoIterator<Item = NewEvent>,
     ) -> Result<Appended, Error> {
-        let events: Vec<_> = events.into_iter().collect();
-        append::append(self, append_id, stream, &expected, &events).await
+        self.transaction().with_id(append_id).append(stream, expected, events).commit_single().await
+    }
+
+    /// Begins a transaction: appends to several streams, and items of the caller's own in other tables, all or nothing.
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(self.clone())
     }
 
     /// Loads a whole stream: strongly consistent, paged to the end, without a gap, never half an append. A stream that has
@@ -199,6 +212,21 @@ impl EventStore {
         self.shared.operation_timeout
     }
 
+    pub(crate) fn compression(&self) -> Compression {
+        self.shared.compression
+    }
+
+    pub(crate) fn jitter(&self) -> Jitter {
+        self.shared.jitter.clone()
+    }
+
+    /// Gives events the current trace context, unless they bring one.
+    pub(crate) fn add_trace_context<'a>(&self, events: impl Iterator<Item = &'a mut NewEvent>) {
+        if let Some(current) = self.shared.trace_context.as_ref().and_then(|current| current()) {
+            events.for_each(|event| event.add_trace_context(&current));
+        }
+    }
+
     pub(crate) fn now_ms(&self) -> i64 {
         let since_epoch = (self.shared.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
@@ -227,6 +255,30 @@ impl EventStoreBuilder {
     #[must_use]
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.0.operation_timeout = timeout;
+        self
+    }
+
+    /// Whether large payloads are compressed. [`Compression::default`] unless set.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.0.compression = compression;
+        self
+    }
+
+    /// Where appends find the trace that they happen in. It is asked once for each append, and what it says goes into the
+    /// metadata `traceparent` and `tracestate` of each event that does not bring its own. Nowhere unless set; with the
+    /// feature `opentelemetry` there is `TraceContext::current`.
+    #[must_use]
+    pub fn trace_context(mut self, current: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Self {
+        self.0.trace_context = Some(Box::new(current));
+        self
+    }
+
+    /// Where the delays between attempts get their jitter from: numbers from 0 to 1, which make each delay 50 % to 150 % of
+    /// its step. Random unless set; with a source of known numbers, retries are the same each time.
+    #[must_use]
+    pub fn jitter(mut self, source: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
+        self.0.jitter = Jitter::new(source);
         self
     }
 

@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::{
 use crate::{
     error::Error,
     failure::Attempts,
-    retry::Delays,
+    retry::{Delays, Jitter},
     schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
 };
 
@@ -58,7 +58,7 @@ pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation,
             _ => return Err(attempts.failed(error)),
         },
     };
-    let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY);
+    let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY, Jitter::default());
     let active = async {
         while !is_active(client, table, &mut attempts).await? {
             delays.wait().await;

@@ -28,7 +28,7 @@ impl BackwardReader {
 
     /// As [`EventReader::next_page`](super::EventReader::next_page), in the other direction.
     pub(super) async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
-        let mut watch = GapWatch::new();
+        let mut watch = GapWatch::new(self.store.jitter());
         while !self.done {
             let (Top::Next(to) | Top::End(to)) = self.top;
             let limit = (self.left < u64::MAX).then_some(self.left);

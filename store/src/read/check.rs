@@ -86,6 +86,7 @@ mod tests {
     use super::*;
     use crate::{
         event::{AppendRange, NewEvent},
+        payload::Compression,
         schema::Recording,
         stream::StreamId,
     };
@@ -97,7 +98,7 @@ mod tests {
         let item = |&version: &u64| {
             let (first, last) = [(1, 2), (3, 3), (4, 6)].into_iter().find(|range| version <= range.1).unwrap();
             let range = AppendRange { id: Uuid::from_u128(first.into()), first, last };
-            let event = Recording { stream: &stream, version, event_id: Uuid::from_u128(9), new: &new };
+            let event = Recording::new(&stream, version, Uuid::from_u128(9), &new, Compression::Off);
             schema::event_item(&event, &range, 1, None)
         };
         versions.iter().map(item).collect()

@@ -75,7 +75,7 @@ impl EventReader {
     /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
     /// answers. The reader can be asked again after an error; it goes on where it was.
     pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
-        let mut watch = GapWatch::new();
+        let mut watch = GapWatch::new(self.store.jitter());
         while !self.done {
             let next = self.position.version() + 1;
             let Page { items, is_last, read_units } =

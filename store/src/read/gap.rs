@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::{Corrupt, Error},
-    retry::Delays,
+    retry::{Delays, Jitter},
     stream::StreamId,
 };
 
@@ -22,8 +22,8 @@ pub(super) struct GapWatch {
 }
 
 impl GapWatch {
-    pub(super) fn new() -> Self {
-        Self { delays: Delays::new(FIRST_GAP_DELAY, LONGEST_GAP_DELAY), reads: 1 }
+    pub(super) fn new(jitter: Jitter) -> Self {
+        Self { delays: Delays::new(FIRST_GAP_DELAY, LONGEST_GAP_DELAY, jitter), reads: 1 }
     }
 
     /// Waits before the place is read again; after the last read the version that is `missing` is an error.

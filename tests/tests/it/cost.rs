@@ -1,6 +1,7 @@
 //! What things cost: requests and capacity units, as the README says it.
 
 use streambox::{
+    Compression, EventStore,
     ExpectedVersion::{Any, At, Exact, NoStream},
     NewEvent,
     outbox::PendingKey,
@@ -90,7 +91,8 @@ async fn a_large_append_has_an_entry_of_one_unit_and_its_events_are_read_once() 
     let order = stream("order-1");
     let text = "x".repeat(4_000);
     let large = NewEvent::json("Grown", &text).unwrap();
-    let appended = table.store.append(&order, NoStream, [large]).await.unwrap();
+    let store = EventStore::builder(table.store_client(), &table.name).compression(Compression::Off).build();
+    let appended = store.append(&order, NoStream, [large]).await.unwrap();
     // Five units of 1 KB for the event, one for the entry, both doubled by the transaction, and the index.
     assert!((appended.write_units - (2.0 * 5.0 + 2.0 + 1.0)).abs() < 1e-9, "{}", appended.write_units);
     table.wire.take();

@@ -5,6 +5,7 @@
 mod append;
 mod broker_restart;
 mod cli;
+mod compression;
 mod cost;
 mod halt;
 mod limits;
@@ -15,4 +16,6 @@ mod programs;
 mod read;
 mod readme;
 mod relay_crash;
+mod trace;
+mod transaction;
 mod writers;

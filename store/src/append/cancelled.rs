@@ -1,0 +1,124 @@
+//! What it means that DynamoDB has cancelled a transaction: all reasons are read before anything is concluded.
+
+use aws_sdk_dynamodb::types::CancellationReason;
+
+use super::prepare::Place;
+use crate::schema::Item;
+
+/// Why a transaction was cancelled.
+#[derive(Debug, PartialEq)]
+pub(super) enum Cancelled {
+    /// The items at these places exist already.
+    Exist(Vec<Existing>),
+    /// An item of the caller's own was refused by its own condition.
+    ItemRefused { position: usize, item: Option<Item> },
+    /// Another transaction was under way, or capacity was short.
+    Again,
+    /// For good.
+    Refused(String),
+}
+
+/// Something stands where an item of ours should go.
+#[derive(Debug, PartialEq)]
+pub(super) struct Existing {
+    pub(super) place: Place,
+    /// The item that is there; DynamoDB was asked to return it, but does not promise to.
+    pub(super) item: Option<Item>,
+}
+
+/// Reads the reasons, one for each item of the transaction.
+pub(super) fn judge(reasons: &[CancellationReason], places: &[Place]) -> Cancelled {
+    let code = |reason: &CancellationReason| reason.code().unwrap_or("None").to_owned();
+    let failed: Vec<_> = reasons
+        .iter()
+        .zip(places)
+        .filter(|(reason, _)| code(reason) == "ConditionalCheckFailed")
+        .map(|(reason, &place)| Existing { place, item: reason.item().filter(|item| !item.is_empty()).cloned() })
+        .collect();
+    // An event that is there decides, whatever else there is: its place is taken for ever.
+    if failed.iter().any(|existing| matches!(existing.place, Place::Event { .. })) {
+        return Cancelled::Exist(failed);
+    }
+    let in_conflict = reasons.iter().any(|reason| code(reason) == "TransactionConflict");
+    if let Some(first) = failed.into_iter().next() {
+        return match first.place {
+            // Another transaction is being committed item by item, maybe this very one, sent before: the events will tell.
+            _ if in_conflict => Cancelled::Again,
+            Place::Own { position } => Cancelled::ItemRefused { position, item: first.item },
+            _ => Cancelled::Exist(vec![first]),
+        };
+    }
+    let for_now = ["None", "TransactionConflict", "ProvisionedThroughputExceeded", "ThrottlingError"];
+    let for_good = reasons.iter().zip(places).find(|(reason, _)| !for_now.contains(&code(reason).as_str()));
+    match for_good {
+        Some((reason, place)) => {
+            Cancelled::Refused(format!("{place}: {}: {}", code(reason), reason.message().unwrap_or_default()))
+        }
+        None => Cancelled::Again,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: [Place; 2] = [Place::Event { part: 0, index: 0 }, Place::Entry { part: 0 }];
+    const TWO_AND_OWN: [Place; 5] = [
+        Place::Event { part: 0, index: 0 },
+        Place::Entry { part: 0 },
+        Place::Event { part: 1, index: 0 },
+        Place::Entry { part: 1 },
+        Place::Own { position: 0 },
+    ];
+
+    fn reasons(codes: &[&str]) -> Vec<CancellationReason> {
+        codes.iter().map(|code| CancellationReason::builder().code(*code).build()).collect()
+    }
+
+    fn existing(place: Place) -> Existing {
+        Existing { place, item: None }
+    }
+
+    #[test]
+    fn an_event_that_exists_decides_even_beside_a_transaction_conflict() {
+        let places = [Place::Event { part: 0, index: 0 }, Place::Event { part: 0, index: 1 }, Place::Entry { part: 0 }];
+        let reasons = reasons(&["TransactionConflict", "ConditionalCheckFailed", "None"]);
+        assert_eq!(judge(&reasons, &places), Cancelled::Exist(vec![existing(places[1])]));
+    }
+
+    #[test]
+    fn every_stream_whose_place_is_taken_is_named() {
+        let all =
+            reasons(&["ConditionalCheckFailed", "None", "ConditionalCheckFailed", "None", "ConditionalCheckFailed"]);
+        let expected = [0, 2, 4].map(|place| existing(TWO_AND_OWN[place]));
+        assert_eq!(judge(&all, &TWO_AND_OWN), Cancelled::Exist(expected.into()));
+    }
+
+    #[test]
+    fn a_pending_entry_or_an_own_item_decides_nothing_while_a_transaction_is_being_committed() {
+        assert_eq!(judge(&reasons(&["TransactionConflict", "ConditionalCheckFailed"]), &ONE), Cancelled::Again);
+        let orphan = judge(&reasons(&["None", "ConditionalCheckFailed"]), &ONE);
+        assert_eq!(orphan, Cancelled::Exist(vec![existing(ONE[1])]));
+
+        let own = reasons(&["None", "None", "None", "None", "ConditionalCheckFailed"]);
+        assert_eq!(judge(&own, &TWO_AND_OWN), Cancelled::ItemRefused { position: 0, item: None });
+        let committing = reasons(&["TransactionConflict", "None", "None", "None", "ConditionalCheckFailed"]);
+        assert_eq!(judge(&committing, &TWO_AND_OWN), Cancelled::Again);
+    }
+
+    #[test]
+    fn conflicts_and_throttling_alone_are_tried_again() {
+        for code in ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"] {
+            assert_eq!(judge(&reasons(&["None", code]), &ONE), Cancelled::Again, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_is_invalid_is_never_tried_again() {
+        for code in ["ValidationError", "ItemCollectionSizeLimitExceeded", "SomethingNew"] {
+            let judged = judge(&reasons(&["TransactionConflict", code]), &ONE);
+            let expected = format!("the pending entry: {code}");
+            assert!(matches!(&judged, Cancelled::Refused(why) if why.starts_with(&expected)), "{judged:?}");
+        }
+    }
+}

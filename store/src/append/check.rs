@@ -1,0 +1,111 @@
+//! Everything that can be refused before anything is sent.
+
+use std::collections::HashSet;
+
+use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, TransactWriteItem, Update};
+use uuid::Uuid;
+
+use super::Part;
+use crate::{
+    error::Invalid,
+    event::NewEvent,
+    limits::{
+        MAX_EVENTS_PER_APPEND, MAX_INLINE_ENTRY_BYTES, MAX_ITEM_BYTES, MAX_SHORT_STRING_BYTES, MAX_TRANSACTION_BYTES,
+        MAX_TRANSACTION_ITEMS, item_bytes,
+    },
+    schema,
+    stream::{ExpectedVersion, StreamId},
+};
+
+pub(super) fn check(table: &str, append_id: Uuid, parts: &[Part], own: &[TransactWriteItem]) -> Result<(), Invalid> {
+    if append_id.is_nil() {
+        return Err(Invalid::AppendId(append_id));
+    }
+    if parts.is_empty() {
+        return Err(Invalid::NoAppends);
+    }
+    let mut streams = HashSet::new();
+    let mut bytes = 0;
+    let mut items = own.len();
+    for part in parts {
+        if !streams.insert(&part.stream) {
+            return Err(Invalid::DuplicateStream { stream: part.stream.clone() });
+        }
+        bytes += check_part(part)?;
+        items += part.events.len() + usize::from(part.has_entry());
+    }
+    if items > MAX_TRANSACTION_ITEMS {
+        return Err(Invalid::TooManyItems { limit: MAX_TRANSACTION_ITEMS, items });
+    }
+    for (position, item) in own.iter().enumerate() {
+        bytes += check_own(table, position, item)?;
+    }
+    if bytes > MAX_TRANSACTION_BYTES {
+        return Err(Invalid::AppendTooLarge { limit_bytes: MAX_TRANSACTION_BYTES, bytes });
+    }
+    Ok(())
+}
+
+fn check_part(part: &Part) -> Result<usize, Invalid> {
+    if let ExpectedVersion::At(position) = &part.expected
+        && *position.stream() != part.stream
+    {
+        return Err(Invalid::ForeignPosition { stream: part.stream.clone(), position_of: position.stream().clone() });
+    }
+    if part.events.is_empty() {
+        return Err(Invalid::NoEvents);
+    }
+    if part.events.len() > MAX_EVENTS_PER_APPEND {
+        return Err(Invalid::TooManyEvents { limit: MAX_EVENTS_PER_APPEND, events: part.events.len() });
+    }
+    let mut bytes = 0;
+    for (index, event) in part.events.iter().enumerate() {
+        bytes += check_event_at(index, &part.stream, event)?;
+    }
+    // A little more than the entry can have.
+    let entry_bytes = part.stream.as_str().len() + MAX_INLINE_ENTRY_BYTES + 16 * part.events.len();
+    Ok(bytes + if part.has_entry() { entry_bytes } else { 0 })
+}
+
+/// What an append would refuse of one event in `stream`; else the bytes of its item.
+pub(crate) fn check_event(stream: &StreamId, event: &NewEvent) -> Result<usize, Invalid> {
+    check_event_at(0, stream, event)
+}
+
+fn check_event_at(index: usize, stream: &StreamId, event: &NewEvent) -> Result<usize, Invalid> {
+    let bytes = stream.category().len() + 1 + event.event_type().len();
+    if bytes > MAX_SHORT_STRING_BYTES {
+        let what = "routing key `{category}.{event type}`";
+        return Err(Invalid::TooLong { what, limit_bytes: MAX_SHORT_STRING_BYTES, bytes });
+    }
+    // Uncompressed: whether an event is taken must not depend on how well it compresses.
+    match schema::event_bytes(stream, event) {
+        bytes if bytes > MAX_ITEM_BYTES => Err(Invalid::EventTooLarge { index, limit_bytes: MAX_ITEM_BYTES, bytes }),
+        bytes => Ok(bytes),
+    }
+}
+
+/// One of the caller's own items. Returns the bytes of what it puts; of any other DynamoDB alone knows what it reads.
+fn check_own(table: &str, position: usize, item: &TransactWriteItem) -> Result<usize, Invalid> {
+    let refuse = |why| Err(Invalid::OwnItem { position, why });
+    let tables = [
+        item.put().map(Put::table_name),
+        item.update().map(Update::table_name),
+        item.delete().map(Delete::table_name),
+        item.condition_check().map(ConditionCheck::table_name),
+    ];
+    let tables: Vec<_> = tables.into_iter().flatten().collect();
+    let [name] = tables[..] else {
+        return refuse("it must be exactly one of put, update, delete and condition check");
+    };
+    // A table may be named by its ARN.
+    if name == table || name.rsplit_once(":table/").is_some_and(|(_, name)| name == table) {
+        return refuse(
+            "it is in the store's own table, which has events, pending entries and snapshots alone; use another",
+        );
+    }
+    match item.put().map(|put| item_bytes(put.item())) {
+        Some(bytes) if bytes > MAX_ITEM_BYTES => refuse("it has more than the 400 KB of an item"),
+        bytes => Ok(bytes.unwrap_or_default()),
+    }
+}

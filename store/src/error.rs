@@ -197,6 +197,28 @@ pub enum Invalid {
         /// The stream that the position belongs to.
         position_of: StreamId,
     },
+    /// The name of a category breaks a rule.
+    #[error(
+        "category {category:?}: a category is what stands before the first `-` of a stream id, for example `order`"
+    )]
+    Category {
+        /// The name, shortened.
+        category: String,
+    },
+    /// A scan in more segments than it may have, or in none.
+    #[error("a scan is in 1 to {limit} segments, not in {segments}")]
+    Segments {
+        /// The most it may have.
+        limit: u16,
+        /// What was asked for.
+        segments: u16,
+    },
+    /// The token is not one that this scan can go on from.
+    #[error("the scan can't go on from this token: {why}")]
+    ScanToken {
+        /// The reason.
+        why: String,
+    },
     /// The append id is the nil UUID, which would make every such append "the same".
     #[error("the append id {0} is not usable: choose a random one or one derived from the command")]
     AppendId(Uuid),

@@ -36,6 +36,7 @@ pub mod outbox;
 mod payload;
 mod read;
 mod retry;
+mod scan;
 pub mod schema;
 mod store;
 mod stream;
@@ -50,6 +51,9 @@ pub use error::{Conflict, Corrupt, Error, Invalid, ItemRefused};
 pub use event::{AppendRange, Metadata, NewEvent, RecordedEvent};
 pub use payload::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
 pub use read::{Direction, EventReader, EventStream, GAP_READ_ATTEMPTS, History, ReadOptions};
+pub use scan::{
+    DEFAULT_SCAN_SEGMENTS, EventScan, MAX_SCAN_SEGMENTS, ScanOptions, ScanToken, StreamScan, StreamSummary,
+};
 pub use store::{DEFAULT_OPERATION_TIMEOUT, EventStore, EventStoreBuilder};
 pub use stream::{ExpectedVersion, StreamId, StreamPosition};
 pub use table::{CREATE_TABLE_TIMEOUT, TableCreation, create_table};

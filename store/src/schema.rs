@@ -15,6 +15,7 @@ use crate::{
     limits::{MAX_INLINE_ENTRY_BYTES, WIDEST_NUMBER_BYTES, item_bytes},
     outbox::{OutboxEvent, PendingEntry, Previous},
     payload::{self, Compression, StoredPayload},
+    scan::StreamSummary,
     stream::StreamId,
 };
 
@@ -70,7 +71,7 @@ pub const EVENTS: &str = "events";
 /// The sparse index over the pending entries: partition key [`STREAM_ID`], sort key [`PENDING_SINCE`], keys only.
 pub const OUTBOX_INDEX: &str = "outbox";
 
-const EVENT_PREFIX: &str = "event#";
+pub(crate) const EVENT_PREFIX: &str = "event#";
 const PENDING_PREFIX: &str = "pending#";
 /// As many as the largest version has.
 const DIGITS: usize = 20;
@@ -83,6 +84,16 @@ pub(crate) fn event_key(version: u64) -> String {
 /// The sort key of the pending entry of the append that begins at `first`.
 pub(crate) fn pending_key(first: u64) -> String {
     format!("{PENDING_PREFIX}{first:020}")
+}
+
+/// The version in an event's sort key; `None` if it is none.
+pub(crate) fn event_version(entity: &str) -> Option<u64> {
+    version_behind(EVENT_PREFIX, entity)
+}
+
+fn version_behind(prefix: &str, entity: &str) -> Option<u64> {
+    let digits = entity.strip_prefix(prefix).filter(|digits| digits.len() == DIGITS)?;
+    digits.parse().ok().filter(|&version| version > 0)
 }
 
 /// Both keys of one item.
@@ -240,6 +251,21 @@ pub(crate) fn read_event(item: Item) -> Result<RecordedEvent, Corrupt> {
     })
 }
 
+/// What [`read_event_summary`] needs of an event.
+pub(crate) const EVENT_SUMMARY: &str = "stream_id, entity, event_type, recorded_at";
+
+/// Reads of an event what a list of streams shows: as if it were its stream's only one.
+pub(crate) fn read_event_summary(item: Item) -> Result<StreamSummary, Corrupt> {
+    let mut fields = Fields::new(item);
+    Ok(StreamSummary {
+        version: fields.version_in_key(EVENT_PREFIX)?,
+        events: 1,
+        last_type: fields.text(EVENT_TYPE)?,
+        last_recorded_at_ms: fields.number(RECORDED_AT)?,
+        stream_id: fields.stream,
+    })
+}
+
 /// Reads a pending entry.
 pub(crate) fn read_pending(item: Item) -> Result<PendingEntry, Corrupt> {
     let mut fields = Fields::new(item);
@@ -297,11 +323,8 @@ impl Fields {
     }
 
     fn version_in_key(&self, prefix: &str) -> Result<u64, Corrupt> {
-        let digits = self.entity.strip_prefix(prefix).filter(|digits| digits.len() == DIGITS);
-        match digits.and_then(|digits| digits.parse().ok()) {
-            Some(version) if version > 0 => Ok(version),
-            _ => Err(self.wrong(format!("the key is not `{prefix}` and a version of 20 digits"))),
-        }
+        version_behind(prefix, &self.entity)
+            .ok_or_else(|| self.wrong(format!("the key is not `{prefix}` and a version of 20 digits")))
     }
 
     fn has(&self, name: &str) -> bool {

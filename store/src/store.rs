@@ -17,6 +17,7 @@ use crate::{
     payload::Compression,
     read::{self, EventReader, EventStream, History, ReadOptions},
     retry::Jitter,
+    scan::{EventScan, ScanOptions, StreamScan},
     stream::{ExpectedVersion, StreamId, StreamPosition},
     trace::TraceContext,
 };
@@ -190,6 +191,35 @@ impl EventStore {
     pub async fn event(&self, stream: &StreamId, version: u64) -> Result<Option<RecordedEvent>, Error> {
         // Versions begin with 1.
         if version == 0 { Ok(None) } else { self.event_at(stream, version).await }
+    }
+
+    /// All events of the table, or of a category: by a parallel `Scan`, as a [`futures::Stream`](futures_core::Stream) that
+    /// fetches as it is polled, at most two pages of 1 MB ahead in each segment.
+    ///
+    /// The streams come one after the other, each whole and in order, checked as [`read`](Self::read) does it. Their order
+    /// is DynamoDB's own; it is the same in each scan with the same number of segments. A scan is no picture of one moment:
+    /// of a stream that grows meanwhile, it shows all that was there at the scan's start, and perhaps more.
+    ///
+    /// Costs what the whole table has: one read unit for each 4 KB, the items included that are no events, and the streams of
+    /// other categories.
+    ///
+    /// A scan can be interrupted and go on in another process: its [`token`](EventScan::token) stands for what the consumer
+    /// has taken.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: too many segments or none, no category's name, a token of another scan. The stream's items are
+    /// errors as those of [`read`](Self::read); an error is its last item.
+    pub fn scan_events(&self, options: &ScanOptions) -> Result<EventScan, Error> {
+        EventScan::new(self, options)
+    }
+
+    /// The streams of the table, or of a category, with their newest version, without a check for gaps. Costs what
+    /// [`scan_events`](Self::scan_events) does, but little is transferred.
+    ///
+    /// # Errors
+    /// As [`scan_events`](Self::scan_events); there is no token to go on from.
+    pub fn scan_streams(&self, options: &ScanOptions) -> Result<StreamScan, Error> {
+        StreamScan::new(self, options)
     }
 
     /// The pending entries, as a relay sees them.

@@ -16,6 +16,7 @@ mod programs;
 mod read;
 mod readme;
 mod relay_crash;
+mod scan;
 mod trace;
 mod transaction;
 mod writers;

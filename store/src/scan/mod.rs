@@ -1,0 +1,26 @@
+//! All streams of the table, by a parallel `Scan`.
+//!
+//! DynamoDB puts an item into a segment by its partition key, so a stream is in one segment, and there its items come in the
+//! order of their sort keys. Each segment is a lane that is read page by page, ahead of the consumer by a bounded number of
+//! pages. The lanes take turns, stream by stream: the consumer gets one stream after the other, each whole and in order, and
+//! all of them in an order that depends on nothing but the ids and the number of segments.
+//!
+//! A `Scan` is no more isolated from a transaction than a `Query`. What is missing in a stream is read by a consistent
+//! `Query`, which waits for it, or says what is missing.
+//!
+//! - `options.rs`: what is scanned; `token.rs`: where a scan goes on.
+//! - `page.rs`: the one request.
+//! - `lanes.rs`: the segments' pages, merged; generic over what is made of a page.
+//! - `events.rs`, `streams.rs`: what is made of it.
+
+mod events;
+mod lanes;
+mod options;
+mod page;
+mod streams;
+mod token;
+
+pub use events::EventScan;
+pub use options::{DEFAULT_SCAN_SEGMENTS, MAX_SCAN_SEGMENTS, ScanOptions};
+pub use streams::{StreamScan, StreamSummary};
+pub use token::ScanToken;

@@ -1,0 +1,91 @@
+//! What is scanned, and how.
+
+use super::token::ScanToken;
+use crate::{
+    error::{Error, Invalid},
+    stream::{StreamId, excerpt},
+};
+
+/// Segments that are read at the same time, unless set otherwise.
+pub const DEFAULT_SCAN_SEGMENTS: u16 = 4;
+
+/// Most segments. A scan holds at most two pages of 1 MB of each in memory.
+pub const MAX_SCAN_SEGMENTS: u16 = 64;
+
+/// What a scan of the table reads: all streams in [`DEFAULT_SCAN_SEGMENTS`] segments, strongly consistent, unless said
+/// otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScanOptions {
+    pub(super) segments: u16,
+    pub(super) category: Option<String>,
+    pub(super) is_consistent: bool,
+    pub(super) page_items: Option<u32>,
+    pub(super) token: Option<ScanToken>,
+}
+
+impl Default for ScanOptions {
+    fn default() -> Self {
+        Self { segments: DEFAULT_SCAN_SEGMENTS, category: None, is_consistent: true, page_items: None, token: None }
+    }
+}
+
+impl ScanOptions {
+    /// Everything, as by default.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads so many segments at the same time, at most [`MAX_SCAN_SEGMENTS`]: faster, and consuming the table's capacity
+    /// faster. The order of the streams depends on it.
+    #[must_use]
+    pub fn segments(self, segments: u16) -> Self {
+        Self { segments, ..self }
+    }
+
+    /// Only the streams of this category: what stands before the first `-` of their ids. The others are left out by
+    /// DynamoDB, but read, and paid for, all the same.
+    #[must_use]
+    pub fn category(self, category: impl Into<String>) -> Self {
+        Self { category: Some(category.into()), ..self }
+    }
+
+    /// Reads with eventual consistency: at half the units. What was appended a moment ago may be missing, but never in the
+    /// middle of a stream.
+    #[must_use]
+    pub fn eventually_consistent(self) -> Self {
+        Self { is_consistent: false, ..self }
+    }
+
+    /// Most items that one request reads; without it, 1 MB of them. Smaller pages spread the consumption of capacity.
+    #[must_use]
+    pub fn page_items(self, items: u32) -> Self {
+        Self { page_items: Some(items.max(1)), ..self }
+    }
+
+    /// Goes on where another scan's [`token`](super::EventScan::token) was taken: of the same number of segments and the
+    /// same category.
+    #[must_use]
+    pub fn resume(self, token: ScanToken) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let Self { segments, category, token, .. } = self;
+        if !(1..=MAX_SCAN_SEGMENTS).contains(segments) {
+            return Err(Invalid::Segments { limit: MAX_SCAN_SEGMENTS, segments: *segments }.into());
+        }
+        if let Some(category) = category {
+            check_category(category)?;
+        }
+        match token {
+            Some(token) => token.check_for(*segments, category.as_deref()),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(super) fn check_category(category: &str) -> Result<(), Error> {
+    let is_category = !category.contains('-') && StreamId::new(format!("{category}-id")).is_ok();
+    if is_category { Ok(()) } else { Err(Invalid::Category { category: excerpt(category) }.into()) }
+}

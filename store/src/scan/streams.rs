@@ -1,0 +1,115 @@
+//! The streams of the table, without their events.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+
+use super::{
+    ScanOptions,
+    lanes::{Lanes, Row, Rows, Source},
+    page::{self, Segment},
+    token::Place,
+};
+use crate::{
+    EventStore,
+    error::{Error, Invalid},
+    schema,
+    stream::StreamId,
+};
+
+/// A stream, as a scan of the table has seen it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamSummary {
+    /// The stream.
+    pub stream_id: StreamId,
+    /// The version of its newest event.
+    pub version: u64,
+    /// How many events were seen. Other than `version` where one is missing, or was not visible yet.
+    pub events: u64,
+    /// The type of its newest event.
+    pub last_type: String,
+    /// When its newest event was recorded: milliseconds since the Unix epoch.
+    pub last_recorded_at_ms: i64,
+}
+
+/// The streams of the table, or of a category. See [`EventStore::scan_streams`]. An error is the last item.
+#[derive(Debug)]
+pub struct StreamScan {
+    lanes: Lanes<StreamSource>,
+}
+
+impl StreamScan {
+    pub(crate) fn new(store: &EventStore, options: &ScanOptions) -> Result<Self, Error> {
+        options.check()?;
+        if options.token.is_some() {
+            let why = "a list of streams begins at the beginning".to_owned();
+            return Err(Invalid::ScanToken { why }.into());
+        }
+        let sources = (0..options.segments).map(|number| {
+            let rows = page::Rows::Parts(schema::EVENT_SUMMARY);
+            let segment = Segment::new(store.clone(), options.clone(), number, rows);
+            (StreamSource { segment, last: None }, Place::Start)
+        });
+        Ok(Self { lanes: Lanes::new(sources, 0, None) })
+    }
+
+    /// The capacity units consumed so far, those of pages that were fetched ahead included.
+    #[must_use]
+    pub fn read_units(&self) -> f64 {
+        self.lanes.read_units()
+    }
+}
+
+impl Stream for StreamScan {
+    type Item = Result<StreamSummary, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.lanes.poll_next(context)
+    }
+}
+
+impl Row for StreamSummary {
+    fn stream(&self) -> &StreamId {
+        &self.stream_id
+    }
+
+    fn place(&self) -> Place {
+        // Nobody goes on behind it: there is no token of a list of streams.
+        Place::Start
+    }
+}
+
+#[derive(Debug)]
+struct StreamSource {
+    segment: Segment,
+    /// The stream that was seen last and may go on.
+    last: Option<StreamSummary>,
+}
+
+impl Source for StreamSource {
+    type Row = StreamSummary;
+
+    async fn next_page(&mut self) -> Result<Rows<StreamSummary>, Error> {
+        let page = self.segment.next_page().await?;
+        let mut rows = VecDeque::new();
+        for item in page.items {
+            let seen = schema::read_event_summary(item)?;
+            match &mut self.last {
+                Some(last) if last.stream_id == seen.stream_id => {
+                    *last = StreamSummary { events: last.events + 1, ..seen };
+                }
+                last => rows.extend(last.replace(seen)),
+            }
+        }
+        let end = self.segment.place.clone();
+        if end == Place::End {
+            rows.extend(self.last.take());
+        }
+        Ok(Rows { queue: rows, end, read_units: page.read_units })
+    }
+}

@@ -1,0 +1,285 @@
+//! All streams of a table: whole, in order, resumable, at a known cost.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::TryStreamExt as _;
+use streambox::{
+    Error, EventScan, EventStore, ExpectedVersion, Invalid, MAX_SCAN_SEGMENTS, NewEvent, ScanOptions, ScanToken,
+};
+use streambox_tests::engine::{TestTable, event, stream};
+
+/// Stream and version of each event, in the order in which they come.
+async fn all(scan: EventScan) -> Result<Vec<(String, u64)>, Error> {
+    scan.map_ok(|event| (event.stream_id.to_string(), event.version)).try_collect().await
+}
+
+async fn scanned(store: &EventStore, options: ScanOptions) -> Vec<(String, u64)> {
+    all(store.scan_events(&options).expect("valid options")).await.expect("a whole table")
+}
+
+/// The versions of each stream, in the order in which they come.
+fn by_stream(events: &[(String, u64)]) -> BTreeMap<String, Vec<u64>> {
+    let mut streams: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (stream, version) in events {
+        streams.entry(stream.clone()).or_default().push(*version);
+    }
+    streams
+}
+
+/// Streams of two categories; the number of a stream is that of its events. What is no event is there as well.
+async fn filled() -> (TestTable, BTreeMap<String, Vec<u64>>) {
+    let table = TestTable::create().await;
+    let mut expected = BTreeMap::new();
+    for (category, numbers) in [("order", 1..=12), ("orders", 1..=3)] {
+        for number in numbers {
+            let id = stream(&format!("{category}-{number}"));
+            // Half of them in one append, the others one by one.
+            if number % 2 == 0 {
+                table
+                    .store
+                    .append(&id, ExpectedVersion::NoStream, (1..=number).map(event))
+                    .await
+                    .expect("the engine takes it");
+            } else {
+                table.fill(&id, number).await;
+            }
+            expected.insert(id.to_string(), (1..=number).collect());
+        }
+    }
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    for (id, entity) in [("$relay", "worker#1"), ("order-5", "snapshot"), ("zz-1", "snapshot")] {
+        let put = table.client().put_item().table_name(&table.name);
+        put.item("stream_id", text(id)).item("entity", text(entity)).send().await.expect("the engine takes it");
+    }
+    table.wire.take();
+    (table, expected)
+}
+
+#[tokio::test]
+async fn g4_a_scan_has_each_stream_whole_and_in_order_one_after_the_other() {
+    let (table, expected) = filled().await;
+    for options in [
+        ScanOptions::new(),
+        ScanOptions::new().segments(1),
+        ScanOptions::new().segments(7).page_items(1),
+        ScanOptions::new().segments(MAX_SCAN_SEGMENTS).page_items(3),
+        ScanOptions::new().segments(2).page_items(5).eventually_consistent(),
+    ] {
+        let events = scanned(&table.store, options.clone()).await;
+        assert_eq!(by_stream(&events), expected, "{options:?}");
+        let mut streams: Vec<_> = events.iter().map(|event| &event.0).collect();
+        streams.dedup();
+        assert_eq!(streams.len(), expected.len(), "no stream between two events of another: {options:?}");
+        let consistent = options != ScanOptions::new().segments(2).page_items(5).eventually_consistent();
+        let sent = table.wire.take();
+        assert!(sent.iter().all(|exchange| exchange.operation == "Scan"), "nothing was missing");
+        assert!(sent.iter().all(|exchange| exchange.request["ConsistentRead"] == consistent));
+    }
+    let paged = scanned(&table.store, ScanOptions::new().page_items(2)).await;
+    assert_eq!(paged, scanned(&table.store, ScanOptions::new()).await, "the order depends on ids and segments alone");
+}
+
+#[tokio::test]
+async fn a_category_is_filtered_by_dynamodb() {
+    let (table, mut expected) = filled().await;
+    expected.retain(|stream, _| stream.starts_with("order-"));
+    let events = scanned(&table.store, ScanOptions::new().category("order")).await;
+    assert_eq!(by_stream(&events), expected);
+    let sent = table.wire.take();
+    let received: usize = sent.iter().map(|exchange| exchange.answer["Items"].as_array().map_or(0, Vec::len)).sum();
+    assert_eq!(received, events.len(), "no pending entry, no snapshot, no relay, no other category");
+    assert_eq!(scanned(&table.store, ScanOptions::new().category("zz")).await, []);
+}
+
+#[tokio::test]
+async fn a_scan_costs_what_the_table_has() {
+    let table = TestTable::create().await;
+    for number in 1..=3 {
+        let events = (0..50).map(|_| NewEvent::json("Grown", &"x".repeat(10_000)).unwrap());
+        table.store.append(&stream(&format!("order-{number}")), ExpectedVersion::NoStream, events).await.unwrap();
+    }
+    table.wire.take();
+    let mut scan = table.store.scan_events(&ScanOptions::new().segments(1)).unwrap();
+    while scan.try_next().await.unwrap().is_some() {}
+    let sent = table.wire.take_costs();
+    let units: f64 = sent.iter().map(|(_, units)| units).sum();
+    // 1.5 MB are two pages; 4 KB a unit, rounded up once a page.
+    assert_eq!(sent.len(), 2);
+    let least = 150.0 * 10_000.0 / 4_096.0;
+    assert!(units > least && units < least + 15.0, "{units} of {least}");
+    assert!((scan.read_units() - units).abs() < 1e-9, "the caller is told");
+
+    let mut half = table.store.scan_events(&ScanOptions::new().segments(1).eventually_consistent()).unwrap();
+    while half.try_next().await.unwrap().is_some() {}
+    assert!((half.read_units() - units / 2.0).abs() < 1.1, "{} of {units}", half.read_units());
+}
+
+#[tokio::test]
+async fn what_is_fetched_ahead_is_bounded() {
+    let table = TestTable::create().await;
+    for number in 1..=20 {
+        table.fill(&stream(&format!("order-{number}")), 3).await;
+    }
+    table.wire.take();
+    let mut scan = table.store.scan_events(&ScanOptions::new().segments(2).page_items(1)).unwrap();
+    assert_eq!(table.wire.take().len(), 0, "nothing is sent before it is polled");
+    for _ in 0..30 {
+        scan.try_next().await.unwrap().expect("there are 60 events");
+    }
+    // An item a page, half of them pending entries: two pages of each segment may be ahead of what was taken.
+    let sent = table.wire.take().len();
+    assert!(sent <= 2 * 30 + 2 * 2, "{sent} pages");
+}
+
+#[tokio::test]
+async fn a_scan_goes_on_from_its_token_in_another_process() {
+    let (table, _) = filled().await;
+    for options in [
+        ScanOptions::new(),
+        ScanOptions::new().segments(3).page_items(2),
+        ScanOptions::new().segments(5).page_items(7).category("order"),
+    ] {
+        let uninterrupted = scanned(&table.store, options.clone()).await;
+        let mut events = Vec::new();
+        let mut token: Option<ScanToken> = None;
+        // Each process takes three events and is gone, with whatever it has fetched ahead.
+        loop {
+            let (store, _) = table.another();
+            let resumed = token.take().map_or(options.clone(), |token| options.clone().resume(token));
+            let mut scan = store.scan_events(&resumed).unwrap();
+            let mut count = 0;
+            while count < 3
+                && let Some(event) = scan.try_next().await.unwrap()
+            {
+                events.push((event.stream_id.to_string(), event.version));
+                count += 1;
+            }
+            token = Some(scan.token().to_string().parse().unwrap());
+            if count < 3 {
+                break;
+            }
+        }
+        assert_eq!(events, uninterrupted, "{options:?}: nothing twice, nothing lost, in the same order");
+        let at_end = options.resume(token.expect("the last process has left one"));
+        assert_eq!(scanned(&table.store, at_end).await, []);
+    }
+}
+
+#[tokio::test]
+async fn g4_what_a_scan_does_not_see_of_a_stream_is_read_again() {
+    let (table, expected) = filled().await;
+    let four = ScanOptions::new().segments(3).page_items(4);
+    for (options, hidden) in [(ScanOptions::new(), 1), (ScanOptions::new(), 2), (four.clone(), 4), (four, 12)] {
+        // Of all streams that have it.
+        table.wire.hide_from("Scan", &format!("event#{hidden:020}"), u32::MAX);
+        let events = by_stream(&scanned(&table.store, options.clone()).await);
+        let alone = |stream: &String, versions: &Vec<u64>| {
+            // Appended alone and the newest, it is as if it had been appended behind the scan.
+            let number = versions.len() as u64;
+            if number == hidden && (number % 2 == 1 || stream == "order-1") { hidden - 1 } else { number }
+        };
+        for (stream, versions) in &expected {
+            let seen = events.get(stream).cloned().unwrap_or_default();
+            assert_eq!(seen, (1..=alone(stream, versions)).collect::<Vec<_>>(), "{stream}, {hidden} hidden");
+        }
+        assert!(table.wire.take().iter().any(|exchange| exchange.operation == "Query"));
+    }
+}
+
+#[tokio::test]
+async fn g4_a_resumed_scan_misses_the_rest_of_an_append_as_well() {
+    let table = TestTable::create().await;
+    table.store.append(&stream("order-1"), ExpectedVersion::NoStream, (1..=3).map(event)).await.unwrap();
+    let options = ScanOptions::new().segments(2);
+    let mut scan = table.store.scan_events(&options.clone()).unwrap();
+    scan.try_next().await.unwrap().unwrap();
+    scan.try_next().await.unwrap().unwrap();
+    let token = scan.token();
+    table.wire.hide_from("Scan", "event#00000000000000000003", u32::MAX);
+    assert_eq!(scanned(&table.store, options.resume(token)).await, [("order-1".to_owned(), 3)]);
+}
+
+#[tokio::test]
+async fn g4_a_gap_that_stays_ends_a_scan_with_what_is_missing_and_it_can_go_on_when_mended() {
+    let (table, expected) = filled().await;
+    let order = stream("order-7");
+    let lost = table.store.event(&order, 3).await.unwrap().unwrap();
+    table.delete(&order, "event#00000000000000000003").await;
+    let options = ScanOptions::new().page_items(5);
+    let mut scan = table.store.scan_events(&options.clone()).unwrap();
+    let mut events = Vec::new();
+    let error = loop {
+        match scan.try_next().await {
+            Ok(Some(event)) => events.push((event.stream_id.to_string(), event.version)),
+            Ok(None) => panic!("a stream of {} events has passed", events.len()),
+            Err(error) => break error,
+        }
+    };
+    let Error::Corrupt(corrupt) = &error else { panic!("{error}") };
+    assert_eq!((corrupt.stream.as_str(), corrupt.at.as_str()), ("order-7", "version 3"));
+    assert!(scan.try_next().await.unwrap().is_none(), "an error is the last item");
+
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let number = |number: u64| AttributeValue::N(number.to_string());
+    let put = table.client().put_item().table_name(&table.name);
+    put.item("stream_id", text("order-7"))
+        .item("entity", text("event#00000000000000000003"))
+        .item("event_id", text(&lost.event_id.to_string()))
+        .item("event_type", text(&lost.event_type))
+        .item("payload", text(&lost.payload))
+        .item("recorded_at", AttributeValue::N(lost.recorded_at_ms.to_string()))
+        .item("append_id", text(&lost.append.id.to_string()))
+        .item("append_first", number(3))
+        .item("append_last", number(3))
+        .send()
+        .await
+        .unwrap();
+    events.extend(scanned(&table.store, options.resume(scan.token())).await);
+    assert_eq!(by_stream(&events), expected, "nothing twice, nothing lost");
+}
+
+#[tokio::test]
+async fn a_scan_that_can_not_be_is_refused_before_anything_is_sent() {
+    let (table, _) = filled().await;
+    let mut scan = table.store.scan_events(&ScanOptions::new().category("order")).unwrap();
+    scan.try_next().await.unwrap();
+    let token = scan.token();
+    table.wire.take();
+    let new = ScanOptions::new;
+    for (options, says) in [
+        (new().segments(0), "1 to 64 segments, not in 0"),
+        (new().segments(65), "1 to 64 segments, not in 65"),
+        (new().category("order-1"), "\"order-1\""),
+        (new().category(""), "\"\""),
+        (new().category("$relay"), "\"$relay\""),
+        (new().category("order").segments(5).resume(token.clone()), "in 4 segments, this one is in 5"),
+        (new().resume(token.clone()), "category \"order\", this one is of all"),
+    ] {
+        let error = table.store.scan_events(&options).map(|_| ()).expect_err(says);
+        assert!(matches!(error, Error::Invalid(_)) && error.to_string().contains(says), "{error}");
+    }
+    let error = table.store.scan_streams(&new().category("order").resume(token)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Invalid(Invalid::ScanToken { .. })), "{error}");
+    assert_eq!(table.wire.take().len(), 0);
+}
+
+#[tokio::test]
+async fn the_streams_are_listed_with_their_ends() {
+    let (table, expected) = filled().await;
+    for options in [ScanOptions::new(), ScanOptions::new().segments(3).page_items(2)] {
+        let scan = table.store.scan_streams(&options).unwrap();
+        let streams: Vec<_> = scan.try_collect().await.unwrap();
+        let ends: BTreeMap<_, _> =
+            streams.iter().map(|stream| (stream.stream_id.to_string(), stream.version)).collect();
+        assert_eq!(streams.len(), expected.len(), "each once");
+        assert_eq!(ends, expected.iter().map(|(stream, versions)| (stream.clone(), versions.len() as u64)).collect());
+        assert!(streams.iter().all(|stream| stream.events == stream.version && stream.last_type == "Counted"));
+        let newest = table.store.read(&streams[0].stream_id).await.unwrap().events.pop().unwrap();
+        assert_eq!(streams[0].last_recorded_at_ms, newest.recorded_at_ms);
+    }
+    let sent = table.wire.take();
+    let items =
+        sent.iter().filter(|exchange| exchange.operation == "Scan").filter_map(|e| e.answer["Items"].as_array());
+    assert!(items.flatten().all(|item| item.get("payload").is_none()), "payloads stay where they are");
+}

@@ -42,6 +42,7 @@ mod store;
 mod stream;
 mod table;
 mod trace;
+mod verify;
 
 pub use append::{Appended, Committed, Transaction};
 /// The DynamoDB client that an [`EventStore`] is made from.
@@ -56,10 +57,14 @@ pub use scan::{
 };
 pub use store::{DEFAULT_OPERATION_TIMEOUT, EventStore, EventStoreBuilder};
 pub use stream::{ExpectedVersion, StreamId, StreamPosition};
+pub use table::{
+    CREATE_TABLE_TIMEOUT, TableCheck, TableCreation, TableDifference, TableNote, check_table, create_table,
+};
 pub use table::{CREATE_TABLE_TIMEOUT, TableCreation, create_table};
 pub use trace::TraceContext;
 /// The type of append and event ids.
 pub use uuid::Uuid;
+pub use verify::{Fault, Finding, Verification, VerifiedCounts};
 
 /// The README's example compiles.
 #[cfg(doctest)]

@@ -72,7 +72,9 @@ pub const EVENTS: &str = "events";
 pub const OUTBOX_INDEX: &str = "outbox";
 
 pub(crate) const EVENT_PREFIX: &str = "event#";
-const PENDING_PREFIX: &str = "pending#";
+pub(crate) const PENDING_PREFIX: &str = "pending#";
+/// The sort key of a stream's snapshot.
+pub(crate) const SNAPSHOT: &str = "snapshot";
 /// As many as the largest version has.
 const DIGITS: usize = 20;
 
@@ -299,6 +301,11 @@ pub(crate) fn read_pending(item: Item) -> Result<PendingEntry, Corrupt> {
 /// The stream id of any item of the table or the index.
 pub(crate) fn read_stream_id(item: &Item) -> StreamId {
     StreamId::stored(item.get(STREAM_ID).and_then(|value| value.as_s().ok()).map_or("", String::as_str))
+}
+
+/// The sort key of any item of the table.
+pub(crate) fn read_entity(item: &Item) -> &str {
+    item.get(ENTITY).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
 }
 
 /// The attributes of one item, taken out one by one; says which item it is where one is missing.

@@ -20,6 +20,7 @@ use crate::{
     scan::{EventScan, ScanOptions, StreamScan},
     stream::{ExpectedVersion, StreamId, StreamPosition},
     trace::TraceContext,
+    verify::Verification,
 };
 
 /// How long an append may take in all, retries included, unless set otherwise.
@@ -220,6 +221,27 @@ impl EventStore {
     /// As [`scan_events`](Self::scan_events); there is no token to go on from.
     pub fn scan_streams(&self, options: &ScanOptions) -> Result<StreamScan, Error> {
         StreamScan::new(self, options)
+    }
+
+    /// Looks at every item of the table, or of a category, and lists what is wrong, as a
+    /// [`futures::Stream`](futures_core::Stream) of findings: gaps, half appends, events and pending entries that can't be
+    /// read, entries whose events are missing or say other things, keys that are none. Writes nothing.
+    ///
+    /// The table may be in use: what is missing is read again until an append has had the time to become visible, about two
+    /// seconds for each gap that stays. Costs what [`scan_events`](Self::scan_events) does, and a read of the events of each
+    /// pending entry.
+    ///
+    /// # Errors
+    /// As [`scan_events`](Self::scan_events); there is no token to go on from. What is wrong with the data is no error, but a
+    /// finding.
+    pub fn verify(&self, options: &ScanOptions) -> Result<Verification, Error> {
+        Verification::of_table(self, options)
+    }
+
+    /// As [`verify`](Self::verify), of one stream: a Query instead of a scan.
+    #[must_use]
+    pub fn verify_stream(&self, stream: &StreamId) -> Verification {
+        Verification::of_stream(self, stream)
     }
 
     /// The pending entries, as a relay sees them.

@@ -23,6 +23,7 @@ pub use forward::EventReader;
 pub use gap::GAP_READ_ATTEMPTS;
 pub use options::{Direction, ReadOptions};
 pub(crate) use point::{event_at, exists, last_event};
+pub(crate) use query::{partition_page, settled};
 pub use stream::EventStream;
 
 use crate::{event::RecordedEvent, stream::StreamPosition};

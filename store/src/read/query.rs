@@ -1,11 +1,10 @@
-//! The one request that reads events of a stream: a strongly consistent `Query` over a range of versions.
+//! The one request that reads a stream: a strongly consistent `Query`, over a range of versions or over everything.
 
-use std::ops::RangeInclusive;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
+use aws_sdk_dynamodb::{operation::query::builders::QueryFluentBuilder, types::ReturnConsumedCapacity};
 
-use super::Direction;
+use super::{Direction, gap::GapWatch};
 use crate::{
     EventStore,
     error::Error,
@@ -53,4 +52,57 @@ pub(super) async fn page(
     let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
     let is_last = output.last_evaluated_key().is_none_or(Item::is_empty);
     Ok(Page { items: output.items.unwrap_or_default(), is_last, read_units })
+}
+
+/// A page of everything that a stream has, behind the entity `after`: its items, the key to go on behind, read units.
+pub(crate) async fn partition_page(
+    store: &EventStore,
+    stream: &StreamId,
+    after: Option<&str>,
+) -> Result<(Vec<Item>, Option<Item>, f64), Error> {
+    let output = store
+        .client()
+        .query()
+        .table_name(store.table())
+        .consistent_read(true)
+        .key_condition_expression(format!("{STREAM_ID} = :stream"))
+        .expression_attribute_values(":stream", schema::text(stream.as_str()))
+        .set_exclusive_start_key(after.map(|entity| schema::key(stream.as_str(), entity.to_owned())))
+        .return_consumed_capacity(ReturnConsumedCapacity::Total)
+        .send()
+        .await
+        .map_err(|error| Attempts { made: 1, ..Attempts::of("read", stream.as_str()) }.failed(error))?;
+    let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
+    let key = output.last_evaluated_key.filter(|key| !key.is_empty());
+    Ok((output.items.unwrap_or_default(), key, read_units))
+}
+
+/// The event items of a range by their versions, read again until all are visible or have been waited for: what is missing
+/// then is missing. And the read units.
+pub(crate) async fn settled(
+    store: &EventStore,
+    stream: &StreamId,
+    versions: RangeInclusive<u64>,
+) -> Result<(BTreeMap<u64, Item>, f64), Error> {
+    let expected = versions.end() - versions.start() + 1;
+    let mut watch = GapWatch::new();
+    let mut found = BTreeMap::new();
+    let mut units = 0.0;
+    loop {
+        let mut next = *versions.start();
+        while next <= *versions.end() {
+            let Page { items, is_last, read_units } =
+                page(store, stream, next..=*versions.end(), Direction::Forward, None).await?;
+            units += read_units;
+            let by_version = |item: Item| Some((schema::event_version(schema::read_entity(&item))?, item));
+            found.extend(items.into_iter().filter_map(by_version));
+            match found.last_key_value() {
+                Some((last, _)) if !is_last => next = last + 1,
+                _ => break,
+            }
+        }
+        if found.len() as u64 == expected || watch.wait(stream, next).await.is_err() {
+            return Ok((found, units));
+        }
+    }
 }

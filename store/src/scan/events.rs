@@ -11,7 +11,7 @@ use futures_core::Stream;
 use super::{
     ScanOptions, ScanToken,
     lanes::{Lanes, Row, Rows, Source},
-    page::{self, Segment},
+    page::{ScanRows, Segment},
     token::Place,
 };
 use crate::{EventStore, error::Error, event::RecordedEvent, read::EventReader, schema, stream::StreamId};
@@ -35,7 +35,7 @@ impl EventScan {
             None => (0, None),
         };
         let sources = (0..options.segments).map(|number| {
-            let segment = Segment::new(store.clone(), options.clone(), number, page::Rows::Events);
+            let segment = Segment::new(store.clone(), options.clone(), number, ScanRows::Events);
             let place = segment.place.clone();
             (EventSource::new(segment), place)
         });

@@ -11,7 +11,7 @@
 //! - `options.rs`: what is scanned; `token.rs`: where a scan goes on.
 //! - `page.rs`: the one request.
 //! - `lanes.rs`: the segments' pages, merged; generic over what is made of a page.
-//! - `events.rs`, `streams.rs`: what is made of it.
+//! - `events.rs`, `streams.rs`, and the module `verify`: what is made of it.
 
 mod events;
 mod lanes;
@@ -21,6 +21,9 @@ mod streams;
 mod token;
 
 pub use events::EventScan;
+pub(crate) use lanes::{Lanes, Row, Rows, Source};
 pub use options::{DEFAULT_SCAN_SEGMENTS, MAX_SCAN_SEGMENTS, ScanOptions};
+pub(crate) use page::{ScanRows, ScannedPage, Segment};
 pub use streams::{StreamScan, StreamSummary};
+pub(crate) use token::Place;
 pub use token::ScanToken;

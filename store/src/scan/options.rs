@@ -70,7 +70,15 @@ impl ScanOptions {
         Self { token: Some(token), ..self }
     }
 
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn number_of_segments(&self) -> u16 {
+        self.segments
+    }
+
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let Self { segments, category, token, .. } = self;
         if !(1..=MAX_SCAN_SEGMENTS).contains(segments) {
             return Err(Invalid::Segments { limit: MAX_SCAN_SEGMENTS, segments: *segments }.into());
@@ -85,7 +93,7 @@ impl ScanOptions {
     }
 }
 
-pub(super) fn check_category(category: &str) -> Result<(), Error> {
+fn check_category(category: &str) -> Result<(), Error> {
     let is_category = !category.contains('-') && StreamId::new(format!("{category}-id")).is_ok();
     if is_category { Ok(()) } else { Err(Invalid::Category { category: excerpt(category) }.into()) }
 }

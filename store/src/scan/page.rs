@@ -19,12 +19,12 @@ pub(crate) struct Segment {
     number: u16,
     /// How far it was read.
     pub(crate) place: Place,
-    rows: Rows,
+    rows: ScanRows,
 }
 
 /// Which items of the table, and what of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Rows {
+pub(crate) enum ScanRows {
     Events,
     /// Of events these attributes alone, separated by commas: less to transfer, not less to pay for.
     Parts(&'static str),
@@ -38,7 +38,7 @@ pub(crate) struct ScannedPage {
 }
 
 impl Segment {
-    pub(crate) fn new(store: EventStore, options: ScanOptions, number: u16, rows: Rows) -> Self {
+    pub(crate) fn new(store: EventStore, options: ScanOptions, number: u16, rows: ScanRows) -> Self {
         let token = options.token.as_ref();
         let place = token.map_or(Place::Start, |token| token.segments[usize::from(number)].clone());
         Self { store, options, number, place, rows }
@@ -62,7 +62,7 @@ impl Segment {
         };
         let mut scan = self.store.client().scan();
         let mut filters = Vec::new();
-        if self.rows == Rows::Items {
+        if self.rows == ScanRows::Items {
             filters.push(format!("NOT begins_with({STREAM_ID}, :reserved)"));
             scan = scan.expression_attribute_values(":reserved", schema::text("$"));
         } else {
@@ -73,7 +73,7 @@ impl Segment {
             filters.push(format!("begins_with({STREAM_ID}, :category)"));
             scan = scan.expression_attribute_values(":category", schema::text(format!("{category}-")));
         }
-        if let Rows::Parts(attributes) = self.rows {
+        if let ScanRows::Parts(attributes) = self.rows {
             scan = scan.projection_expression(attributes);
         }
         let output = scan

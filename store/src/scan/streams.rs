@@ -11,7 +11,7 @@ use futures_core::Stream;
 use super::{
     ScanOptions,
     lanes::{Lanes, Row, Rows, Source},
-    page::{self, Segment},
+    page::{ScanRows, Segment},
     token::Place,
 };
 use crate::{
@@ -51,7 +51,7 @@ impl StreamScan {
             return Err(Invalid::ScanToken { why }.into());
         }
         let sources = (0..options.segments).map(|number| {
-            let rows = page::Rows::Parts(schema::EVENT_SUMMARY);
+            let rows = ScanRows::Parts(schema::EVENT_SUMMARY);
             let segment = Segment::new(store.clone(), options.clone(), number, rows);
             (StreamSource { segment, last: None }, Place::Start)
         });

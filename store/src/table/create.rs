@@ -1,4 +1,4 @@
-//! The table's definition, and a way to create it for development. In the cloud, a template creates it.
+//! Creates the table, for development and tests.
 
 use std::time::Duration;
 

@@ -1,0 +1,265 @@
+//! Compares a live table with what the library expects.
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::ProvideErrorMetadata as _,
+    types::{
+        BillingMode, GlobalSecondaryIndexDescription, IndexStatus, KeySchemaElement, KeyType,
+        PointInTimeRecoveryStatus, ProjectionType, TableDescription, TableStatus, TimeToLiveStatus,
+    },
+};
+
+use crate::{
+    error::Error,
+    failure::Attempts,
+    schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
+};
+
+/// What was found of a table. See [`check_table`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TableCheck {
+    /// Where the table is other than the library expects. None: it can be used.
+    pub differences: Vec<TableDifference>,
+    /// What is the operator's choice and worth to be known.
+    pub notes: Vec<TableNote>,
+}
+
+/// Where a table is other than the library expects; as a text, with what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TableDifference {
+    /// The table or the index does not take requests.
+    #[error("{subject} is {status}, not ACTIVE: wait until it is, or see in the console what holds it up")]
+    NotActive {
+        /// The table or the index.
+        subject: &'static str,
+        /// What DynamoDB says instead.
+        status: String,
+    },
+    /// A key of the table or of the index is another attribute.
+    #[error(
+        "the {role} of {subject} is {}, not `{expected}`: {}",
+        found_name(.found.as_deref()),
+        remedy(subject)
+    )]
+    Key {
+        /// The table or the index.
+        subject: &'static str,
+        /// Partition key or sort key.
+        role: &'static str,
+        /// The attribute that it should be.
+        expected: &'static str,
+        /// The attribute that it is.
+        found: Option<String>,
+    },
+    /// A key attribute has another type.
+    #[error("the type of `{attribute}` is {found}, not {expected}: {}", remedy(subject))]
+    KeyType {
+        /// The table or the index.
+        subject: &'static str,
+        /// The attribute.
+        attribute: &'static str,
+        /// The type that it should have.
+        expected: &'static str,
+        /// The type that it has.
+        found: String,
+    },
+    /// The index over the pending entries is missing: nothing would be published.
+    #[error(
+        "the index `{OUTBOX_INDEX}` is missing, nothing would be published: add it (partition key `{STREAM_ID}` S, sort key \
+         `{PENDING_SINCE}` N, KEYS_ONLY)"
+    )]
+    IndexMissing,
+    /// The index copies more than keys.
+    #[error(
+        "the index `{OUTBOX_INDEX}` copies {found}, not KEYS_ONLY: each append and each publication costs more. Delete it \
+         and add it again (the relay finds nothing meanwhile, and loses nothing)"
+    )]
+    Projection {
+        /// What it copies.
+        found: String,
+    },
+}
+
+const TABLE: &str = "the table";
+const INDEX: &str = "the index `outbox`";
+
+fn found_name(found: Option<&str>) -> String {
+    found.map_or("missing".to_owned(), |name| format!("`{name}`"))
+}
+
+fn remedy(subject: &str) -> &'static str {
+    if subject == TABLE {
+        "it can't be changed, create another table"
+    } else {
+        "delete the index and add it again (the relay finds nothing meanwhile, and loses nothing)"
+    }
+}
+
+/// What is the operator's choice.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TableNote {
+    /// Capacity is bought beforehand; beyond it requests are throttled.
+    #[error(
+        "capacity is provisioned ({read_units} read and {write_units} write units a second); on-demand needs no planning"
+    )]
+    Provisioned {
+        /// Read units a second.
+        read_units: i64,
+        /// Write units a second.
+        write_units: i64,
+    },
+    /// The table can't be restored to a point in time.
+    #[error("point-in-time recovery is off: switch it on where the events matter")]
+    NoPointInTimeRecovery,
+    /// Whether the table can be restored to a point in time is not known.
+    #[error("whether point-in-time recovery is on is not known: {why}")]
+    UnknownPointInTimeRecovery {
+        /// What DynamoDB said.
+        why: String,
+    },
+    /// One request can delete the table.
+    #[error("deletion protection is off: switch it on where the events matter")]
+    NoDeletionProtection,
+    /// DynamoDB deletes items that carry an attribute.
+    #[error(
+        "DynamoDB deletes items by their attribute `{attribute}` (time to live): events do not carry it, keep it so"
+    )]
+    TimeToLive {
+        /// The attribute.
+        attribute: String,
+    },
+    /// An index that the library does not use.
+    #[error("the index `{name}` is not one of streambox: it is paid for with each write that it takes part in")]
+    OtherIndex {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Compares a table with what the library expects: keys and their types, the index, whether both are active. Reads only;
+/// needs the permission `dynamodb:DescribeTable`. Point-in-time recovery and time to live are looked at where
+/// `dynamodb:DescribeContinuousBackups` and `dynamodb:DescribeTimeToLive` are granted.
+///
+/// # Errors
+/// [`Error::Setup`] where the table is missing or a permission is, [`Error::Unavailable`] where DynamoDB does not answer.
+pub async fn check_table(client: &Client, table: &str) -> Result<TableCheck, Error> {
+    let attempts = Attempts { made: 1, ..Attempts::of("check", table) };
+    let output = client.describe_table().table_name(table).send().await.map_err(|error| attempts.failed(error))?;
+    let description = output.table.unwrap_or_else(|| TableDescription::builder().build());
+    let mut notes = notes(&description);
+    notes.extend(point_in_time_recovery(client, table).await);
+    notes.extend(time_to_live(client, table).await);
+    Ok(TableCheck { differences: differences(&description), notes })
+}
+
+fn differences(table: &TableDescription) -> Vec<TableDifference> {
+    let mut all = Vec::new();
+    // A table that is being updated takes requests.
+    let status = table.table_status();
+    if !matches!(status, Some(TableStatus::Active | TableStatus::Updating)) {
+        let status = status.map_or("without a status", TableStatus::as_str).to_owned();
+        all.push(TableDifference::NotActive { subject: TABLE, status });
+    }
+    all.extend(keys(table, TABLE, table.key_schema(), (STREAM_ID, "S"), (ENTITY, "S")));
+    let index = table.global_secondary_indexes().iter().find(|index| index.index_name() == Some(OUTBOX_INDEX));
+    match index {
+        None => all.push(TableDifference::IndexMissing),
+        Some(index) => all.extend(index_differences(table, index)),
+    }
+    all
+}
+
+fn index_differences(table: &TableDescription, index: &GlobalSecondaryIndexDescription) -> Vec<TableDifference> {
+    let mut all = Vec::new();
+    let status = index.index_status();
+    if !matches!(status, None | Some(IndexStatus::Active | IndexStatus::Updating)) {
+        let status = status.map_or("", IndexStatus::as_str).to_owned();
+        all.push(TableDifference::NotActive { subject: INDEX, status });
+    }
+    all.extend(keys(table, INDEX, index.key_schema(), (STREAM_ID, "S"), (PENDING_SINCE, "N")));
+    let projection = index.projection().and_then(|projection| projection.projection_type());
+    if projection != Some(&ProjectionType::KeysOnly) {
+        let found = projection.map_or("nothing that is known", ProjectionType::as_str).to_owned();
+        all.push(TableDifference::Projection { found });
+    }
+    all
+}
+
+/// A key's name and the type that it must have.
+type Expected = (&'static str, &'static str);
+
+fn keys(
+    table: &TableDescription,
+    subject: &'static str,
+    schema: &[KeySchemaElement],
+    partition: Expected,
+    sort: Expected,
+) -> Vec<TableDifference> {
+    let mut all = Vec::new();
+    for (role, kind, (expected, expected_type)) in
+        [("partition key", KeyType::Hash, partition), ("sort key", KeyType::Range, sort)]
+    {
+        let found = schema.iter().find(|key| *key.key_type() == kind).map(|key| key.attribute_name().to_owned());
+        if found.as_deref() != Some(expected) {
+            all.push(TableDifference::Key { subject, role, expected, found });
+            continue;
+        }
+        let definition = table.attribute_definitions().iter().find(|attribute| attribute.attribute_name() == expected);
+        let found = definition.map_or("not defined", |attribute| attribute.attribute_type().as_str());
+        // The table's own keys stand in the index, too: once is enough.
+        let is_new = subject == TABLE || expected != STREAM_ID;
+        if found != expected_type && is_new {
+            let found = found.to_owned();
+            all.push(TableDifference::KeyType { subject, attribute: expected, expected: expected_type, found });
+        }
+    }
+    all
+}
+
+fn notes(table: &TableDescription) -> Vec<TableNote> {
+    let mut all = Vec::new();
+    let mode = table.billing_mode_summary().and_then(|billing| billing.billing_mode());
+    let provisioned = table.provisioned_throughput().map(|units| {
+        (units.read_capacity_units().unwrap_or_default(), units.write_capacity_units().unwrap_or_default())
+    });
+    if let Some((read_units, write_units)) = provisioned
+        && mode != Some(&BillingMode::PayPerRequest)
+        && (read_units, write_units) != (0, 0)
+    {
+        all.push(TableNote::Provisioned { read_units, write_units });
+    }
+    if table.deletion_protection_enabled() != Some(true) {
+        all.push(TableNote::NoDeletionProtection);
+    }
+    let global = table.global_secondary_indexes().iter().filter_map(|index| index.index_name());
+    let local = table.local_secondary_indexes().iter().filter_map(|index| index.index_name());
+    let others = global.chain(local).filter(|name| *name != OUTBOX_INDEX);
+    all.extend(others.map(|name| TableNote::OtherIndex { name: name.to_owned() }));
+    all
+}
+
+async fn point_in_time_recovery(client: &Client, table: &str) -> Option<TableNote> {
+    let answer = client.describe_continuous_backups().table_name(table).send().await;
+    let status = match &answer {
+        Ok(output) => output
+            .continuous_backups_description()
+            .and_then(|backups| backups.point_in_time_recovery_description())
+            .and_then(|recovery| recovery.point_in_time_recovery_status()),
+        Err(error) => {
+            let why = error.code().unwrap_or("DynamoDB did not answer").to_owned();
+            return Some(TableNote::UnknownPointInTimeRecovery { why });
+        }
+    };
+    (status != Some(&PointInTimeRecoveryStatus::Enabled)).then_some(TableNote::NoPointInTimeRecovery)
+}
+
+async fn time_to_live(client: &Client, table: &str) -> Option<TableNote> {
+    let output = client.describe_time_to_live().table_name(table).send().await.ok()?;
+    let description = output.time_to_live_description()?;
+    let is_on =
+        matches!(description.time_to_live_status(), Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling));
+    is_on.then(|| TableNote::TimeToLive { attribute: description.attribute_name().unwrap_or_default().to_owned() })
+}

@@ -1,0 +1,8 @@
+//! The table's definition: creating it for development, and comparing a live one with what the library expects. In the
+//! cloud, a template creates it.
+
+mod check;
+mod create;
+
+pub use check::{TableCheck, TableDifference, TableNote, check_table};
+pub use create::{CREATE_TABLE_TIMEOUT, TableCreation, create_table};

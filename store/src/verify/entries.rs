@@ -1,0 +1,121 @@
+//! Pending entries, compared with the events that they stand for.
+
+use std::collections::BTreeMap;
+
+use super::{Report, finding::Fault};
+use crate::{
+    EventStore,
+    error::Error,
+    event::RecordedEvent,
+    limits::MAX_EVENTS_PER_APPEND,
+    outbox::{OutboxEvent, PendingEntry},
+    read, schema,
+};
+
+/// Entries of one stream that follow each other, so that one read has the events of all of them.
+#[derive(Debug, Default)]
+pub(super) struct Entries(Vec<PendingEntry>);
+
+impl Entries {
+    /// Adds an entry; returns those before it where it does not follow them, or would make them too many.
+    pub(super) fn add(&mut self, entry: PendingEntry) -> Option<Vec<PendingEntry>> {
+        let before = match (self.0.first(), self.0.last()) {
+            (Some(first), Some(last))
+                if entry.first == last.last.saturating_add(1)
+                    && entry.last - first.first < MAX_EVENTS_PER_APPEND as u64 =>
+            {
+                None
+            }
+            _ => self.take(),
+        };
+        self.0.push(entry);
+        before
+    }
+
+    pub(super) fn take(&mut self) -> Option<Vec<PendingEntry>> {
+        (!self.0.is_empty()).then(|| std::mem::take(&mut self.0))
+    }
+}
+
+pub(super) async fn check_entries(
+    store: &EventStore,
+    entries: &[PendingEntry],
+    report: &mut Report,
+) -> Result<(), Error> {
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+    let stream = &first.stream_id;
+    if let [entry] = entries
+        && entry.last - entry.first >= MAX_EVENTS_PER_APPEND as u64
+    {
+        let what = format!(
+            "it is of versions {} to {}, an append has at most {MAX_EVENTS_PER_APPEND}",
+            entry.first, entry.last
+        );
+        report.found(stream, schema::pending_key(entry.first), Fault::EntryDisagrees { what });
+        return Ok(());
+    }
+    let (items, read_units) = read::settled(store, stream, first.first..=last.last).await?;
+    report.read_units += read_units;
+    // Unreadable events are findings of their own.
+    let events: BTreeMap<_, _> =
+        items.into_iter().map(|(version, item)| (version, schema::read_event(item).ok())).collect();
+    for entry in entries {
+        if let Some(fault) = check_entry(entry, &events) {
+            report.found(stream, schema::pending_key(entry.first), fault);
+        }
+    }
+    Ok(())
+}
+
+fn check_entry(entry: &PendingEntry, events: &BTreeMap<u64, Option<RecordedEvent>>) -> Option<Fault> {
+    let missing: Vec<_> =
+        (entry.first..=entry.last).filter(|version| !events.contains_key(version)).map(|v| v.to_string()).collect();
+    if !missing.is_empty() {
+        let what = format!("missing are of versions {} to {}: {}", entry.first, entry.last, missing.join(", "));
+        return Some(Fault::EntryWithoutEvents { what });
+    }
+    let disagrees = |what| Some(Fault::EntryDisagrees { what });
+    let events = (entry.first..=entry.last).filter_map(|version| events.get(&version)?.as_ref());
+    for event in events.clone() {
+        let append = event.append;
+        if (append.first, append.last) != (entry.first, entry.last) {
+            return disagrees(format!(
+                "it is of versions {} to {}, event {} of {} to {}",
+                entry.first, entry.last, event.version, append.first, append.last
+            ));
+        }
+        if event.recorded_at_ms != entry.pending_since_ms {
+            return disagrees(format!(
+                "it was recorded at {} ms, event {} at {} ms",
+                entry.pending_since_ms, event.version, event.recorded_at_ms
+            ));
+        }
+        let is_public = entry.public.as_ref().is_none_or(|public| public.contains(&event.version));
+        if is_public == event.is_private {
+            let (entry, event_is) = if is_public { ("to be published", "private") } else { ("private", "public") };
+            return disagrees(format!("by it, event {} is {entry}; the event itself is {event_is}", event.version));
+        }
+    }
+    let copies = entry.events.as_ref()?;
+    for event in events {
+        let Some(copy) = copies.iter().find(|copy| copy.version == event.version) else { continue };
+        if let Some(what) = difference(copy, event) {
+            return disagrees(format!("the {what} of its copy of event {} is another", event.version));
+        }
+    }
+    None
+}
+
+fn difference(copy: &OutboxEvent, event: &RecordedEvent) -> Option<&'static str> {
+    if copy.event_id != event.event_id {
+        Some("event_id")
+    } else if copy.event_type != event.event_type {
+        Some("event_type")
+    } else if copy.payload != event.payload {
+        Some("payload")
+    } else if copy.metadata != event.metadata {
+        Some("metadata")
+    } else {
+        None
+    }
+}

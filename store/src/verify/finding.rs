@@ -1,0 +1,92 @@
+//! What can be wrong with a table's content.
+
+use crate::stream::StreamId;
+
+/// Something that is wrong with a stream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{stream_id}, {at}: {fault}")]
+#[non_exhaustive]
+pub struct Finding {
+    /// The stream.
+    pub stream_id: StreamId,
+    /// The item (sort key) or the versions.
+    pub at: String,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+/// What is wrong, as a text and by its kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Events are missing between others, or before them.
+    #[error("missing: later events of the stream are there")]
+    Gap,
+    /// A part of an append is missing.
+    #[error("missing: the other events of append {append_id} (versions {first} to {last}) are there")]
+    HalfAppend {
+        /// The append.
+        append_id: uuid::Uuid,
+        /// Its first version.
+        first: u64,
+        /// Its last version.
+        last: u64,
+    },
+    /// An event's attributes are damaged, or its payload is not JSON.
+    #[error("the event can't be read: {what}")]
+    UnreadableEvent {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// An event says other things about its append than the event before it does.
+    #[error("the event does not fit to the one before it: {what}")]
+    ForeignEvent {
+        /// In which way.
+        what: String,
+    },
+    /// A pending entry's attributes are damaged: its stream is halted.
+    #[error("the pending entry can't be read: {what}")]
+    UnreadableEntry {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A pending entry whose events are missing: its stream is halted.
+    #[error("a pending entry without its events: {what}")]
+    EntryWithoutEvents {
+        /// Which are missing.
+        what: String,
+    },
+    /// A pending entry says other things than its events: what is published is not what is loaded.
+    #[error("the pending entry disagrees with its events: {what}")]
+    EntryDisagrees {
+        /// In which way.
+        what: String,
+    },
+    /// The stream id breaks a rule.
+    #[error("the stream id is none that streambox writes: {why}")]
+    StreamId {
+        /// The rule.
+        why: String,
+    },
+    /// The sort key is none of an entity.
+    #[error("the sort key is none that streambox writes")]
+    Key,
+}
+
+impl Fault {
+    /// The kind's name, as scripts see it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Gap => "gap",
+            Self::HalfAppend { .. } => "half_append",
+            Self::UnreadableEvent { .. } => "unreadable_event",
+            Self::ForeignEvent { .. } => "foreign_event",
+            Self::UnreadableEntry { .. } => "unreadable_entry",
+            Self::EntryWithoutEvents { .. } => "entry_without_events",
+            Self::EntryDisagrees { .. } => "entry_disagrees",
+            Self::StreamId { .. } => "stream_id",
+            Self::Key => "key",
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Verify: reads everything, changes nothing, and lists what the library never writes or always writes and is not there.
+//!
+//! - `finding.rs`: what can be wrong.
+//! - `items.rs`: where items come from: a segment of a scan, or one stream's partition.
+//! - `stream.rs`: the checks, item by item, with one stream's state at a time.
+//! - `entries.rs`: a stream's pending entries, compared with its events.
+
+mod entries;
+mod finding;
+mod items;
+mod stream;
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+
+use self::{items::Items, stream::StreamCheck};
+use crate::{
+    EventStore,
+    error::{Error, Invalid},
+    scan::{Lanes, Place, Row, Rows, ScanOptions, Source},
+    schema,
+    stream::StreamId,
+};
+
+pub use finding::{Fault, Finding};
+
+/// What is wrong with the streams that it reads, finding by finding. See [`EventStore::verify`]. An error is the last item.
+#[derive(Debug)]
+pub struct Verification {
+    lanes: Lanes<Checker>,
+    counts: VerifiedCounts,
+}
+
+/// How much was verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifiedCounts {
+    /// Streams.
+    pub streams: u64,
+    /// Event items, unreadable ones included.
+    pub events: u64,
+    /// Pending entries, unreadable ones included.
+    pub pending: u64,
+}
+
+impl Verification {
+    pub(crate) fn of_table(store: &EventStore, options: &ScanOptions) -> Result<Self, Error> {
+        options.check()?;
+        if options.has_token() {
+            let why = "a verification begins at the beginning".to_owned();
+            return Err(Invalid::ScanToken { why }.into());
+        }
+        let segments = (0..options.number_of_segments()).map(|number| Items::of_segment(store, options, number));
+        Ok(Self::new(store, segments))
+    }
+
+    pub(crate) fn of_stream(store: &EventStore, stream: &StreamId) -> Self {
+        Self::new(store, [Items::of_stream(store, stream)])
+    }
+
+    fn new(store: &EventStore, items: impl IntoIterator<Item = Items>) -> Self {
+        let checker = |items| (Checker { items, store: store.clone(), current: None }, Place::Start);
+        Self { lanes: Lanes::new(items.into_iter().map(checker), 0, None), counts: VerifiedCounts::default() }
+    }
+
+    /// What has been verified so far.
+    #[must_use]
+    pub fn counts(&self) -> VerifiedCounts {
+        self.counts
+    }
+
+    /// The capacity units consumed so far, those of pages that were fetched ahead included.
+    #[must_use]
+    pub fn read_units(&self) -> f64 {
+        self.lanes.read_units()
+    }
+}
+
+impl Stream for Verification {
+    type Item = Result<Finding, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let outcome = match self.lanes.poll_next(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Some(Ok(outcome))) => outcome,
+            };
+            match outcome {
+                Outcome::Finding(finding) => return Poll::Ready(Some(Ok(finding))),
+                Outcome::Counts { counts, .. } => {
+                    self.counts.streams += counts.streams;
+                    self.counts.events += counts.events;
+                    self.counts.pending += counts.pending;
+                }
+            }
+        }
+    }
+}
+
+/// What comes of checking.
+#[derive(Debug)]
+enum Outcome {
+    Finding(Finding),
+    /// What was counted of a stream since the last time.
+    Counts {
+        stream: StreamId,
+        counts: VerifiedCounts,
+    },
+}
+
+impl Row for Outcome {
+    fn stream(&self) -> &StreamId {
+        match self {
+            Self::Finding(finding) => &finding.stream_id,
+            Self::Counts { stream, .. } => stream,
+        }
+    }
+
+    fn place(&self) -> Place {
+        // Nobody goes on behind it: there is no token of a verification.
+        Place::Start
+    }
+}
+
+#[derive(Debug)]
+struct Checker {
+    items: Items,
+    store: EventStore,
+    /// The stream whose items are coming.
+    current: Option<StreamCheck>,
+}
+
+impl Source for Checker {
+    type Row = Outcome;
+
+    async fn next_page(&mut self) -> Result<Rows<Outcome>, Error> {
+        let page = self.items.next_page().await?;
+        let mut report = Report { outcomes: VecDeque::new(), read_units: page.read_units };
+        for item in page.items {
+            let stream = schema::read_stream_id(&item);
+            let mut check = match self.current.take() {
+                Some(current) if *current.stream() == stream => current,
+                before => {
+                    if let Some(before) = before {
+                        before.finish(&self.store, &mut report).await?;
+                    }
+                    StreamCheck::new(stream, &mut report)
+                }
+            };
+            check.item(&self.store, item, &mut report).await?;
+            self.current = Some(check);
+        }
+        let end = self.items.place();
+        if end == Place::End {
+            if let Some(last) = self.current.take() {
+                last.finish(&self.store, &mut report).await?;
+            }
+        } else if let Some(current) = &mut self.current {
+            current.report_counts(&mut report);
+        }
+        Ok(Rows { queue: report.outcomes, end, read_units: report.read_units })
+    }
+}
+
+/// What has come of a page so far.
+struct Report {
+    outcomes: VecDeque<Outcome>,
+    read_units: f64,
+}
+
+impl Report {
+    fn found(&mut self, stream: &StreamId, at: impl Into<String>, fault: Fault) {
+        self.outcomes.push_back(Outcome::Finding(Finding { stream_id: stream.clone(), at: at.into(), fault }));
+    }
+}

@@ -1,0 +1,171 @@
+//! One stream's checks. Its items come in the order of their keys: events, pending entries, the snapshot.
+
+use serde::de::IgnoredAny;
+
+use super::{
+    Outcome, Report, VerifiedCounts,
+    entries::{Entries, check_entries},
+    finding::Fault,
+};
+use crate::{
+    EventStore,
+    error::Error,
+    event::{AppendRange, RecordedEvent, event_id},
+    read,
+    schema::{self, EVENT_PREFIX, Item, PENDING_PREFIX, SNAPSHOT},
+    stream::StreamId,
+};
+
+#[derive(Debug)]
+pub(super) struct StreamCheck {
+    stream: StreamId,
+    counts: VerifiedCounts,
+    tail: Option<Tail>,
+    entries: Entries,
+}
+
+/// The event that was seen last.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    version: u64,
+    /// Unknown where it is unreadable.
+    append: Option<(AppendRange, i64)>,
+}
+
+impl StreamCheck {
+    pub(super) fn new(stream: StreamId, report: &mut Report) -> Self {
+        if let Err(error) = StreamId::new(stream.as_str()) {
+            report.found(&stream, "its key", Fault::StreamId { why: error.to_string() });
+        }
+        let counts = VerifiedCounts { streams: 1, ..VerifiedCounts::default() };
+        Self { stream, counts, tail: None, entries: Entries::default() }
+    }
+
+    pub(super) fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
+    pub(super) fn report_counts(&mut self, report: &mut Report) {
+        let counts = std::mem::take(&mut self.counts);
+        report.outcomes.push_back(Outcome::Counts { stream: self.stream.clone(), counts });
+    }
+
+    pub(super) async fn item(&mut self, store: &EventStore, item: Item, report: &mut Report) -> Result<(), Error> {
+        let entity = schema::read_entity(&item).to_owned();
+        if entity.starts_with(EVENT_PREFIX) {
+            self.counts.events += 1;
+            let Some(version) = schema::event_version(&entity) else {
+                report.found(&self.stream, entity, Fault::Key);
+                return Ok(());
+            };
+            let next = self.tail.map_or(1, |tail| tail.version + 1);
+            if version > next {
+                self.recheck(store, next, version - 1, report).await?;
+            }
+            // Else it has come with what was read again.
+            if self.tail.is_none_or(|tail| tail.version < version) {
+                self.event(version, item, report);
+            }
+        } else if entity.starts_with(PENDING_PREFIX) {
+            self.counts.pending += 1;
+            match schema::read_pending(item) {
+                Ok(entry) => {
+                    if let Some(full) = self.entries.add(entry) {
+                        check_entries(store, &full, report).await?;
+                    }
+                }
+                Err(corrupt) => report.found(&self.stream, entity, Fault::UnreadableEntry { what: corrupt.what }),
+            }
+        } else if entity != SNAPSHOT {
+            report.found(&self.stream, entity, Fault::Key);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn finish(mut self, store: &EventStore, report: &mut Report) -> Result<(), Error> {
+        if let Some(Tail { version, append: Some((append, _)) }) = self.tail
+            && version < append.last
+        {
+            self.recheck(store, version + 1, append.last, report).await?;
+        }
+        if let Some(entries) = self.entries.take() {
+            check_entries(store, &entries, report).await?;
+        }
+        self.report_counts(report);
+        Ok(())
+    }
+
+    /// Reads versions again that were not seen, which may have become visible since.
+    async fn recheck(&mut self, store: &EventStore, from: u64, to: u64, report: &mut Report) -> Result<(), Error> {
+        let (items, read_units) = read::settled(store, &self.stream, from..=to).await?;
+        report.read_units += read_units;
+        let mut next = from;
+        for (version, item) in items {
+            self.missing(next, version - 1, report);
+            self.counts.events += 1;
+            self.event(version, item, report);
+            next = version + 1;
+        }
+        self.missing(next, to, report);
+        Ok(())
+    }
+
+    fn missing(&self, from: u64, to: u64, report: &mut Report) {
+        if from > to {
+            return;
+        }
+        let at = if from == to { format!("version {from}") } else { format!("versions {from} to {to}") };
+        let fault = match self.tail.and_then(|tail| tail.append) {
+            Some((AppendRange { id, first, last }, _)) if last >= from => {
+                Fault::HalfAppend { append_id: id, first, last }
+            }
+            _ => Fault::Gap,
+        };
+        report.found(&self.stream, at, fault);
+    }
+
+    fn event(&mut self, version: u64, item: Item, report: &mut Report) {
+        let at = schema::event_key(version);
+        let event = match schema::read_event(item) {
+            Ok(event) => event,
+            Err(corrupt) => {
+                report.found(&self.stream, at, Fault::UnreadableEvent { what: corrupt.what });
+                self.tail = Some(Tail { version, append: None });
+                return;
+            }
+        };
+        if let Err(error) = serde_json::from_str::<IgnoredAny>(&event.payload) {
+            let what = format!("the payload is not JSON: {error}");
+            report.found(&self.stream, &at, Fault::UnreadableEvent { what });
+        }
+        if let Some(what) = self.disagreement(&event) {
+            report.found(&self.stream, at, Fault::ForeignEvent { what });
+        }
+        self.tail = Some(Tail { version, append: Some((event.append, event.recorded_at_ms)) });
+    }
+
+    /// What an event says of itself and its append that can't be.
+    fn disagreement(&self, event: &RecordedEvent) -> Option<String> {
+        let AppendRange { id, first, last } = event.append;
+        let place = usize::try_from(event.version - first).unwrap_or(usize::MAX);
+        if event.event_id != event_id(id, &self.stream, place) {
+            return Some(format!("the event id {} is not the one of place {place} in append {id}", event.event_id));
+        }
+        let before = self.tail.filter(|tail| tail.version + 1 == event.version)?;
+        let (append, recorded_at_ms) = before.append?;
+        if event.version <= append.last {
+            let is_same = append == event.append && recorded_at_ms == event.recorded_at_ms;
+            (!is_same).then(|| {
+                format!(
+                    "the event before is of append {} (versions {} to {}), recorded at {recorded_at_ms} ms; \
+                this one of append {id} (versions {first} to {last}), recorded at {} ms",
+                    append.id, append.first, append.last, event.recorded_at_ms
+                )
+            })
+        } else {
+            (first != event.version).then(|| {
+                format!("it is of append {id} (versions {first} to {last}), whose first events are of another append")
+            })
+        }
+    }
+}

@@ -1,7 +1,7 @@
 # The two commands of a fresh machine are `make demo` and `make test`; `make help` lists the others.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint up down
+.PHONY: help demo test test-dynamodb-local bench lint up down
 
 # One set of features everywhere: with another one Cargo builds the AWS SDK a second time.
 WORKSPACE := --workspace --all-features
@@ -13,13 +13,18 @@ PROFILE ?= dev
 export STREAMBOX_PROFILE := $(PROFILE)
 
 help: ## Show the commands
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
 
 demo: ## Import an event log, relay it to RabbitMQ, receive it, count [FILE=path.ndjson.gz] [PROFILE=release]
 	@localstack/run cargo run --quiet --all-features --profile $(PROFILE) --bin streambox-demo -- "$(FILE)"
 
 test: ## Run all tests
 	@localstack/run cargo test $(WORKSPACE) --profile $(PROFILE)
+
+# An end point of one's own is not for this.
+test-dynamodb-local: ## Run all tests on AWS's DynamoDB Local instead of the embedded engine; needs a JDK 17
+	@env -u AWS_ENDPOINT_URL_DYNAMODB STREAMBOX_DYNAMODB=dynamodb-local localstack/run bash -c \
+	  'STREAMBOX_TEST_DYNAMODB_URL=$$AWS_ENDPOINT_URL_DYNAMODB exec cargo test $(WORKSPACE) --profile $(PROFILE)'
 
 bench: ## Measure the relay against a plain loop, and its memory, optimised [FILE=path.ndjson.gz]
 	@STREAMBOX_PROFILE=release localstack/run cargo bench $(WORKSPACE) --bench relay -- "$(abspath $(FILE))"
@@ -28,7 +33,7 @@ lint: ## Check format, lints, documentation and scripts, warnings denied
 	cargo fmt --all --check
 	cargo clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps --document-private-items
-	shellcheck -x -P SCRIPTDIR .ci/run localstack/{up,down,run,rabbitmq,dynamodb,install-rabbitmq,selftest,lib.sh}
+	shellcheck -x -P SCRIPTDIR .ci/run localstack/{up,down,run,rabbitmq,dynamodb,install-rabbitmq,install-dynamodb-local,selftest,lib.sh}
 
 up: ## Start the local stack, or find it running; prints the settings to export
 	@localstack/up

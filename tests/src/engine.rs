@@ -1,7 +1,8 @@
 //! A DynamoDB for each test.
 //!
 //! By default an engine in memory (dynoxide) is served inside the test process, on a port that the system chooses. With
-//! `STREAMBOX_TEST_DYNAMODB_URL` the tests use what answers there, each with a table of its own name.
+//! `STREAMBOX_TEST_DYNAMODB_URL` the tests use what answers there, each with a table of its own name. It need not count
+//! capacity units as AWS does: [`Metering`](crate::metering::Metering).
 
 use std::sync::Arc;
 

@@ -3,12 +3,14 @@
 //!
 //! - [`engine`]: a DynamoDB for each test, with a table of its own.
 //! - [`wire`]: what goes over the wire to DynamoDB: counted, and altered on purpose.
+//! - [`metering`]: how each engine counts capacity units.
 //! - [`broker`]: RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
 //! - [`tally`]: what was received: distinct, duplicates, order.
 //! - [`programs`]: the programs `streambox` and `streambox-relay` as processes.
 
 pub mod broker;
 pub mod engine;
+pub mod metering;
 pub mod programs;
 pub mod tally;
 pub mod wire;

@@ -1,4 +1,6 @@
 //! What things cost: requests and capacity units, as the README says it.
+//!
+//! Where DynamoDB Local counts otherwise than AWS does, [`Metering`] says by how much.
 
 use streambox::{
     Compression, EventStore,
@@ -6,7 +8,10 @@ use streambox::{
     NewEvent,
     outbox::PendingKey,
 };
-use streambox_tests::engine::{TestTable, event, stream};
+use streambox_tests::{
+    engine::{TestTable, event, stream},
+    metering::{Metering, Put},
+};
 
 fn costs(expected: &[(&str, f64)]) -> Vec<(String, f64)> {
     expected.iter().map(|(operation, units)| ((*operation).to_owned(), *units)).collect()
@@ -16,9 +21,9 @@ fn costs(expected: &[(&str, f64)]) -> Vec<(String, f64)> {
 async fn an_append_is_one_request_of_2n_plus_3_write_units() {
     let table = TestTable::create().await;
     let mut at = NoStream;
-    for (events, units) in [(1, 5.0), (10, 23.0), (99, 201.0)] {
-        let order = stream("order-1");
-        let appended = table.store.append(&order, at, (1..=events).map(event)).await.unwrap();
+    for events in [1, 10, 99] {
+        let (order, units) = (stream("order-1"), Metering::of_tests().append(events));
+        let appended = table.store.append(&order, at, (1..=events as u64).map(event)).await.unwrap();
         assert_eq!(table.wire.take_costs(), costs(&[("TransactWriteItems", units)]), "{events} events");
         assert!((appended.write_units - units).abs() < 1e-9, "the caller is told");
         at = At(appended.position);
@@ -33,7 +38,8 @@ async fn expected_versions_from_outside_cost_one_read_of_the_end() {
     table.wire.take();
     for expected in [Any, Exact(101)] {
         table.store.append(&order, expected, [event(1)]).await.unwrap();
-        assert_eq!(table.wire.take_costs(), costs(&[("Query", 1.0), ("TransactWriteItems", 5.0)]));
+        let append = Metering::of_tests().append(1);
+        assert_eq!(table.wire.take_costs(), costs(&[("Query", 1.0), ("TransactWriteItems", append)]));
     }
 }
 
@@ -82,7 +88,7 @@ async fn an_idle_poll_is_half_a_read_unit() {
     let table = TestTable::create().await;
     let page = table.store.outbox().scan(None, 1_000).await.unwrap();
     assert!(page.streams.is_empty() && page.next.is_none());
-    assert_eq!(table.wire.take_costs(), costs(&[("Scan", 0.5)]));
+    assert_eq!(table.wire.take_costs(), costs(&[("Scan", Metering::of_tests().empty_read(0.5))]));
 }
 
 #[tokio::test]
@@ -94,7 +100,8 @@ async fn a_large_append_has_an_entry_of_one_unit_and_its_events_are_read_once() 
     let store = EventStore::builder(table.store_client(), &table.name).compression(Compression::Off).build();
     let appended = store.append(&order, NoStream, [large]).await.unwrap();
     // Five units of 1 KB for the event, one for the entry, both doubled by the transaction, and the index.
-    assert!((appended.write_units - (2.0 * 5.0 + 2.0 + 1.0)).abs() < 1e-9, "{}", appended.write_units);
+    let units = Metering::of_tests().transaction(&[Put::event_of(5.0), Put::ENTRY]);
+    assert!((appended.write_units - units).abs() < 1e-9, "{}", appended.write_units);
     table.wire.take();
 
     let outbox = table.store.outbox();

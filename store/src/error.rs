@@ -219,6 +219,14 @@ pub enum Invalid {
         /// The reason.
         why: String,
     },
+    /// The id of a relay worker breaks a rule.
+    #[error("worker id {id:?}: {why}; a host's or a container's name is a good one")]
+    WorkerId {
+        /// The id, shortened.
+        id: String,
+        /// The rule.
+        why: &'static str,
+    },
     /// The append id is the nil UUID, which would make every such append "the same".
     #[error("the append id {0} is not usable: choose a random one or one derived from the command")]
     AppendId(Uuid),

@@ -60,7 +60,6 @@ pub use stream::{ExpectedVersion, StreamId, StreamPosition};
 pub use table::{
     CREATE_TABLE_TIMEOUT, TableCheck, TableCreation, TableDifference, TableNote, check_table, create_table,
 };
-pub use table::{CREATE_TABLE_TIMEOUT, TableCreation, create_table};
 pub use trace::TraceContext;
 /// The type of append and event ids.
 pub use uuid::Uuid;

@@ -31,6 +31,12 @@ pub const WRITE_UNIT_BYTES: usize = 1024;
 /// Most bytes of a pending entry that carries a copy of its events: what one write unit pays for.
 pub const MAX_INLINE_ENTRY_BYTES: usize = WRITE_UNIT_BYTES;
 
+/// Most bytes of a relay worker's row: a heartbeat costs one write unit.
+pub const MAX_WORKER_ROW_BYTES: usize = 1024;
+
+/// Most bytes of a relay worker's id.
+pub const MAX_WORKER_ID_BYTES: usize = 128;
+
 /// Most requests in one `BatchWriteItem`.
 pub const MAX_BATCH_DELETES: usize = 25;
 

@@ -3,6 +3,8 @@
 //! The sparse index says which streams have something pending: it is eventually consistent and only a hint. The pending
 //! entries themselves are read with a consistent `Query`, and deleted when everything in them is published.
 
+mod workers;
+
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{
@@ -21,6 +23,8 @@ use crate::{
     schema::{self, ENTITY, Item, OUTBOX_INDEX, STREAM_ID},
     stream::StreamId,
 };
+
+pub use workers::{HaltedStream, WorkerId, WorkerRow};
 
 /// One append whose events are still to be published.
 #[derive(Clone, Debug, PartialEq)]

@@ -68,6 +68,43 @@ pub const PREVIOUS_AT: &str = "previous_at";
 /// Pending entry: a copy of the events that are to be published (L of M), where the whole item then still fits into 1 KB.
 pub const EVENTS: &str = "events";
 
+/// Partition key of the rows of relay workers: no stream id begins with `$`.
+pub const RELAY_PARTITION: &str = "$relay";
+/// Worker: its heartbeat (N). Whether it changes is all that matters.
+pub const BEAT: &str = "beat";
+/// Worker: the time from one heartbeat to the next (milliseconds, N).
+pub const BEAT_INTERVAL: &str = "beat_interval";
+/// Worker: when it started, by its own clock (milliseconds since the Unix epoch, N). For people.
+pub const STARTED_AT: &str = "started_at";
+/// Worker: the machine that it runs on (S).
+pub const HOST: &str = "host";
+/// Worker: its process id there (N).
+pub const PROCESS_ID: &str = "process_id";
+/// Worker: the program's version (S).
+pub const PROGRAM_VERSION: &str = "program_version";
+/// Worker: events that the broker has confirmed since it started (N).
+pub const PUBLISHED_EVENTS: &str = "published_events";
+/// Worker: pending entries that it has deleted since it started (N).
+pub const DELETED_ENTRIES: &str = "deleted_entries";
+/// Worker: streams that it works on at the moment (N).
+pub const OPEN_STREAMS: &str = "open_streams";
+/// Worker: how many live workers it sees, itself included (N).
+pub const LIVE_WORKERS: &str = "live_workers";
+/// Worker: how many of its streams are halted (N).
+pub const HALTED_STREAMS: &str = "halted_streams";
+/// Worker: some of them (L of M), as many as leave the row within 1 KB.
+pub const HALTED: &str = "halted";
+/// Halted stream: the version that can't be published (N).
+pub const HALTED_VERSION: &str = "version";
+/// Halted stream: why (S), shortened.
+pub const HALTED_REASON: &str = "reason";
+/// Halted stream: since when (milliseconds since the Unix epoch, N).
+pub const HALTED_SINCE: &str = "since";
+/// Halted stream: how often it was tried (N).
+pub const HALTED_ATTEMPTS: &str = "attempts";
+/// Worker: the last thing that went wrong (S), shortened; absent where nothing has.
+pub const LAST_ERROR: &str = "last_error";
+
 /// The sparse index over the pending entries: partition key [`STREAM_ID`], sort key [`PENDING_SINCE`], keys only.
 pub const OUTBOX_INDEX: &str = "outbox";
 
@@ -75,6 +112,7 @@ pub(crate) const EVENT_PREFIX: &str = "event#";
 pub(crate) const PENDING_PREFIX: &str = "pending#";
 /// The sort key of a stream's snapshot.
 pub(crate) const SNAPSHOT: &str = "snapshot";
+pub(crate) const WORKER_PREFIX: &str = "worker#";
 /// As many as the largest version has.
 const DIGITS: usize = 20;
 
@@ -96,6 +134,11 @@ pub(crate) fn event_version(entity: &str) -> Option<u64> {
 fn version_behind(prefix: &str, entity: &str) -> Option<u64> {
     let digits = entity.strip_prefix(prefix).filter(|digits| digits.len() == DIGITS)?;
     digits.parse().ok().filter(|&version| version > 0)
+}
+
+/// The sort key of a relay worker's row.
+pub(crate) fn worker_key(id: &str) -> String {
+    format!("{WORKER_PREFIX}{id}")
 }
 
 /// Both keys of one item.

@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue, Select},
 };
 use dynoxide::{Database, server};
-use streambox::{Client, EventStore, NewEvent, StreamId, create_table};
+use streambox::{Client, Compression, EventStore, NewEvent, StreamId, create_table};
 use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 
 use crate::{PATIENCE, unique, wire::Wire};
@@ -79,6 +79,12 @@ impl TestTable {
     pub fn another(&self) -> (EventStore, Wire) {
         let wire = Wire::new();
         (EventStore::new(client(&self.engine.url, Some(&wire)), &self.name), wire)
+    }
+
+    /// A store over the same wire that writes payloads as they are, for tests in which their size matters.
+    #[must_use]
+    pub fn as_text(&self) -> EventStore {
+        EventStore::builder(self.store_client(), &self.name).compression(Compression::Off).build()
     }
 
     /// What a program needs in its environment to find the table.

@@ -85,7 +85,7 @@ pub(crate) async fn settled(
     versions: RangeInclusive<u64>,
 ) -> Result<(BTreeMap<u64, Item>, f64), Error> {
     let expected = versions.end() - versions.start() + 1;
-    let mut watch = GapWatch::new();
+    let mut watch = GapWatch::new(store.jitter());
     let mut found = BTreeMap::new();
     let mut units = 0.0;
     loop {

@@ -3,7 +3,6 @@
 use std::{fmt::Write as _, io::Read as _};
 
 use streambox::{
-    Compression, EventStore,
     ExpectedVersion::{At, NoStream},
     NewEvent,
 };
@@ -36,7 +35,7 @@ fn order_of_4_kb() -> NewEvent {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compressed_event_costs_less_and_is_read_and_published_byte_for_byte() {
     let table = TestTable::create().await;
-    let plain = EventStore::builder(table.store_client(), &table.name).compression(Compression::Off).build();
+    let plain = table.as_text();
     let (one, other, event) = (stream("order-1"), stream("order-2"), order_of_4_kb());
 
     let compressed = table.store.append(&one, NoStream, [event.clone()]).await.unwrap();
@@ -63,7 +62,7 @@ async fn a_compressed_event_costs_less_and_is_read_and_published_byte_for_byte()
 #[tokio::test]
 async fn a_repeat_with_other_settings_is_still_the_same_append() {
     let table = TestTable::create().await;
-    let plain = EventStore::builder(table.store_client(), &table.name).compression(Compression::Off).build();
+    let plain = table.as_text();
     let order = stream("order-1");
     let first = table.store.append(&order, NoStream, [order_of_4_kb()]).await.unwrap();
     let repeat = plain.append_with_id(first.append_id, &order, NoStream, [order_of_4_kb()]).await.unwrap();
@@ -85,7 +84,7 @@ async fn an_event_log_costs_no_more_units_compressed_than_as_text() {
             (&file).read_to_string(&mut text).unwrap();
         }
         let table = TestTable::create().await;
-        let plain = EventStore::builder(table.store_client(), &table.name).compression(Compression::Off).build();
+        let plain = table.as_text();
         let (mut compressed_units, mut text_units) = (0.0, 0.0);
         for (number, line) in text.lines().enumerate() {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();

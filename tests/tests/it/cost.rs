@@ -3,7 +3,6 @@
 //! Where DynamoDB Local counts otherwise than AWS does, [`Metering`] says by how much.
 
 use streambox::{
-    Compression, EventStore,
     ExpectedVersion::{Any, At, Exact, NoStream},
     NewEvent,
     outbox::PendingKey,
@@ -97,8 +96,7 @@ async fn a_large_append_has_an_entry_of_one_unit_and_its_events_are_read_once() 
     let order = stream("order-1");
     let text = "x".repeat(4_000);
     let large = NewEvent::json("Grown", &text).unwrap();
-    let store = EventStore::builder(table.store_client(), &table.name).compression(Compression::Off).build();
-    let appended = store.append(&order, NoStream, [large]).await.unwrap();
+    let appended = table.as_text().append(&order, NoStream, [large]).await.unwrap();
     // Five units of 1 KB for the event, one for the entry, both doubled by the transaction, and the index.
     let units = Metering::of_tests().transaction(&[Put::event_of(5.0), Put::ENTRY]);
     assert!((appended.write_units - units).abs() < 1e-9, "{}", appended.write_units);

@@ -19,4 +19,5 @@ mod relay_crash;
 mod scan;
 mod trace;
 mod transaction;
+mod worker_rows;
 mod writers;

@@ -59,7 +59,7 @@ async fn a_limit_bounds_what_is_fetched_and_paid_for() {
     // 2 KB an event: a hundred of them are 50 units and more.
     for first in (1..=100).step_by(50) {
         let events = (first..first + 50).map(|_| NewEvent::json("Grown", &"x".repeat(2_000)).unwrap());
-        table.store.append(&order, ExpectedVersion::Any, events).await.unwrap();
+        table.as_text().append(&order, ExpectedVersion::Any, events).await.unwrap();
     }
     let (forward, backward) = (ReadOptions::forward, ReadOptions::backward);
     for (options, read, costs) in [
@@ -93,7 +93,7 @@ async fn a_stream_of_several_megabytes_is_fetched_as_it_is_polled() {
     let order = stream("order-1");
     for _ in 0..9 {
         let events = (0..4).map(|_| NewEvent::json("Grown", &"x".repeat(100_000)).unwrap());
-        table.store.append(&order, ExpectedVersion::Any, events).await.unwrap();
+        table.as_text().append(&order, ExpectedVersion::Any, events).await.unwrap();
     }
     for options in [ReadOptions::forward(), ReadOptions::backward()] {
         table.wire.take();

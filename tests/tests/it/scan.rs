@@ -97,7 +97,7 @@ async fn a_scan_costs_what_the_table_has() {
     let table = TestTable::create().await;
     for number in 1..=3 {
         let events = (0..50).map(|_| NewEvent::json("Grown", &"x".repeat(10_000)).unwrap());
-        table.store.append(&stream(&format!("order-{number}")), ExpectedVersion::NoStream, events).await.unwrap();
+        table.as_text().append(&stream(&format!("order-{number}")), ExpectedVersion::NoStream, events).await.unwrap();
     }
     table.wire.take();
     let mut scan = table.store.scan_events(&ScanOptions::new().segments(1)).unwrap();

@@ -4,6 +4,7 @@
 //! - [`core`]: what to do next, as pure decisions.
 //! - [`relay`]: the shell around it, which does the I/O.
 //! - [`broker`]: what an event looks like as a message, and how messages are published.
+//! - [`telemetry`]: what it tells whoever watches it.
 //! - [`config`]: the program's settings.
 
 pub mod broker;
@@ -12,6 +13,8 @@ pub mod config;
 pub mod core;
 pub mod relay;
 mod retry;
+pub mod telemetry;
 
 pub use chain::Chain;
-pub use relay::{RelaySettings, Report, Until, run};
+pub use relay::{RelaySettings, Report, Until, run, run_observed};
+pub use telemetry::Telemetry;

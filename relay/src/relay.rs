@@ -27,6 +27,7 @@ use crate::{
     broker::{self, BrokerSettings, Publisher},
     chain::Chain,
     core::{Answer, Bounds, Core, Found, Outcome, Outgoing, Read},
+    telemetry::{PublishedBatch, SNAPSHOT_INTERVAL, Snapshot, Telemetry},
 };
 
 /// Index keys that one scan asks for: about 100 KB, 13 read units.
@@ -98,6 +99,20 @@ pub async fn run(
     until: Until,
     stop: impl Future<Output = ()>,
 ) -> Result<Report, Error> {
+    run_observed(store, settings, &Telemetry::default(), until, stop).await
+}
+
+/// Runs a relay as [`run`] does, and tells `telemetry` about it.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_observed(
+    store: &EventStore,
+    settings: RelaySettings,
+    telemetry: &Telemetry,
+    until: Until,
+    stop: impl Future<Output = ()>,
+) -> Result<Report, Error> {
     let outbox = store.outbox();
     // Before anything is published: a table that is not there is a mistake to report, not to retry.
     if let Err(error @ Error::Setup { .. }) = outbox.scan(None, 1).await {
@@ -117,6 +132,8 @@ pub async fn run(
         last_confirm: Instant::now(),
         until,
         settings,
+        telemetry: telemetry.clone(),
+        next_snapshot: Instant::now(),
     };
     Ok(relay.run(stop, &stop_publishers).await)
 }
@@ -134,6 +151,8 @@ struct Relay {
     started: Instant,
     /// When the last batch was confirmed.
     last_confirm: Instant,
+    telemetry: Telemetry,
+    next_snapshot: Instant,
 }
 
 /// The scan's way through the index, again and again.
@@ -176,7 +195,7 @@ impl Scan {
 enum Done {
     Scanned(Result<ScanPage, Error>),
     Answered(Read, Answer),
-    Published(Publisher, Vec<Outgoing>, Vec<Outcome>),
+    Published(Publisher, Vec<Outgoing>, Vec<Outcome>, Duration),
     Deleted(Vec<PendingKey>, Vec<PendingKey>),
 }
 
@@ -189,6 +208,7 @@ impl Relay {
             let now = Instant::now();
             self.core.wake(now);
             self.start(now);
+            self.tell(now);
             if now >= next_report {
                 next_report = now + REPORT_INTERVAL;
                 if self.core.totals() != reported {
@@ -227,8 +247,9 @@ impl Relay {
                 break;
             }
             self.tasks.spawn(async move {
+                let began = Instant::now();
                 let outcomes = publisher.publish(batch.clone()).await;
-                Done::Published(publisher, batch, outcomes)
+                Done::Published(publisher, batch, outcomes, began.elapsed())
             });
         }
         self.start_deletes(now);
@@ -305,9 +326,10 @@ impl Relay {
         match done.expect("no task of the relay panics or is aborted while it is waited for") {
             Done::Scanned(page) => self.scanned(page, now),
             Done::Answered(read, answer) => self.core.answered(&read, answer, now),
-            Done::Published(publisher, batch, outcomes) => {
+            Done::Published(publisher, batch, outcomes, took) => {
                 self.idle_publishers.push(publisher);
                 self.last_confirm = now;
+                self.telemetry.observer().batch_published(&PublishedBatch::of(&outcomes, took));
                 for (outgoing, outcome) in batch.iter().zip(outcomes) {
                     self.core.published(&outgoing.stream, outgoing.event.version, outcome, now);
                 }
@@ -341,6 +363,15 @@ impl Relay {
         self.scan.next_at =
             if self.scan.is_read_to_end { self.scan.pass_began + self.settings.poll_interval } else { now };
         self.admit(now);
+    }
+
+    /// Replaces the snapshot, if it is time to.
+    fn tell(&mut self, now: Instant) {
+        if now < self.next_snapshot {
+            return;
+        }
+        self.next_snapshot = now + SNAPSHOT_INTERVAL;
+        self.telemetry.publish(Snapshot { totals: self.core.totals(), ..Snapshot::default() });
     }
 
     fn is_done(&self) -> bool {

@@ -1,0 +1,227 @@
+//! What a relay tells whoever watches it: a snapshot of its state, and the moments that no snapshot can show.
+//!
+//! The shell replaces the [`Snapshot`] at most every [`SNAPSHOT_INTERVAL`], where something has changed; reading it costs
+//! the relay nothing. What has to be counted or timed one by one goes to an [`Observer`], from the relay's own task: an
+//! observer returns at once and never waits. Times are by the relay's monotonic clock; whoever shows them to people takes
+//! "so long ago" off its own wall clock.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use streambox::{StreamId, outbox::WorkerId};
+use tokio::{sync::watch, time::Instant};
+
+use crate::core::{Outcome, Totals};
+
+/// The shortest time from one snapshot to the next.
+pub const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Most halted streams in a snapshot, those first that have been halted for the longest. Their number is always told.
+pub const MAX_SHOWN_HALTS: usize = 100;
+
+/// Sees the moments. Every method does nothing unless it is written.
+pub trait Observer: Send + Sync {
+    /// A batch has come back from the broker.
+    fn batch_published(&self, _batch: &PublishedBatch) {}
+
+    /// A stream is halted, or an attempt to go on with it has failed again.
+    fn stream_halted(&self, _halt: &HaltedStream) {}
+
+    /// A stream that was halted goes on, or has nothing pending any more.
+    fn stream_resumed(&self, _stream: &StreamId) {}
+
+    /// A request to DynamoDB has failed and will be made again.
+    fn request_failed(&self, _request: Request) {}
+}
+
+/// A batch that has come back from the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PublishedBatch {
+    /// Events that the broker has confirmed.
+    pub confirmed: usize,
+    /// Events that it can't or won't take: their streams halt.
+    pub refused: usize,
+    /// Events of which nothing is known: they are published again.
+    pub unknown: usize,
+    /// From handing over the batch to the last confirm, the wait for a connection included.
+    pub took: Duration,
+}
+
+impl PublishedBatch {
+    pub(crate) fn of(outcomes: &[Outcome], took: Duration) -> Self {
+        let mut batch = Self { confirmed: 0, refused: 0, unknown: 0, took };
+        for outcome in outcomes {
+            *match outcome {
+                Outcome::Confirmed => &mut batch.confirmed,
+                Outcome::Refused(_) => &mut batch.refused,
+                Outcome::Unknown => &mut batch.unknown,
+            } += 1;
+        }
+        batch
+    }
+
+    /// Events in the batch.
+    #[must_use]
+    pub fn events(&self) -> usize {
+        self.confirmed + self.refused + self.unknown
+    }
+}
+
+/// What is asked of DynamoDB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Request {
+    /// A page of the index.
+    Scan,
+    /// Pending entries, events, or the proof that an append was published.
+    Read,
+    /// Deleting confirmed entries.
+    Delete,
+    /// Writing the heartbeat.
+    Heartbeat,
+    /// Reading the rows of the group.
+    Workers,
+}
+
+impl Request {
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scan => "scan",
+            Self::Read => "read",
+            Self::Delete => "delete",
+            Self::Heartbeat => "heartbeat",
+            Self::Workers => "workers",
+        }
+    }
+}
+
+/// A relay's state at one moment.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// What has been done since the start.
+    pub totals: Totals,
+    /// Streams that are worked on.
+    pub open_streams: usize,
+    /// Reads under way.
+    pub reads_under_way: usize,
+    /// Confirmed entries that are not deleted yet.
+    pub deletes_waiting: usize,
+    /// Bytes of events that are held.
+    pub buffered_bytes: usize,
+    /// How many streams are halted.
+    pub halted_streams: usize,
+    /// The first [`MAX_SHOWN_HALTS`] of them.
+    pub halts: Vec<HaltedStream>,
+    /// What the index has shown; none before the first scan.
+    pub backlog: Option<Backlog>,
+    /// The group; none where the relay runs outside of one.
+    pub group: Option<GroupView>,
+    /// The last failure of a request to DynamoDB, in words.
+    pub last_error: Option<LastError>,
+}
+
+/// A stream that can't go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HaltedStream {
+    /// The stream.
+    pub stream: StreamId,
+    /// The version that can't be published: `skip` takes it. Of an entry that can't be read, its first.
+    pub version: u64,
+    /// Why, for the operator.
+    pub reason: String,
+    /// When it halted first.
+    pub since: Instant,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it is tried again, at the earliest.
+    pub retry_at: Instant,
+}
+
+/// What a pass over the index has shown. The index lags a little behind the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Pending entries of all streams.
+    pub entries: u64,
+    /// Those of this worker's streams among them.
+    pub own_entries: u64,
+    /// When the oldest of all was recorded, by its appender's clock: milliseconds since the Unix epoch.
+    pub oldest_pending_since_ms: Option<i64>,
+    /// Whether the pass has come to the end of the index. Until then there may be more, and older ones.
+    pub is_whole: bool,
+    /// When the last page was read.
+    pub at: Instant,
+}
+
+/// The group as this worker sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupView {
+    /// This worker.
+    pub me: WorkerId,
+    /// The live workers by their ids, this one included. Each has one share of the streams.
+    pub live: Vec<WorkerId>,
+    /// When the rows were read last; none if they never were.
+    pub read_at: Option<Instant>,
+}
+
+/// A failure of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LastError {
+    /// Which request.
+    pub request: Request,
+    /// What went wrong.
+    pub text: String,
+    /// When.
+    pub at: Instant,
+}
+
+/// Where a relay writes what it tells. A clone writes to the same place.
+#[derive(Clone)]
+pub struct Telemetry {
+    snapshot: Arc<watch::Sender<Arc<Snapshot>>>,
+    observer: Arc<dyn Observer>,
+}
+
+struct Nobody;
+
+impl Observer for Nobody {}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new(Arc::new(Nobody))
+    }
+}
+
+impl Telemetry {
+    /// Tells `observer` the moments.
+    #[must_use]
+    pub fn new(observer: Arc<dyn Observer>) -> Self {
+        Self { snapshot: Arc::new(watch::Sender::new(Arc::default())), observer }
+    }
+
+    /// The newest snapshot, and a signal whenever there is a newer one.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.subscribe()
+    }
+
+    pub(crate) fn observer(&self) -> &dyn Observer {
+        &*self.observer
+    }
+
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.send_replace(Arc::new(snapshot));
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Telemetry").field("snapshot", &*self.snapshot.borrow()).finish_non_exhaustive()
+    }
+}

@@ -5,6 +5,7 @@ use std::{collections::HashMap, error::Error as StdError};
 use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
+use crate::aggregate::UnknownEvent;
 use crate::stream::{ExpectedVersion, StreamId, StreamPosition};
 
 type Source = Box<dyn StdError + Send + Sync>;
@@ -59,6 +60,11 @@ pub enum Error {
     /// The table holds what this library never writes, or lacks what it always writes.
     #[error(transparent)]
     Corrupt(#[from] Box<Corrupt>),
+
+    /// An aggregate's stream holds an event whose type the program does not know. Deploy the program that knows it, or decide in
+    /// the aggregate what becomes of it.
+    #[error(transparent)]
+    UnknownEvent(#[from] Box<UnknownEvent>),
 }
 
 fn plural(count: u32) -> &'static str {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     append::check_event,
     error::{Corrupt, Error, Invalid},
+    json,
     limits::MAX_SHORT_STRING_BYTES,
     outbox::Previous,
     stream::{StreamId, excerpt},
@@ -29,11 +30,11 @@ impl NewEvent {
     ///
     /// # Errors
     /// [`Error::Invalid`]: the type is empty, has a control character or more than 255 bytes, or `payload` can't be
-    /// written as JSON.
+    /// written as JSON: a map key that is no text, a float that is not finite.
     pub fn json(event_type: impl Into<String>, payload: &impl Serialize) -> Result<Self, Error> {
         let event_type = event_type.into();
         check_type(&event_type)?;
-        match serde_json::to_string(payload) {
+        match json::to_text(payload) {
             Ok(payload) => Ok(Self::of(event_type, payload)),
             Err(error) => Err(payload_refused(&event_type, &error).into()),
         }
@@ -201,6 +202,13 @@ impl Metadata {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The same metadata with those of `over` added; where both have a name, that of `over` counts.
+    #[must_use]
+    pub(crate) fn overlaid_with(mut self, over: &Self) -> Self {
+        self.0.extend(over.0.clone());
+        self
     }
 
     /// The metadata as JSON text.

@@ -26,11 +26,13 @@
 //! # }
 //! ```
 
+pub mod aggregate;
 mod append;
 mod client;
 mod error;
 mod event;
 mod failure;
+mod json;
 pub mod limits;
 pub mod outbox;
 mod payload;
@@ -38,9 +40,12 @@ mod read;
 mod retry;
 mod scan;
 pub mod schema;
+pub mod snapshot;
 mod store;
 mod stream;
 mod table;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod trace;
 mod verify;
 

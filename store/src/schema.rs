@@ -16,6 +16,7 @@ use crate::{
     outbox::{OutboxEvent, PendingEntry, Previous},
     payload::{self, Compression, StoredPayload},
     scan::StreamSummary,
+    snapshot::{NewSnapshot, Snapshot},
     stream::StreamId,
 };
 
@@ -104,13 +105,21 @@ pub const HALTED_SINCE: &str = "since";
 pub const HALTED_ATTEMPTS: &str = "attempts";
 /// Worker: the last thing that went wrong (S), shortened; absent where nothing has.
 pub const LAST_ERROR: &str = "last_error";
+/// Snapshot: the version of the newest event in it (N).
+pub const VERSION: &str = "version";
+/// Snapshot: the version of the body's shape and meaning (N).
+pub const SCHEMA_VERSION: &str = "schema_version";
+/// Snapshot: the state (S); JSON text where an aggregate's repository has written it.
+pub const BODY: &str = "body";
+/// Snapshot: when it was taken (milliseconds since the Unix epoch, N).
+pub const TAKEN_AT: &str = "taken_at";
 
 /// The sparse index over the pending entries: partition key [`STREAM_ID`], sort key [`PENDING_SINCE`], keys only.
 pub const OUTBOX_INDEX: &str = "outbox";
 
 pub(crate) const EVENT_PREFIX: &str = "event#";
 pub(crate) const PENDING_PREFIX: &str = "pending#";
-/// The sort key of a stream's snapshot.
+/// The sort key of a stream's snapshot: behind all events and pending entries.
 pub(crate) const SNAPSHOT: &str = "snapshot";
 pub(crate) const WORKER_PREFIX: &str = "worker#";
 /// As many as the largest version has.
@@ -339,6 +348,49 @@ pub(crate) fn read_pending(item: Item) -> Result<PendingEntry, Corrupt> {
         Some(_) => return Err(fields.wrong(format!("{EVENTS} is not a list"))),
     };
     Ok(PendingEntry { first, last, public, pending_since_ms, previous, events, stream_id: fields.stream })
+}
+
+/// The snapshot entity.
+pub(crate) fn snapshot_item(stream: &StreamId, new: &NewSnapshot, taken_at_ms: i64) -> Item {
+    let mut item = key(stream.as_str(), SNAPSHOT.to_owned());
+    item.extend([
+        (VERSION.to_owned(), number(new.version)),
+        (SCHEMA_VERSION.to_owned(), number(new.schema_version)),
+        (BODY.to_owned(), text(&new.body)),
+        (TAKEN_AT.to_owned(), number(taken_at_ms)),
+    ]);
+    item
+}
+
+/// Reads a snapshot entity.
+pub(crate) fn read_snapshot(item: Item) -> Result<Snapshot, Corrupt> {
+    let mut fields = Fields::new(item);
+    let version = fields.number(VERSION)?;
+    if version == 0 {
+        return Err(fields.wrong(format!("{VERSION} is 0")));
+    }
+    Ok(Snapshot {
+        version,
+        schema_version: fields.number(SCHEMA_VERSION)?,
+        body: fields.text(BODY)?,
+        taken_at_ms: fields.number(TAKEN_AT)?,
+        stream_id: fields.stream,
+    })
+}
+
+/// What an item of a stream's partition is.
+pub(crate) enum Entity {
+    Event,
+    Snapshot,
+    Other,
+}
+
+pub(crate) fn entity(item: &Item) -> Entity {
+    match item.get(ENTITY).and_then(|key| key.as_s().ok()) {
+        Some(key) if key.starts_with(EVENT_PREFIX) => Entity::Event,
+        Some(key) if key == SNAPSHOT => Entity::Snapshot,
+        _ => Entity::Other,
+    }
 }
 
 /// The stream id of any item of the table or the index.

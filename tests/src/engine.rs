@@ -4,15 +4,12 @@
 //! `STREAMBOX_TEST_DYNAMODB_URL` the tests use what answers there, each with a table of its own name. It need not count
 //! capacity units as AWS does: [`Metering`](crate::metering::Metering).
 
-use std::sync::Arc;
-
 use aws_sdk_dynamodb::{
     config::{BehaviorVersion, Credentials, Region, timeout::TimeoutConfig},
     types::{AttributeValue, Select},
 };
-use dynoxide::{Database, server};
-use streambox::{Client, Compression, EventStore, NewEvent, StreamId, create_table};
-use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use streambox::{Client, Compression, EventStore, NewEvent, StreamId, create_table, testing::EmbeddedDynamoDb};
+use tokio::time::timeout;
 
 use crate::{PATIENCE, unique, wire::Wire};
 
@@ -39,7 +36,7 @@ pub struct TestTable {
 struct Engine {
     url: String,
     /// Dropped with the test: the engine ends.
-    _running: Option<Arc<oneshot::Sender<()>>>,
+    _embedded: Option<EmbeddedDynamoDb>,
 }
 
 impl TestTable {
@@ -179,21 +176,10 @@ impl TestTable {
 impl Engine {
     async fn start() -> Self {
         if let Ok(url) = std::env::var(ENGINE_VARIABLE) {
-            return Self { url, _running: None };
+            return Self { url, _embedded: None };
         }
-        let database = Database::memory().expect("an engine in memory");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let url = format!("http://{}", listener.local_addr().expect("a bound address"));
-        let (running, ended) = oneshot::channel();
-        tokio::spawn(async move {
-            let until_dropped = async {
-                let _ = ended.await;
-            };
-            if let Err(error) = server::serve_with_shutdown(listener, database, until_dropped).await {
-                eprintln!("the engine has ended: {error}");
-            }
-        });
-        Self { url, _running: Some(Arc::new(running)) }
+        let embedded = EmbeddedDynamoDb::start().await;
+        Self { url: embedded.url().to_owned(), _embedded: Some(embedded) }
     }
 }
 

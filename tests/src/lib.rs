@@ -2,6 +2,7 @@
 //! them.
 //!
 //! - [`engine`]: a DynamoDB for each test, with a table of its own.
+//! - [`orders`]: an aggregate to test with.
 //! - [`wire`]: what goes over the wire to DynamoDB: counted, and altered on purpose.
 //! - [`metering`]: how each engine counts capacity units.
 //! - [`broker`]: RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
@@ -11,6 +12,7 @@
 pub mod broker;
 pub mod engine;
 pub mod metering;
+pub mod orders;
 pub mod programs;
 pub mod tally;
 pub mod wire;

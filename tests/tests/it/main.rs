@@ -17,6 +17,7 @@ mod read;
 mod readme;
 mod relay_crash;
 mod scan;
+mod testing;
 mod trace;
 mod transaction;
 mod worker_rows;

@@ -1,0 +1,256 @@
+//! The cache: states by stream, bounded, and how concurrent loads of one stream share their requests.
+//!
+//! A cached state is where a load begins, never its answer: what has come since is asked for. Loads that wait for one another share
+//! an answer only if its request began after they were called; so whatever was appended before a load was called is in it.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use lru::LruCache;
+
+use super::entry::Entry;
+use crate::{error::Error, stream::StreamId};
+
+/// How many streams a repository's cache holds, unless set otherwise.
+pub const DEFAULT_CACHE_ENTRIES: usize = 1_000;
+
+/// How many bytes the states in a repository's cache have, unless set otherwise.
+pub const DEFAULT_CACHE_BYTES: usize = 32 * 1024 * 1024;
+
+/// What an entry takes beside its state, roughly.
+const ENTRY_BYTES: usize = 512;
+
+/// The bounds of a repository's cache. The streams that were used last stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheSettings {
+    entries: usize,
+    bytes: usize,
+    staleness: Duration,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self { entries: DEFAULT_CACHE_ENTRIES, bytes: DEFAULT_CACHE_BYTES, staleness: Duration::ZERO }
+    }
+}
+
+impl CacheSettings {
+    /// [`DEFAULT_CACHE_ENTRIES`], [`DEFAULT_CACHE_BYTES`], no staleness.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The most streams.
+    #[must_use]
+    pub fn entries(self, entries: usize) -> Self {
+        Self { entries, ..self }
+    }
+
+    /// The most bytes of all states together. A state that has more by itself is not kept.
+    ///
+    /// A state's bytes are those of its JSON text, measured now and then and estimated in between by the payloads that have come; of
+    /// a state that is not serializable, those of all payloads read. [`weigh`](super::RepositoryBuilder::weigh) counts otherwise.
+    #[must_use]
+    pub fn bytes(self, bytes: usize) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// How old a state may be for a load to return it without asking for what is new. Zero by default: every load is current.
+    ///
+    /// Age counts from when the last request for the stream began. A decision on a stale state never does harm: it conflicts, and is made
+    /// again on the current one; so is one that was a rejection, or for nothing, before it stands.
+    #[must_use]
+    pub fn staleness(self, staleness: Duration) -> Self {
+        Self { staleness, ..self }
+    }
+}
+
+pub(crate) struct Cache<A> {
+    pub(crate) settings: CacheSettings,
+    pub(crate) weigh: Option<Weigh<A>>,
+    pub(crate) clock: Clock,
+    held: Mutex<Held<A>>,
+}
+
+pub(crate) type Weigh<A> = Box<dyn Fn(&A) -> usize + Send + Sync>;
+pub(crate) type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
+
+struct Held<A> {
+    streams: LruCache<StreamId, Stream<A>>,
+    bytes: usize,
+}
+
+struct Stream<A> {
+    flight: Arc<Flight<A>>,
+    entry: Option<Arc<Entry<A>>>,
+    /// When the request began by which the entry is known to be current.
+    current_at: Option<Instant>,
+    bytes: usize,
+}
+
+impl<A> Cache<A> {
+    pub(crate) fn new(settings: CacheSettings, weigh: Option<Weigh<A>>, clock: Clock) -> Self {
+        Self { settings, weigh, clock, held: Mutex::new(Held { streams: LruCache::unbounded(), bytes: 0 }) }
+    }
+
+    /// The entry, where it is as new as the settings ask for.
+    pub(crate) fn within_staleness(&self, stream: &StreamId) -> Option<Arc<Entry<A>>> {
+        if self.settings.staleness.is_zero() {
+            return None;
+        }
+        let mut held = self.lock();
+        let stream = held.streams.get(stream)?;
+        let age = (self.clock)().saturating_duration_since(stream.current_at?);
+        stream.entry.clone().filter(|_| age <= self.settings.staleness)
+    }
+
+    pub(crate) fn entry(&self, stream: &StreamId) -> Option<Arc<Entry<A>>> {
+        self.lock().streams.get(stream)?.entry.clone()
+    }
+
+    pub(crate) fn flight(&self, stream: &StreamId) -> Arc<Flight<A>> {
+        let mut held = self.lock();
+        let flight = Arc::clone(&held.stream(stream).flight);
+        held.shrink(&self.settings);
+        flight
+    }
+
+    /// Keeps the entry, unless a newer one is there. `current_at`: when a request began that has shown it to be current.
+    pub(crate) fn put(&self, entry: &Arc<Entry<A>>, current_at: Option<Instant>) {
+        let bytes = ENTRY_BYTES
+            + entry.position.stream().as_str().len()
+            + entry.recent.bytes()
+            + self.weigh.as_ref().map_or_else(|| entry.size.bytes(), |weigh| weigh(&entry.state));
+        let is_kept = bytes <= self.settings.bytes;
+        let mut held = self.lock();
+        let stream = held.stream(entry.position.stream());
+        let version = |entry: &Arc<Entry<A>>| entry.position.version();
+        if stream.entry.as_ref().is_some_and(|there| version(there) > version(entry)) {
+            return;
+        }
+        let before = std::mem::replace(&mut stream.bytes, if is_kept { bytes } else { 0 });
+        stream.entry = is_kept.then(|| Arc::clone(entry));
+        stream.current_at = current_at.or(stream.current_at);
+        let after = stream.bytes;
+        held.bytes = held.bytes + after - before;
+        held.shrink(&self.settings);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held<A>> {
+        // Nothing that can panic is done while it is held, but for the user's own `Drop`.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<A> Held<A> {
+    fn stream(&mut self, stream: &StreamId) -> &mut Stream<A> {
+        let new = || Stream { flight: Arc::default(), entry: None, current_at: None, bytes: 0 };
+        self.streams.get_or_insert_mut(stream.clone(), new)
+    }
+
+    fn shrink(&mut self, to: &CacheSettings) {
+        while self.streams.len() > to.entries || self.bytes > to.bytes {
+            let Some((_, oldest)) = self.streams.pop_lru() else { return };
+            self.bytes -= oldest.bytes;
+        }
+    }
+}
+
+/// The requests for one stream: one at a time, shared by whoever waits.
+pub(crate) struct Flight<A> {
+    /// How many have begun.
+    begun: AtomicU64,
+    waiting: AtomicUsize,
+    /// The newest answer, while somebody waits who may use it.
+    latest: tokio::sync::Mutex<Option<Answer<A>>>,
+}
+
+struct Answer<A> {
+    /// Which request it answers, counted from 1.
+    number: u64,
+    outcome: Result<Arc<Entry<A>>, Error>,
+}
+
+impl<A> Default for Flight<A> {
+    fn default() -> Self {
+        Self { begun: AtomicU64::new(0), waiting: AtomicUsize::new(0), latest: tokio::sync::Mutex::new(None) }
+    }
+}
+
+impl<A> Flight<A> {
+    /// The answer of a request that begins after this was called: another caller's, else that of `request`.
+    pub(crate) async fn share(
+        &self,
+        request: impl Future<Output = Result<Arc<Entry<A>>, Error>>,
+    ) -> Result<Arc<Entry<A>>, Error> {
+        let begun_before = self.begun.load(SeqCst);
+        let waiting = Waiting::enter(&self.waiting);
+        let mut latest = self.latest.lock().await;
+        drop(waiting);
+        if let Some(answer) = latest.as_ref().filter(|answer| answer.number > begun_before) {
+            let outcome = answer.outcome.as_ref().map(Arc::clone).map_err(repeated);
+            if self.waiting.load(SeqCst) == 0 {
+                *latest = None;
+            }
+            return outcome;
+        }
+        let number = self.begun.fetch_add(1, SeqCst) + 1;
+        let outcome = request.await;
+        let copy = || outcome.as_ref().map(Arc::clone).map_err(repeated);
+        *latest = (self.waiting.load(SeqCst) > 0).then(|| Answer { number, outcome: copy() });
+        outcome
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+/// The same error for another caller of the same request.
+fn repeated(error: &Error) -> Error {
+    match error {
+        Error::Conflict(conflict) => Error::Conflict(conflict.clone()),
+        Error::Invalid(invalid) => Error::Invalid(invalid.clone()),
+        Error::ItemRefused(refused) => Error::ItemRefused(refused.clone()),
+        Error::Corrupt(corrupt) => Error::Corrupt(corrupt.clone()),
+        Error::UnknownEvent(unknown) => Error::UnknownEvent(unknown.clone()),
+        Error::Setup { operation, subject, advice, source } => Error::Setup {
+            operation,
+            subject: subject.clone(),
+            advice: advice.clone(),
+            source: source.to_string().into(),
+        },
+        Error::Unavailable { operation, subject, attempts, outcome_unknown, source } => Error::Unavailable {
+            operation,
+            subject: subject.clone(),
+            attempts: *attempts,
+            outcome_unknown: *outcome_unknown,
+            source: source.to_string().into(),
+        },
+    }
+}
+
+impl<A> fmt::Debug for Cache<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,330 @@
+//! The repository: where aggregates are loaded from and saved to.
+
+use std::{
+    fmt::{self, Display},
+    sync::Arc,
+    time::Instant,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    Aggregate, CacheSettings, Command, ExecuteError, Loaded, Replay, RepositoryStats, Saved, SnapshotPolicy,
+    SnapshotResult,
+    cache::{Cache, Clock, Weigh},
+    counters::Counters,
+    entry::{Entry, KnownSnapshot},
+    snapshots::Snapshots,
+};
+use crate::{
+    EventStore,
+    error::{Error, Invalid},
+    stream::{StreamId, excerpt},
+};
+
+/// How often [`Repository::execute`] makes a decision, unless set otherwise, before it gives up on a stream that others write to.
+pub const DEFAULT_EXECUTE_ATTEMPTS: u32 = 10;
+
+/// How many of a stream's last events are looked through for a command that may have been carried out before, unless set
+/// otherwise.
+pub const DEFAULT_REPEAT_WINDOW: u64 = 100;
+
+/// Loads and saves aggregates of one kind. A clone is cheap and shares cache and counters: make one, and keep it.
+pub struct Repository<A: Aggregate> {
+    pub(super) shared: Arc<Shared<A>>,
+}
+
+pub(super) struct Shared<A: Aggregate> {
+    pub(super) store: EventStore,
+    pub(super) replay: Replay<A>,
+    pub(super) snapshots: Option<Snapshots<A>>,
+    pub(super) cache: Option<Cache<A>>,
+    pub(super) execute_attempts: u32,
+    pub(super) repeat_window: u64,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl<A: Aggregate + Serialize + DeserializeOwned> Repository<A> {
+    /// A repository with the defaults: a snapshot every 100 events, a cache of 1,000 streams and 32 MiB without staleness, 10
+    /// attempts at a decision.
+    #[must_use]
+    pub fn new(store: EventStore) -> Self {
+        Self::builder(store).build()
+    }
+
+    /// A repository with settings of its own.
+    #[must_use]
+    pub fn builder(store: EventStore) -> RepositoryBuilder<A> {
+        RepositoryBuilder { snapshots: Some(Snapshots::new()), ..Self::builder_without_snapshots(store) }
+    }
+
+    /// Takes a snapshot of the aggregate as it is now.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load); [`Error::Invalid`] where the state has more than 400 KB as JSON or can't be written as JSON.
+    pub async fn snapshot(&self, id: impl Display) -> Result<SnapshotResult, Error> {
+        let loaded = self.load(id).await?;
+        if loaded.version() == 0 {
+            return Ok(SnapshotResult::Empty);
+        }
+        let (store, counters) = (&self.shared.store, &self.shared.counters);
+        match &self.shared.snapshots {
+            Some(snapshots) => snapshots.take_now(store, &loaded.entry, counters).await,
+            None => Snapshots::new().take_now(store, &loaded.entry, counters).await,
+        }
+    }
+}
+
+impl<A: Aggregate> Repository<A> {
+    /// A repository that neither takes nor uses snapshots.
+    #[must_use]
+    pub fn builder_without_snapshots(store: EventStore) -> RepositoryBuilder<A> {
+        RepositoryBuilder {
+            store,
+            snapshots: None,
+            cache: Some(CacheSettings::default()),
+            weigh: None,
+            clock: Box::new(Instant::now),
+            execute_attempts: DEFAULT_EXECUTE_ATTEMPTS,
+            repeat_window: DEFAULT_REPEAT_WINDOW,
+        }
+    }
+
+    /// The stream of the aggregate `id`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: id or category break a rule of [`StreamId`].
+    pub fn stream_id(id: impl Display) -> Result<StreamId, Error> {
+        if A::CATEGORY.contains('-') || A::CATEGORY.is_empty() {
+            let why = "the aggregate's CATEGORY is empty or has a `-`";
+            return Err(Invalid::StreamId { id: excerpt(A::CATEGORY), why }.into());
+        }
+        StreamId::new(format!("{}-{id}", A::CATEGORY))
+    }
+
+    /// Loads the aggregate `id`, strongly consistent unless a [staleness](CacheSettings::staleness) is allowed. One that has no event
+    /// is at version 0, in its default state.
+    ///
+    /// # Errors
+    /// - [`Error::Invalid`]: the id breaks a rule of [`StreamId`]. Nothing was sent.
+    /// - [`Error::UnknownEvent`]: the type of an event is not known.
+    /// - [`Error::Corrupt`]: an event is missing or unreadable, or its payload does not decode.
+    /// - [`Error::Unavailable`], [`Error::Setup`]: as DynamoDB answers.
+    pub async fn load(&self, id: impl Display) -> Result<Loaded<A>, Error> {
+        let stream = Self::stream_id(id)?;
+        // The future of a request of the SDK is large; callers hold theirs in their own.
+        Box::pin(self.load_stream(&stream)).await
+    }
+
+    /// Appends events at the place where the aggregate was loaded. No events: nothing is sent.
+    ///
+    /// # Errors
+    /// - [`Error::Conflict`]: somebody else has appended since. Load again, decide again; [`execute`](Self::execute) does so by itself.
+    /// - [`Error::Invalid`]: an event can't be stored, or not be read back. Nothing was sent.
+    /// - all others of [`EventStore::append`].
+    pub async fn save(
+        &self,
+        loaded: &Loaded<A>,
+        events: impl IntoIterator<Item = A::Event>,
+    ) -> Result<Saved<A>, Error> {
+        self.save_with(loaded, &Command::new(), events).await
+    }
+
+    /// Saves as [`save`](Self::save) does, with what is known about the command. A command's id is recognised where the aggregate was
+    /// loaded at the version that it was first stored behind; anywhere else it is a conflict.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub async fn save_with(
+        &self,
+        loaded: &Loaded<A>,
+        command: &Command,
+        events: impl IntoIterator<Item = A::Event>,
+    ) -> Result<Saved<A>, Error> {
+        let events = events.into_iter().collect();
+        Box::pin(self.commit(loaded, command, events)).await
+    }
+
+    /// Loads the aggregate `id`, lets `decide` look at its state, and appends the events that it returns. Where another writer was first,
+    /// what is new is read and `decide` is asked again: up to [`DEFAULT_EXECUTE_ATTEMPTS`] times, the later ones after a short,
+    /// jittered wait.
+    ///
+    /// `decide` returns events, none where there is nothing to do, or an error of its own; it may be called several times.
+    ///
+    /// # Errors
+    /// - [`ExecuteError::Rejected`]: `decide`'s own error. Nothing was written.
+    /// - [`ExecuteError::Contended`]: other writers were first each time.
+    /// - [`ExecuteError::Store`]: those of [`load`](Self::load) and [`save`](Self::save).
+    pub async fn execute<I, E>(
+        &self,
+        id: impl Display,
+        decide: impl FnMut(&A) -> Result<I, E>,
+    ) -> Result<Saved<A>, ExecuteError<E>>
+    where
+        I: IntoIterator<Item = A::Event>,
+    {
+        self.execute_with(id, &Command::new(), decide).await
+    }
+
+    /// Executes as [`execute`](Self::execute) does, with what is known about the command: metadata for the events, and an id by which a
+    /// second delivery is recognised ([what that covers](super#commands-that-may-come-twice)).
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    pub async fn execute_with<I, E>(
+        &self,
+        id: impl Display,
+        command: &Command,
+        decide: impl FnMut(&A) -> Result<I, E>,
+    ) -> Result<Saved<A>, ExecuteError<E>>
+    where
+        I: IntoIterator<Item = A::Event>,
+    {
+        let stream = Self::stream_id(id)?;
+        Box::pin(self.execute_stream(&stream, command, decide)).await
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub fn stats(&self) -> RepositoryStats {
+        self.shared.counters.read()
+    }
+
+    /// Waits until no snapshot is being written: before the program ends, or before a test looks.
+    pub async fn snapshots_settled(&self) {
+        if let Some(snapshots) = &self.shared.snapshots {
+            snapshots.settled().await;
+        }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &EventStore {
+        &self.shared.store
+    }
+
+    pub(super) fn snapshot_if_due(&self, before: u64, entry: &mut Arc<Entry<A>>) {
+        let Some(snapshots) = &self.shared.snapshots else { return };
+        if snapshots.is_due(before, entry)
+            && snapshots.spawn(&self.shared.store, Arc::clone(entry), &self.shared.counters)
+        {
+            let known = KnownSnapshot { version: entry.position.version(), replaces: None };
+            *entry = Arc::new(Entry { snapshot: known, ..(**entry).clone() });
+        }
+    }
+}
+
+impl<A: Aggregate> Clone for Repository<A> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Repository<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository")
+            .field("category", &A::CATEGORY)
+            .field("store", &self.shared.store)
+            .field("snapshots", &self.shared.snapshots)
+            .field("cache", &self.shared.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings of a [`Repository`].
+pub struct RepositoryBuilder<A: Aggregate> {
+    store: EventStore,
+    snapshots: Option<Snapshots<A>>,
+    cache: Option<CacheSettings>,
+    weigh: Option<Weigh<A>>,
+    clock: Clock,
+    execute_attempts: u32,
+    repeat_window: u64,
+}
+
+impl<A: Aggregate + Serialize + DeserializeOwned> RepositoryBuilder<A> {
+    /// When snapshots are taken: [`EveryEvents`](super::EveryEvents), [`Never`](super::Never), or a closure over a
+    /// [`SnapshotPoint`](super::SnapshotPoint). Every 100 events by default.
+    #[must_use]
+    pub fn snapshots(mut self, policy: impl SnapshotPolicy<A>) -> Self {
+        self.snapshots.get_or_insert_with(Snapshots::new).policy = Box::new(policy);
+        self
+    }
+
+    /// The most snapshots that are written at the same time; what is due beyond that is skipped and counted. 8 by default.
+    #[must_use]
+    pub fn snapshots_in_flight(mut self, most: usize) -> Self {
+        self.snapshots.get_or_insert_with(Snapshots::new).most_in_flight = most;
+        self
+    }
+}
+
+impl<A: Aggregate> RepositoryBuilder<A> {
+    /// The cache's bounds, and how old a state may be.
+    #[must_use]
+    pub fn cache(mut self, settings: CacheSettings) -> Self {
+        self.cache = Some(settings);
+        self
+    }
+
+    /// Each load begins from the table.
+    #[must_use]
+    pub fn no_cache(mut self) -> Self {
+        self.cache = None;
+        self
+    }
+
+    /// How many bytes a state counts for in the cache. It is asked after each load and save.
+    #[must_use]
+    pub fn weigh(mut self, weigh: impl Fn(&A) -> usize + Send + Sync + 'static) -> Self {
+        self.weigh = Some(Box::new(weigh));
+        self
+    }
+
+    /// The monotonic clock that the staleness is measured by. The system's by default.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// How often a decision is made before `execute` gives up; at least once. 10 by default.
+    #[must_use]
+    pub fn execute_attempts(mut self, attempts: u32) -> Self {
+        self.execute_attempts = attempts.max(1);
+        self
+    }
+
+    /// How many of a stream's last events are looked through for a command that may have been carried out before. 100 by default.
+    #[must_use]
+    pub fn repeat_window(mut self, events: u64) -> Self {
+        self.repeat_window = events;
+        self
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn build(self) -> Repository<A> {
+        let Self { store, snapshots, cache, weigh, clock, execute_attempts, repeat_window } = self;
+        let cache = cache.map(|settings| Cache::new(settings, weigh, clock));
+        let shared = Shared {
+            store,
+            replay: Replay::new(),
+            snapshots,
+            cache,
+            execute_attempts,
+            repeat_window,
+            counters: Arc::default(),
+        };
+        Repository { shared: Arc::new(shared) }
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for RepositoryBuilder<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RepositoryBuilder")
+            .field("store", &self.store)
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
+    }
+}

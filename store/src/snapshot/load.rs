@@ -1,0 +1,242 @@
+//! Cold load: the top of a partition in one backward `Query`, and what lies between the snapshot and it, if anything does.
+
+use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
+
+use super::Snapshot;
+use crate::{
+    EventStore,
+    append::position_at,
+    error::{Corrupt, Error},
+    event::RecordedEvent,
+    failure::Attempts,
+    read::EventReader,
+    schema::{self, Entity, Item, STREAM_ID},
+    stream::{StreamId, StreamPosition},
+};
+
+/// How many items the first request of a load asks for: the snapshot, 15 pending entries, and 16 events, of which the oldest is
+/// the one that the snapshot ends with: where nothing has come after it, the next append needs to know that one.
+pub const COLD_LOAD_ITEMS: u8 = 1 + 15 + 16;
+
+/// Why a snapshot that is there was not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IgnoredSnapshot {
+    /// The item is damaged.
+    Unreadable(Corrupt),
+    /// The caller found it not usable.
+    Refused {
+        /// Its version.
+        version: u64,
+    },
+    /// It is of a version that the stream has not come to.
+    Ahead {
+        /// Its version.
+        version: u64,
+    },
+}
+
+/// A stream from its snapshot on. See [`EventStore::load_snapshot`].
+#[derive(Debug)]
+pub struct SnapshotLoad {
+    snapshot: Option<Snapshot>,
+    ignored: Option<IgnoredSnapshot>,
+    /// What comes next, read already.
+    first: Vec<RecordedEvent>,
+    /// The events behind that.
+    reader: Option<EventReader>,
+    /// The newest events, read already.
+    newest: Vec<RecordedEvent>,
+    position: StreamPosition,
+    top_units: f64,
+}
+
+impl SnapshotLoad {
+    /// The snapshot that the load begins with.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
+    /// Why there is none, although one is stored.
+    #[must_use]
+    pub fn ignored(&self) -> Option<&IgnoredSnapshot> {
+        self.ignored.as_ref()
+    }
+
+    /// Where the stream was; reached when [`next_page`](Self::next_page) has returned `None`.
+    #[must_use]
+    pub fn position(&self) -> &StreamPosition {
+        match &self.reader {
+            Some(reader) if self.position.version() < reader.position().version() => reader.position(),
+            _ => &self.position,
+        }
+    }
+
+    /// The capacity units consumed so far.
+    #[must_use]
+    pub fn read_units(&self) -> f64 {
+        self.top_units + self.reader.as_ref().map_or(0.0, EventReader::read_units)
+    }
+
+    /// The next events behind the snapshot, or `None` at the end. Pages are as those of
+    /// [`EventReader::next_page`].
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
+    /// answers.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
+        if !self.first.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.first)));
+        }
+        if let Some(reader) = &mut self.reader
+            && let Some(page) = reader.next_page().await?
+        {
+            return Ok(Some(page));
+        }
+        let newest = std::mem::take(&mut self.newest);
+        Ok((!newest.is_empty()).then_some(newest))
+    }
+}
+
+pub(super) async fn load(
+    store: &EventStore,
+    stream: &StreamId,
+    is_usable: impl FnOnce(&Snapshot) -> bool,
+) -> Result<SnapshotLoad, Error> {
+    let top = Top::read(store, stream).await?;
+    let (snapshot, ignored) = choose(top.snapshot, top.end, is_usable);
+    let mut load = SnapshotLoad {
+        snapshot,
+        ignored,
+        first: Vec::new(),
+        reader: None,
+        newest: Vec::new(),
+        position: StreamPosition::start(stream.clone()),
+        top_units: top.read_units,
+    };
+    let from = load.snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
+    let events = top.events.unwrap_or_default();
+    if let (Some(oldest), Some(newest)) = (events.first(), events.last()) {
+        load.position = position_at(newest);
+        if oldest.version > from + 1 {
+            load.reader = Some(EventReader::new(store.clone(), behind(stream, from)).reaching(oldest.version - 1));
+        }
+        load.newest = events.into_iter().filter(|event| event.version > from).collect();
+    } else if top.end.is_none() {
+        // A backlog of pending entries has filled the page, or the events in it are not whole yet.
+        load.read_from(store, from).await?;
+    }
+    Ok(load)
+}
+
+impl SnapshotLoad {
+    /// Reads on from the snapshot's own newest event: the position behind it can be told by that event alone.
+    async fn read_from(&mut self, store: &EventStore, from: u64) -> Result<(), Error> {
+        let stream = self.position.stream().clone();
+        if from > 0 {
+            let mut reader = EventReader::new(store.clone(), behind(&stream, from - 1));
+            if let Some(mut page) = reader.next_page().await? {
+                page.retain(|event| event.version > from);
+                (self.first, self.reader) = (page, Some(reader));
+                return Ok(());
+            }
+            self.top_units += reader.read_units();
+            (self.snapshot, self.ignored) = (None, Some(IgnoredSnapshot::Ahead { version: from }));
+        }
+        self.reader = Some(EventReader::new(store.clone(), StreamPosition::start(stream)));
+        Ok(())
+    }
+}
+
+/// A place to read on from. What the append before it was does not matter: it is told by the events that follow.
+fn behind(stream: &StreamId, version: u64) -> StreamPosition {
+    match version {
+        0 => StreamPosition::start(stream.clone()),
+        _ => StreamPosition::after(stream.clone(), version, None),
+    }
+}
+
+/// The snapshot, or why it is not used. `end`: the stream's version, where it is known already.
+fn choose(
+    found: Option<Result<Snapshot, Corrupt>>,
+    end: Option<u64>,
+    is_usable: impl FnOnce(&Snapshot) -> bool,
+) -> (Option<Snapshot>, Option<IgnoredSnapshot>) {
+    match found {
+        None => (None, None),
+        Some(Err(corrupt)) => (None, Some(IgnoredSnapshot::Unreadable(corrupt))),
+        Some(Ok(snapshot)) if end.is_some_and(|end| end < snapshot.version) => {
+            (None, Some(IgnoredSnapshot::Ahead { version: snapshot.version }))
+        }
+        Some(Ok(snapshot)) if is_usable(&snapshot) => (Some(snapshot), None),
+        Some(Ok(snapshot)) => (None, Some(IgnoredSnapshot::Refused { version: snapshot.version })),
+    }
+}
+
+/// What stands at the top of a partition.
+struct Top {
+    snapshot: Option<Result<Snapshot, Corrupt>>,
+    /// The newest events in order, as many as came; `None` where they are not whole and readable.
+    events: Option<Vec<RecordedEvent>>,
+    /// The stream's version, where the events tell it.
+    end: Option<u64>,
+    read_units: f64,
+}
+
+impl Top {
+    async fn read(store: &EventStore, stream: &StreamId) -> Result<Self, Error> {
+        let attempts = Attempts { made: 1, ..Attempts::of("load", stream.as_str()) };
+        let output = store
+            .client()
+            .query()
+            .table_name(store.table())
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .limit(i32::from(COLD_LOAD_ITEMS))
+            .key_condition_expression(format!("{STREAM_ID} = :stream"))
+            .expression_attribute_values(":stream", schema::text(stream.as_str()))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| attempts.failed(error))?;
+        let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
+        let is_whole = output.last_evaluated_key().is_none_or(Item::is_empty);
+        Ok(Self::sort(output.items.unwrap_or_default(), is_whole, read_units))
+    }
+
+    /// `items` from the newest on; `is_whole`: there is nothing below them.
+    fn sort(items: Vec<Item>, is_whole: bool, read_units: f64) -> Self {
+        let mut snapshot = None;
+        let mut events = Vec::new();
+        let mut are_readable = true;
+        for item in items {
+            match schema::entity(&item) {
+                Entity::Snapshot => snapshot = Some(schema::read_snapshot(item)),
+                Entity::Event => match schema::read_event(item) {
+                    Ok(event) => events.push(event),
+                    // Read again where it is needed, and reported then.
+                    Err(_) => are_readable = false,
+                },
+                Entity::Other => {}
+            }
+        }
+        events.reverse();
+        let is_sound = are_readable && is_sound(&events, is_whole);
+        let end = match events.last() {
+            _ if !is_sound => None,
+            Some(newest) => Some(newest.version),
+            None => is_whole.then_some(0),
+        };
+        let events = is_sound.then_some(events);
+        Self { snapshot, events, end, read_units }
+    }
+}
+
+/// Whether there is no gap, neither among the events nor below nor at the end: half an append is a gap.
+fn is_sound(events: &[RecordedEvent], is_whole: bool) -> bool {
+    let follow_each_other = events.windows(2).all(|pair| pair[0].version + 1 == pair[1].version);
+    let begin = events.first().is_none_or(|oldest| !is_whole || oldest.version == 1);
+    let end = events.last().is_none_or(|newest| newest.version == newest.append.last);
+    follow_each_other && begin && end
+}

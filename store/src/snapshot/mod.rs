@@ -1,0 +1,93 @@
+//! Snapshots: a stream's state at some version, as text beside its events. For aggregates there is
+//! [`Repository`](crate::aggregate::Repository), which takes and uses them by itself; this is what lies beneath, for callers that keep
+//! state of another kind.
+//!
+//! A stream has one snapshot, the newest, under the sort key `snapshot`. That key is behind those of the events and the pending
+//! entries, so that one backward `Query` of the partition yields the snapshot, the pending entries and the newest events: a load is
+//! one request where at most 15 events have come after the snapshot, whatever the stream's length, even if none of them has been
+//! published yet. Where more have, one request more reads just those. The load costs the read units of what it returns.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), streambox::Error> {
+//! # let store = streambox::testing::event_store().await;
+//! use streambox::{ExpectedVersion, NewEvent, StreamId, snapshot::NewSnapshot};
+//!
+//! let counter = StreamId::new("counter-1")?;
+//! let events = (1..=20).map(|number| NewEvent::json("Counted", &number)).collect::<Result<Vec<_>, _>>()?;
+//! store.append(&counter, ExpectedVersion::NoStream, events).await?;
+//! store.write_snapshot(&counter, &NewSnapshot::new(18, 1, "18")).await?;
+//!
+//! // The count of the snapshot, if it is of this schema, and of every event behind it.
+//! let mut load = store.load_snapshot(&counter, |snapshot| snapshot.schema_version == 1).await?;
+//! let mut count: u64 = load.snapshot().map_or(0, |snapshot| snapshot.body.parse().expect("a number"));
+//! assert_eq!(count, 18);
+//! while let Some(events) = load.next_page().await? {
+//!     count += events.len() as u64;
+//! }
+//! assert_eq!((count, load.position().version()), (20, 20));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A snapshot is never the truth. One that is damaged, that the caller refuses, or that is ahead of its stream is ignored, and the
+//! events are read from the first.
+
+mod load;
+mod write;
+
+pub use load::{COLD_LOAD_ITEMS, IgnoredSnapshot, SnapshotLoad};
+pub use write::{NewSnapshot, SCHEMA_TAKEOVER_EVENTS, SnapshotWrite};
+
+use crate::{EventStore, error::Error, stream::StreamId};
+
+/// A stored snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The stream.
+    pub stream_id: StreamId,
+    /// The version of the newest event in it.
+    pub version: u64,
+    /// The version of the body's shape and meaning.
+    pub schema_version: u32,
+    /// The state.
+    pub body: String,
+    /// When it was taken, by the taker's clock: milliseconds since the Unix epoch.
+    pub taken_at_ms: i64,
+}
+
+impl EventStore {
+    /// Loads a stream from its snapshot on, if there is one that `is_usable`; from the first event, else. Strongly consistent and
+    /// whole as [`read`](Self::read) is. One request has been made when this returns, and mostly no more are needed.
+    ///
+    /// `is_usable` is asked at most once. A snapshot that it has accepted may still turn out to be
+    /// [ahead of the stream](IgnoredSnapshot::Ahead): what counts is [`SnapshotLoad::snapshot`].
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers. A
+    /// snapshot that is unreadable is no error.
+    pub async fn load_snapshot(
+        &self,
+        stream: &StreamId,
+        is_usable: impl FnOnce(&Snapshot) -> bool,
+    ) -> Result<SnapshotLoad, Error> {
+        load::load(self, stream, is_usable).await
+    }
+
+    /// Stores a snapshot, in place of the one that is there: unless that one is newer, or of a newer schema.
+    ///
+    /// Two versions of a service that run side by side, as during a deployment, would overwrite each other's snapshots for ever. So
+    /// that of a newer schema stands, until it is [`SCHEMA_TAKEOVER_EVENTS`] behind: then nobody keeps it up any more, as after
+    /// a deployment was taken back.
+    ///
+    /// One request: a `TransactWriteItems`, so that a role that may put items only inside transactions suffices. 2 write units
+    /// for each KB.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: the item has more than 400 KB; nothing was sent. [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
+    /// answers.
+    pub async fn write_snapshot(&self, stream: &StreamId, snapshot: &NewSnapshot) -> Result<SnapshotWrite, Error> {
+        write::write(self, stream, snapshot).await
+    }
+}

@@ -1,0 +1,118 @@
+//! Writing a snapshot: one conditional put in a transaction of its own.
+
+use aws_sdk_dynamodb::{
+    error::SdkError,
+    operation::transact_write_items::TransactWriteItemsError,
+    types::{AttributeValue, Put, ReturnConsumedCapacity, TransactWriteItem},
+};
+
+use crate::{
+    EventStore,
+    error::{Error, Invalid},
+    failure::Attempts,
+    limits::{MAX_ITEM_BYTES, item_bytes},
+    schema::{self, ENTITY, SCHEMA_VERSION, VERSION},
+    stream::StreamId,
+};
+
+/// How many events a snapshot of a newer schema may be behind before one of an older schema takes its place.
+pub const SCHEMA_TAKEOVER_EVENTS: u64 = 1_000;
+
+/// A snapshot that is to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NewSnapshot {
+    /// The version of the newest event in it.
+    pub version: u64,
+    /// The version of the body's shape and meaning.
+    pub schema_version: u32,
+    /// The state, as text.
+    pub body: String,
+    /// The version of a stored snapshot that is known to be unusable: it is replaced whatever its version.
+    pub replaces: Option<u64>,
+}
+
+impl NewSnapshot {
+    /// A snapshot that replaces older ones.
+    #[must_use]
+    pub fn new(version: u64, schema_version: u32, body: impl Into<String>) -> Self {
+        Self { version, schema_version, body: body.into(), replaces: None }
+    }
+}
+
+/// What has come of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum SnapshotWrite {
+    /// It is stored.
+    Stored {
+        /// The capacity units that the write consumed.
+        write_units: f64,
+    },
+    /// It is not: the one that is there stands.
+    Superseded,
+}
+
+pub(super) async fn write(store: &EventStore, stream: &StreamId, new: &NewSnapshot) -> Result<SnapshotWrite, Error> {
+    let item = schema::snapshot_item(stream, new, store.now_ms());
+    let bytes = item_bytes(&item);
+    if bytes > MAX_ITEM_BYTES {
+        return Err(Invalid::TooLong { what: "snapshot", limit_bytes: MAX_ITEM_BYTES, bytes }.into());
+    }
+    let attempts = Attempts { made: 1, ..Attempts::of("write the snapshot", stream.as_str()) };
+    let put = condition(Put::builder().table_name(store.table()).set_item(Some(item)), new)
+        .build()
+        .expect("a put has a table and an item");
+    let sent = store
+        .client()
+        .transact_write_items()
+        .transact_items(TransactWriteItem::builder().put(put).build())
+        .return_consumed_capacity(ReturnConsumedCapacity::Total)
+        .send()
+        .await;
+    match sent {
+        Ok(output) => {
+            let write_units = output.consumed_capacity().iter().filter_map(|used| used.capacity_units).sum();
+            Ok(SnapshotWrite::Stored { write_units })
+        }
+        Err(error) => refused(&attempts, error),
+    }
+}
+
+/// Nothing is there, or something that is no snapshot, or one that is to be replaced by this one.
+fn condition(
+    put: aws_sdk_dynamodb::types::builders::PutBuilder,
+    new: &NewSnapshot,
+) -> aws_sdk_dynamodb::types::builders::PutBuilder {
+    let unusable = new.replaces.map(|_| format!(" OR {VERSION} = :unusable")).unwrap_or_default();
+    let condition = format!(
+        "attribute_not_exists({ENTITY}) \
+         OR NOT attribute_type({VERSION}, :number) OR NOT attribute_type({SCHEMA_VERSION}, :number) \
+         OR ({SCHEMA_VERSION} = :schema AND {VERSION} < :version) \
+         OR ({SCHEMA_VERSION} < :schema AND {VERSION} <= :version) \
+         OR {VERSION} < :far_behind{unusable}"
+    );
+    let mut put = put
+        .expression_attribute_values(":number", AttributeValue::S("N".to_owned()))
+        .expression_attribute_values(":schema", schema::number(new.schema_version))
+        .expression_attribute_values(":version", schema::number(new.version))
+        .expression_attribute_values(":far_behind", schema::number(new.version.saturating_sub(SCHEMA_TAKEOVER_EVENTS)));
+    if let Some(unusable) = new.replaces {
+        put = put.expression_attribute_values(":unusable", schema::number(unusable));
+    }
+    put.condition_expression(condition)
+}
+
+fn refused(attempts: &Attempts<'_>, error: SdkError<TransactWriteItemsError>) -> Result<SnapshotWrite, Error> {
+    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
+        return Err(attempts.failed(error));
+    };
+    let has = |code: &str| cancelled.cancellation_reasons().iter().any(|reason| reason.code() == Some(code));
+    if has("ConditionalCheckFailed") {
+        return Ok(SnapshotWrite::Superseded);
+    }
+    if ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"].into_iter().any(has) {
+        return Err(attempts.unavailable(false, error));
+    }
+    Err(attempts.setup("DynamoDB refuses the snapshot".to_owned(), error))
+}

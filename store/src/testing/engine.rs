@@ -1,0 +1,136 @@
+//! A DynamoDB in the test process.
+
+use std::{fmt, sync::Arc};
+
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, future::ProvideCredentials as Provided},
+};
+use aws_sdk_dynamodb::{
+    Client,
+    config::{Builder, Region, timeout::TimeoutConfig},
+};
+use dynoxide::{Database, server};
+use tokio::{net::TcpListener, sync::oneshot};
+use uuid::Uuid;
+
+use crate::{ATTEMPT_TIMEOUT, EventStore, REQUEST_TIMEOUT, behavior_version, create_table};
+
+const REGION: &str = "us-east-1";
+/// The engine takes any key.
+const KEY: &str = "local";
+
+/// An [`EventStore`] in a new table of a new in-memory engine. The engine ends with the last clone of the store, or with
+/// the runtime that this was called in.
+///
+/// # Panics
+/// If no port of the loopback interface is free, or outside a Tokio runtime.
+pub async fn event_store() -> EventStore {
+    EmbeddedDynamoDb::start().await.event_store().await
+}
+
+/// An in-memory DynamoDB engine, served inside this process on a port of the loopback interface that the system chooses.
+///
+/// It ends when this, its clones and all clients made from it are dropped, or with the runtime that it was started in.
+#[derive(Clone)]
+pub struct EmbeddedDynamoDb {
+    url: String,
+    running: Running,
+}
+
+/// Whoever holds one keeps the engine running.
+#[derive(Clone)]
+struct Running(#[expect(dead_code, reason = "the engine waits for its end")] Arc<oneshot::Sender<()>>);
+
+impl EmbeddedDynamoDb {
+    /// Starts an engine without tables.
+    ///
+    /// # Panics
+    /// If no port of the loopback interface is free, or outside a Tokio runtime.
+    pub async fn start() -> Self {
+        let database = Database::memory().expect("an engine in memory needs nothing from outside");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has a free port");
+        let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
+        let (running, all_dropped) = oneshot::channel();
+        let until_dropped = async {
+            let _ = all_dropped.await;
+        };
+        tokio::spawn(async move {
+            if let Err(error) = server::serve_with_shutdown(listener, database, until_dropped).await {
+                tracing::error!(error, "the embedded engine has ended");
+            }
+        });
+        Self { url, running: Running(Arc::new(running)) }
+    }
+
+    /// Its end point.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A client with the time limits that the library sets.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client_with(|config| config)
+    }
+
+    /// A client whose settings `adjust` has changed: another HTTP client, for instance, that loses answers on purpose.
+    #[must_use]
+    pub fn client_with(&self, adjust: impl FnOnce(Builder) -> Builder) -> Client {
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(REQUEST_TIMEOUT)
+            .build();
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(behavior_version())
+            .region(Region::new(REGION))
+            // The client keeps its credentials provider, and so the engine.
+            .credentials_provider(self.running.clone())
+            .endpoint_url(&self.url)
+            .timeout_config(timeouts);
+        Client::from_conf(adjust(config).build())
+    }
+
+    /// A store in a new table.
+    ///
+    /// # Panics
+    /// If the engine refuses the table: it does not.
+    pub async fn event_store(&self) -> EventStore {
+        let (client, table) = (self.client(), format!("test-{}", Uuid::new_v4().simple()));
+        create_table(&client, &table).await.expect("the engine creates tables");
+        EventStore::new(client, table)
+    }
+
+    /// What another process needs in its environment to use this engine: AWS's own variables.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.url.clone()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", KEY.to_owned()),
+        ]
+    }
+}
+
+impl ProvideCredentials for Running {
+    fn provide_credentials<'a>(&'a self) -> Provided<'a>
+    where
+        Self: 'a,
+    {
+        Provided::ready(Ok(Credentials::new(KEY, KEY, None, None, "embedded")))
+    }
+}
+
+impl fmt::Debug for EmbeddedDynamoDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedDynamoDb").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Running")
+    }
+}

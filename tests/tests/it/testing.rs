@@ -1,0 +1,103 @@
+//! What the feature `testing` gives to users.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde_json::json;
+use streambox::{
+    ExpectedVersion,
+    testing::{self, EmbeddedDynamoDb, Given},
+};
+use streambox_tests::{
+    engine::{event, stream},
+    orders::{Order, OrderEvent, Refusal},
+};
+use tokio::net::TcpStream;
+
+fn added(items: u64) -> OrderEvent {
+    OrderEvent::ItemsAdded { items }
+}
+
+/// What a check that fails says.
+fn failure(check: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(check)).expect_err("the check fails");
+    *panic.downcast::<String>().expect("a formatted message")
+}
+
+#[test]
+fn a_decision_is_checked_by_its_events_its_error_or_its_silence() {
+    let placed = || Given::<Order>::events([added(2)]);
+    placed().when(Order::ship).then([OrderEvent::Shipped]).then_state(|order| assert!(order.is_shipped));
+    Given::<Order>::events([added(2), OrderEvent::Shipped]).when(Order::ship).then_nothing();
+    Given::<Order>::nothing().when(Order::ship).then_error(&Refusal::Empty);
+    Given::state(Order { is_shipped: true, ..Order::default() })
+        .when(|order| order.add(1))
+        .then_error(&Refusal::Shipped);
+    let stored = Given::<Order>::stored([("ItemsAdded", json!({ "items": 3 })), ("Weighed", json!(1.5))]);
+    stored.when(|order| order.add(1)).then([added(1)]).then_state(|order| assert_eq!(order.items, 4));
+    assert_eq!(placed().when(Order::ship).into_decision(), Ok(vec![OrderEvent::Shipped]));
+}
+
+#[test]
+fn a_check_that_fails_shows_the_difference_line_by_line() {
+    let outcome = || Given::<Order>::nothing().when(|order| order.add(5));
+    let said = failure(|| {
+        outcome().then([added(4)]);
+    });
+    assert_eq!(
+        said,
+        "other events than expected\n- expected, + actual\n  [\n      ItemsAdded {\n-         items: 4,\n+         items: 5,\n      },\n  ]\n"
+    );
+    let said = failure(|| {
+        outcome().then_error(&Refusal::Empty);
+    });
+    assert!(said.contains("- Empty") && said.contains("+     ItemsAdded"), "{said}");
+    let said = failure(|| {
+        Given::<Order>::nothing().when(Order::ship).then_nothing();
+    });
+    assert!(said.contains("rejected") && said.contains("+ Empty"), "{said}");
+    let said = failure(|| {
+        outcome().then_nothing();
+    });
+    assert!(said.contains("+         items: 5"), "{said}");
+    let said = failure(|| {
+        Given::<Order>::events([added(1)]).when(Order::ship).then_error(&Refusal::Empty);
+    });
+    assert!(said.contains("an error was expected") && said.contains("+     Shipped"), "{said}");
+}
+
+#[test]
+fn an_event_that_can_not_be_stored_or_read_fails_the_test() {
+    let said = failure(|| {
+        let _ = Given::<Order>::events([OrderEvent::Weighed(f64::NAN)]);
+    });
+    assert!(said.contains("can't be stored") && said.contains("JSON has no NaN"), "{said}");
+    let said = failure(|| {
+        let _ = Given::<Order>::stored([("Unheard", json!(null))]);
+    });
+    assert!(said.contains("Unheard can't be read: the type is not known"), "{said}");
+}
+
+#[tokio::test]
+async fn an_embedded_store_is_one_line_and_alone_in_its_engine() {
+    let (one, other) = (testing::event_store().await, testing::event_store().await);
+    let order = stream("order-1");
+    one.append(&order, ExpectedVersion::NoStream, [event(1)]).await.unwrap();
+    assert_eq!(one.read(&order).await.unwrap().position.version(), 1);
+    assert_eq!(other.read(&order).await.unwrap().position.version(), 0);
+}
+
+#[tokio::test]
+async fn an_engine_runs_as_long_as_a_store_uses_it_and_no_longer() {
+    let engine = EmbeddedDynamoDb::start().await;
+    let address = engine.url().trim_start_matches("http://").to_owned();
+    let store = engine.event_store().await;
+    drop(engine);
+    assert_eq!(store.read(&stream("order-1")).await.unwrap().position.version(), 0);
+    drop(store);
+    let ended = async {
+        while TcpStream::connect(&address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(streambox_tests::PATIENCE, ended).await.expect("the engine ends");
+}

@@ -9,8 +9,8 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Aggregate, CacheSettings, Command, ExecuteError, Loaded, Replay, RepositoryStats, Saved, SnapshotPolicy,
-    SnapshotResult,
+    Aggregate, CacheSettings, Command, ExecuteError, Loaded, Replay, RepositoryStats, Saved, SnapshotPoint,
+    SnapshotPolicy, SnapshotResult,
     cache::{Cache, Clock, Weigh},
     counters::Counters,
     entry::{Entry, KnownSnapshot},
@@ -243,12 +243,18 @@ pub struct RepositoryBuilder<A: Aggregate> {
 }
 
 impl<A: Aggregate + Serialize + DeserializeOwned> RepositoryBuilder<A> {
-    /// When snapshots are taken: [`EveryEvents`](super::EveryEvents), [`Never`](super::Never), or a closure over a
-    /// [`SnapshotPoint`](super::SnapshotPoint). Every 100 events by default.
+    /// When snapshots are taken: [`EveryEvents`](super::EveryEvents), [`Never`](super::Never), or a policy of one's own. Every 100
+    /// events by default.
     #[must_use]
     pub fn snapshots(mut self, policy: impl SnapshotPolicy<A>) -> Self {
         self.snapshots.get_or_insert_with(Snapshots::new).policy = Box::new(policy);
         self
+    }
+
+    /// Takes a snapshot after each append at which `is_due` says so.
+    #[must_use]
+    pub fn snapshot_when(self, is_due: impl Fn(&SnapshotPoint<'_, A>) -> bool + Send + Sync + 'static) -> Self {
+        self.snapshots(is_due)
     }
 
     /// The most snapshots that are written at the same time; what is due beyond that is skipped and counted. 8 by default.

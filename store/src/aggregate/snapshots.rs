@@ -19,9 +19,8 @@ pub const DEFAULT_SNAPSHOT_INTERVAL: u64 = 100;
 /// How many snapshots a repository writes at the same time, unless set otherwise; what is due beyond that is skipped and counted.
 pub const MAX_SNAPSHOTS_IN_FLIGHT: usize = 8;
 
-/// Decides after each append whether a snapshot is due.
-///
-/// A closure will do: `|at: &SnapshotPoint<'_, Order>| at.state.is_shipped`.
+/// Decides after each append whether a snapshot is due. See [`EveryEvents`] and [`Never`]; a closure goes to
+/// [`snapshot_when`](super::RepositoryBuilder::snapshot_when).
 pub trait SnapshotPolicy<A>: Send + Sync + 'static {
     /// Whether the state that the append has led to is to be kept.
     fn is_due(&self, at: &SnapshotPoint<'_, A>) -> bool;

@@ -2,11 +2,13 @@
 //!
 //! A file is a situation; a test that carries a guarantee bears its number (`g3_…`: README, "Guarantees").
 
+mod aggregate;
 mod append;
 mod broker_restart;
 mod cli;
 mod compression;
 mod cost;
+mod execute;
 mod halt;
 mod limits;
 mod load;

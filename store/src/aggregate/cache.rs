@@ -254,3 +254,100 @@ impl<A> fmt::Debug for Cache<A> {
         f.debug_struct("Cache").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, task::Poll};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{
+        aggregate::{
+            entry::{KnownSnapshot, Size},
+            recent::RecentAppends,
+        },
+        stream::StreamPosition,
+    };
+
+    fn entry(version: u64) -> Arc<Entry<()>> {
+        let stream = StreamId::new("order-1").unwrap();
+        Arc::new(Entry {
+            state: Arc::new(()),
+            position: StreamPosition::after(stream, version, None),
+            recent: RecentAppends::from_version(1),
+            snapshot: KnownSnapshot::default(),
+            size: Size::default(),
+        })
+    }
+
+    /// A request that answers when it is told to.
+    fn request(version: u64) -> (oneshot::Sender<()>, impl Future<Output = Result<Arc<Entry<()>>, Error>>) {
+        let (tell, told) = oneshot::channel();
+        (tell, async move {
+            let _ = told.await;
+            Ok(entry(version))
+        })
+    }
+
+    fn version(outcome: Poll<Result<Arc<Entry<()>>, Error>>) -> Option<u64> {
+        match outcome {
+            Poll::Ready(entry) => Some(entry.unwrap().position.version()),
+            Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_shared_by_those_who_asked_before_its_request_began_and_by_no_one_else() {
+        let flight = Flight::default();
+        let (answer_first, first) = request(1);
+        let (answer_second, second) = request(2);
+        let (_never, third) = request(3);
+        let (_never_either, fourth) = request(4);
+        let (mut first, mut second) = (pin!(flight.share(first)), pin!(flight.share(second)));
+        let (mut third, mut fourth) = (pin!(flight.share(third)), pin!(flight.share(fourth)));
+        // The first begins; the second and the third come while it is under way.
+        for waiting in [first.as_mut(), second.as_mut(), third.as_mut()] {
+            assert!(futures_poll(waiting).is_pending());
+        }
+        answer_first.send(()).unwrap();
+        assert_eq!(version(futures_poll(first.as_mut())), Some(1));
+        // The second begins now; the fourth comes later than that.
+        assert!(futures_poll(second.as_mut()).is_pending() && futures_poll(fourth.as_mut()).is_pending());
+        answer_second.send(()).unwrap();
+        assert_eq!(version(futures_poll(second.as_mut())), Some(2));
+        assert_eq!(version(futures_poll(third.as_mut())), Some(2), "asked before the second request began");
+        assert_eq!(version(futures_poll(fourth.as_mut())), None, "asked after it");
+        assert!(flight.latest.try_lock().is_err(), "its own request is under way");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_leaves_the_way_to_the_next() {
+        let flight = Flight::default();
+        let (_never, first) = request(1);
+        let (answer, second) = request(2);
+        let mut first = Box::pin(flight.share(first));
+        let mut second = pin!(flight.share(second));
+        assert!(futures_poll(first.as_mut()).is_pending() && futures_poll(second.as_mut()).is_pending());
+        drop(first);
+        answer.send(()).unwrap();
+        assert_eq!(version(futures_poll(second.as_mut())), Some(2));
+        assert!(flight.latest.try_lock().unwrap().is_none(), "nobody waits: nothing is kept");
+    }
+
+    #[test]
+    fn a_newer_entry_stays() {
+        let cache = Cache::new(CacheSettings::new(), None, Box::new(Instant::now));
+        let stream = StreamId::new("order-1").unwrap();
+        for (put, kept) in [(3, 3), (2, 3), (4, 4)] {
+            cache.put(&entry(put), None);
+            assert_eq!(cache.entry(&stream).unwrap().position.version(), kept);
+        }
+        let held = cache.lock();
+        assert_eq!((held.streams.len(), held.bytes), (1, ENTRY_BYTES + "order-1".len()));
+    }
+
+    fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+    }
+}

@@ -119,10 +119,10 @@ impl<A: Aggregate> Repository<A> {
                 tracing::warn!(stream = %load.position().stream(), version, "snapshot is ahead of its stream");
                 Some(*version)
             }
-            Some(IgnoredSnapshot::Unreadable(corrupt)) => {
+            Some(IgnoredSnapshot::Unreadable { corrupt, version }) => {
                 self.shared.counters.snapshots_unreadable.count();
                 tracing::warn!(stream = %corrupt.stream, what = corrupt.what, "snapshot is unreadable");
-                None
+                *version
             }
             None => None,
         }

@@ -10,7 +10,7 @@ use crate::{
     event::RecordedEvent,
     failure::Attempts,
     read::EventReader,
-    schema::{self, Entity, Item, STREAM_ID},
+    schema::{self, Entity, Item, STREAM_ID, VERSION},
     stream::{StreamId, StreamPosition},
 };
 
@@ -23,7 +23,12 @@ pub const COLD_LOAD_ITEMS: u8 = 1 + 15 + 16;
 #[non_exhaustive]
 pub enum IgnoredSnapshot {
     /// The item is damaged.
-    Unreadable(Corrupt),
+    Unreadable {
+        /// What is wrong with it.
+        corrupt: Corrupt,
+        /// Its version, as far as that can be read.
+        version: Option<u64>,
+    },
     /// The caller found it not usable.
     Refused {
         /// Its version.
@@ -159,24 +164,40 @@ fn behind(stream: &StreamId, version: u64) -> StreamPosition {
 
 /// The snapshot, or why it is not used. `end`: the stream's version, where it is known already.
 fn choose(
-    found: Option<Result<Snapshot, Corrupt>>,
+    found: Option<Found>,
     end: Option<u64>,
     is_usable: impl FnOnce(&Snapshot) -> bool,
 ) -> (Option<Snapshot>, Option<IgnoredSnapshot>) {
     match found {
         None => (None, None),
-        Some(Err(corrupt)) => (None, Some(IgnoredSnapshot::Unreadable(corrupt))),
-        Some(Ok(snapshot)) if end.is_some_and(|end| end < snapshot.version) => {
+        Some(Found::Damaged { corrupt, version }) => (None, Some(IgnoredSnapshot::Unreadable { corrupt, version })),
+        Some(Found::Whole(snapshot)) if end.is_some_and(|end| end < snapshot.version) => {
             (None, Some(IgnoredSnapshot::Ahead { version: snapshot.version }))
         }
-        Some(Ok(snapshot)) if is_usable(&snapshot) => (Some(snapshot), None),
-        Some(Ok(snapshot)) => (None, Some(IgnoredSnapshot::Refused { version: snapshot.version })),
+        Some(Found::Whole(snapshot)) if is_usable(&snapshot) => (Some(snapshot), None),
+        Some(Found::Whole(snapshot)) => (None, Some(IgnoredSnapshot::Refused { version: snapshot.version })),
+    }
+}
+
+/// A snapshot, as it stands in the table.
+enum Found {
+    Whole(Snapshot),
+    Damaged { corrupt: Corrupt, version: Option<u64> },
+}
+
+impl Found {
+    fn read(item: Item) -> Self {
+        let version = item.get(VERSION).and_then(|version| version.as_n().ok()?.parse().ok());
+        match schema::read_snapshot(item) {
+            Ok(snapshot) => Self::Whole(snapshot),
+            Err(corrupt) => Self::Damaged { corrupt, version },
+        }
     }
 }
 
 /// What stands at the top of a partition.
 struct Top {
-    snapshot: Option<Result<Snapshot, Corrupt>>,
+    snapshot: Option<Found>,
     /// The newest events in order, as many as came; `None` where they are not whole and readable.
     events: Option<Vec<RecordedEvent>>,
     /// The stream's version, where the events tell it.
@@ -212,7 +233,7 @@ impl Top {
         let mut are_readable = true;
         for item in items {
             match schema::entity(&item) {
-                Entity::Snapshot => snapshot = Some(schema::read_snapshot(item)),
+                Entity::Snapshot => snapshot = Some(Found::read(item)),
                 Entity::Event => match schema::read_event(item) {
                     Ok(event) => events.push(event),
                     // Read again where it is needed, and reported then.

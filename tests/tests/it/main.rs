@@ -5,6 +5,7 @@
 mod aggregate;
 mod append;
 mod broker_restart;
+mod cache;
 mod cli;
 mod compression;
 mod cost;
@@ -19,6 +20,7 @@ mod read;
 mod readme;
 mod relay_crash;
 mod scan;
+mod snapshot;
 mod testing;
 mod trace;
 mod transaction;

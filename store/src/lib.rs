@@ -7,6 +7,9 @@
 //! The pattern is the one of the CQRS Journey's chapter on event stores (Microsoft patterns & practices, 2012), there on
 //! Azure table storage.
 //!
+//! Begin with the example, go on with the [`guide`], and use [`aggregate`]s where decisions are made on a state. None of the
+//! latter is obligatory: the plain store is complete in itself.
+//!
 //! ```no_run
 //! use streambox::{EventStore, ExpectedVersion, NewEvent, StreamId, client_from_env};
 //!
@@ -32,6 +35,8 @@ mod client;
 mod error;
 mod event;
 mod failure;
+#[doc = include_str!("../guide.md")]
+pub mod guide {}
 mod json;
 pub mod limits;
 pub mod outbox;

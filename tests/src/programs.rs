@@ -42,7 +42,7 @@ fn build() -> PathBuf {
     let target = directory.parent().expect("a profile's directory is in the target directory");
     let status = std::process::Command::new(env!("CARGO"))
         // The features of every other build: with others, Cargo would build the AWS SDK a second time.
-        .args(["build", "--quiet", "--workspace", "--all-features", "--bins", "--profile"])
+        .args(["build", "--quiet", "--workspace", "--all-features", "--bins", "--examples", "--profile"])
         .arg(if is_release { "release" } else { "dev" })
         .arg("--target-dir")
         .arg(target)
@@ -94,7 +94,17 @@ impl Process {
         broker_url: Option<&str>,
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
-        let mut command = Command::new(program(name));
+        Self::start_at(name, program(name), table, broker_url, arguments)
+    }
+
+    fn start_at<A: AsRef<OsStr>>(
+        name: &str,
+        path: PathBuf,
+        table: Option<&TestTable>,
+        broker_url: Option<&str>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let mut command = Command::new(path);
         command.args(arguments).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(table.map(TestTable::environment).unwrap_or_default());
         // Without a role, a file or a variable the search for credentials would go to the network.
@@ -178,6 +188,14 @@ pub async fn run<A: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = A>,
 ) -> Finished {
     Process::start(name, table, broker_url, arguments).finish().await
+}
+
+/// Runs an example of the library to its end. It brings its own engine.
+///
+/// # Panics
+/// If it does not start or does not end.
+pub async fn run_example(name: &str) -> Finished {
+    Process::start_at(name, program("examples").join(name), None, None, [""; 0]).finish().await
 }
 
 /// What a process writes to one of its outputs.

@@ -9,6 +9,7 @@ mod cache;
 mod cli;
 mod compression;
 mod cost;
+mod examples;
 mod execute;
 mod halt;
 mod limits;

@@ -211,6 +211,12 @@ impl Metadata {
         self
     }
 
+    /// The metadata as a map.
+    #[must_use]
+    pub fn into_map(self) -> Map<String, Value> {
+        self.0
+    }
+
     /// The metadata as JSON text.
     #[must_use]
     pub fn to_json_text(&self) -> String {

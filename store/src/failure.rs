@@ -62,6 +62,9 @@ fn judge_answer(code: &str, message: &str, status: u16) -> Verdict {
         "UnrecognizedClientException" | "InvalidSignatureException" | "ExpiredTokenException" => {
             mend("the credentials are not accepted: renew them")
         }
+        "ValidationException" => {
+            mend("DynamoDB refuses the request: compare the table with what is expected (`streambox table check`)")
+        }
         _ if status >= 500 => Verdict::Again,
         _ => mend("DynamoDB refuses the request"),
     }

@@ -4,6 +4,8 @@
 //! `STREAMBOX_TEST_DYNAMODB_URL` the tests use what answers there, each with a table of its own name. It need not count
 //! capacity units as AWS does: [`Metering`](crate::metering::Metering).
 
+use std::sync::Arc;
+
 use aws_sdk_dynamodb::{
     config::{BehaviorVersion, Credentials, Region, timeout::TimeoutConfig},
     types::{AttributeValue, Select},
@@ -35,8 +37,8 @@ pub struct TestTable {
 #[derive(Debug)]
 struct Engine {
     url: String,
-    /// Dropped with the test: the engine ends.
-    _embedded: Option<EmbeddedDynamoDb>,
+    /// Dropped with the last table of the test: the engine ends.
+    embedded: Option<Arc<EmbeddedDynamoDb>>,
 }
 
 impl TestTable {
@@ -82,6 +84,15 @@ impl TestTable {
     #[must_use]
     pub fn as_text(&self) -> EventStore {
         EventStore::builder(self.store_client(), &self.name).compression(Compression::Off).build()
+    }
+
+    /// The same table, reached by another way: through something that stands between.
+    #[must_use]
+    pub fn through(&self, url: &str) -> Self {
+        let wire = Wire::new();
+        let store = EventStore::new(client(url, Some(&wire)), &self.name);
+        let engine = Engine { url: url.to_owned(), embedded: self.engine.embedded.clone() };
+        Self { store, wire, name: self.name.clone(), engine }
     }
 
     /// What a program needs in its environment to find the table.
@@ -176,10 +187,10 @@ impl TestTable {
 impl Engine {
     async fn start() -> Self {
         if let Ok(url) = std::env::var(ENGINE_VARIABLE) {
-            return Self { url, _embedded: None };
+            return Self { url, embedded: None };
         }
         let embedded = EmbeddedDynamoDb::start().await;
-        Self { url: embedded.url().to_owned(), _embedded: Some(embedded) }
+        Self { url: embedded.url().to_owned(), embedded: Some(Arc::new(embedded)) }
     }
 }
 

@@ -1,19 +1,26 @@
 //! The program `streambox`: parses the command line, runs one command, and ends with its exit code.
 
+mod append;
 mod cli;
+mod export;
 mod failure;
 mod import;
+mod line;
+mod output;
 mod read;
 mod stop;
+mod streams;
+mod table;
+mod verify;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use streambox::{EventStore, StreamId, TableCreation, client_from_env, create_table};
+use streambox::{EventStore, client_from_env};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, Command, Format, Global, TableCommand},
+    cli::{Cli, Command, Global, TableCommand},
     failure::{BAD_CONFIGURATION, Failure},
 };
 
@@ -35,29 +42,19 @@ async fn run(Cli { global, command }: Cli) -> Result<(), Failure> {
         Failure { code: BAD_CONFIGURATION, message }
     })?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let format = global.format;
     match command {
-        Command::Table { command: TableCommand::Create } => create(&global).await,
-        Command::Import(options) => {
-            let store = store(&global).await;
-            import::run(&store, &options, global.format, stop::signal()?).await
-        }
-        Command::Read { stream } => {
-            let stream = StreamId::new(stream)?;
-            read::run(&store(&global).await, &stream, global.format).await
-        }
+        Command::Table { command: TableCommand::Create } => table::create(&global).await,
+        Command::Table { command: TableCommand::Check } => table::check(&global).await,
+        Command::Import(options) => import::run(&store(&global).await, &options, format, stop::signal()?).await,
+        Command::Append(options) => append::run(&store(&global).await, &options, format).await,
+        Command::Read(options) => read::run(&store(&global).await, &options, format).await,
+        Command::Streams(options) => streams::run(&store(&global).await, &options, format).await,
+        Command::Export(options) => export::run(&store(&global).await, &options, format, stop::signal()?).await,
+        Command::Verify(options) => verify::run(&store(&global).await, &options, format).await,
     }
 }
 
 async fn store(global: &Global) -> EventStore {
     EventStore::new(client_from_env().await, &global.table)
-}
-
-async fn create(global: &Global) -> Result<(), Failure> {
-    let created = create_table(&client_from_env().await, &global.table).await? == TableCreation::Created;
-    match global.format {
-        Format::Json => println!("{}", serde_json::json!({ "table": global.table, "created": created })),
-        Format::Text if created => println!("table {} created", global.table),
-        Format::Text => println!("table {} was there already and is left as it is", global.table),
-    }
-    Ok(())
 }

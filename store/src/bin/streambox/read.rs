@@ -1,51 +1,79 @@
 //! `streambox read`: a stream's events in order, page by page.
 
-use std::io::{self, ErrorKind, Write};
-
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use streambox::{EventStore, Metadata, RecordedEvent, StreamId};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{cli::Format, failure::Failure};
+use crate::{
+    cli::{Format, ReadOptions},
+    failure::Failure,
+    output::{Reader, Table, print, time, visible},
+};
 
-pub(crate) async fn run(store: &EventStore, stream: &StreamId, format: Format) -> Result<(), Failure> {
-    let mut reader = store.reader(stream);
-    while let Some(page) = reader.next_page().await? {
-        match print(&page, format, &mut io::stdout().lock()) {
-            Ok(()) => {}
-            // Whoever reads, `head` for instance, has had enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(Failure::new(format!("standard output can't be written: {error}"))),
+/// Events that are printed at once.
+const CHUNK_EVENTS: usize = 256;
+
+pub(crate) async fn run(store: &EventStore, options: &ReadOptions, format: Format) -> Result<(), Failure> {
+    let stream = StreamId::new(&options.stream)?;
+    let mut events = store.read_stream(&stream, part(options)).try_ready_chunks(CHUNK_EVENTS);
+    let mut printer = Printer { format, table: Table::new(&["VERSION", "RECORDED", "TYPE", "DATA"]) };
+    let mut is_empty = true;
+    loop {
+        // What came before an error is printed, too.
+        let (chunk, error) = match events.try_next().await {
+            Ok(Some(chunk)) => (chunk, None),
+            Ok(None) => break,
+            Err(error) => (error.0, Some(error.1)),
+        };
+        is_empty &= chunk.is_empty();
+        if printer.print(&chunk)? == Reader::HasGone {
+            return Ok(());
+        }
+        if let Some(error) = error {
+            return Err(error.into());
         }
     }
-    if reader.position().version() == 0 {
-        eprintln!("stream {stream} has no events");
+    if is_empty {
+        let part = if options.from.is_some() || options.limit.is_some() { " in this part" } else { "" };
+        eprintln!("stream {stream} has no events{part}");
+    }
+    if printer.table.is_cut {
+        eprintln!("lines are cut to the terminal's width; --format json, or a pipe, shows all");
     }
     Ok(())
 }
 
-fn print(events: &[RecordedEvent], format: Format, out: &mut impl Write) -> io::Result<()> {
-    for event in events {
-        match format {
-            Format::Text => writeln!(out, "{}", text(event))?,
-            Format::Json => writeln!(out, "{}", json(event)?)?,
-        }
+fn part(options: &ReadOptions) -> streambox::ReadOptions {
+    let all = if options.backward { streambox::ReadOptions::backward() } else { streambox::ReadOptions::forward() };
+    let from = options.from.map_or(all, |version| all.from_version(version));
+    options.limit.map_or(from, |events| from.limit(events))
+}
+
+struct Printer {
+    format: Format,
+    table: Table,
+}
+
+impl Printer {
+    fn print(&mut self, events: &[RecordedEvent]) -> Result<Reader, Failure> {
+        let lines = match self.format {
+            Format::Text => self.table.lines(events.iter().map(cells).collect()),
+            Format::Json => events.iter().map(json).collect::<Result<_, _>>()?,
+        };
+        print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))
     }
-    out.flush()
 }
 
-fn recorded_at(event: &RecordedEvent) -> String {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(event.recorded_at_ms) * 1_000_000)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_else(|| format!("{} ms", event.recorded_at_ms))
-}
-
-fn text(event: &RecordedEvent) -> String {
-    let text = format!("{:>6}  {:24}  {}  {}", event.version, recorded_at(event), event.event_type, event.payload);
-    // A payload may contain what moves the cursor of a terminal.
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+fn cells(event: &RecordedEvent) -> Vec<String> {
+    let mut data = visible(&event.payload);
+    if !event.metadata.is_empty() {
+        data += &visible(&format!("  metadata {}", event.metadata.to_json_text()));
+    }
+    if event.is_private {
+        data += "  private";
+    }
+    vec![event.version.to_string(), time(event.recorded_at_ms), visible(&event.event_type), data]
 }
 
 #[derive(Serialize)]
@@ -59,19 +87,27 @@ struct Printed<'a> {
     data: &'a RawValue,
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     metadata: &'a Metadata,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    private: bool,
 }
 
-fn json(event: &RecordedEvent) -> io::Result<String> {
+fn json(event: &RecordedEvent) -> Result<String, Failure> {
     // One object a line. In JSON, line breaks stand between tokens only, and a space does as well.
     let payload = event.payload.replace(['\n', '\r'], " ");
-    let data: &RawValue = serde_json::from_str(&payload)?;
-    Ok(serde_json::to_string(&Printed {
-        stream: event.stream_id.as_str(),
-        version: event.version,
-        event_id: event.event_id.to_string(),
-        event_type: &event.event_type,
-        recorded_at: recorded_at(event),
-        data,
-        metadata: &event.metadata,
-    })?)
+    let printed = serde_json::from_str(&payload).and_then(|data: &RawValue| {
+        serde_json::to_string(&Printed {
+            stream: event.stream_id.as_str(),
+            version: event.version,
+            event_id: event.event_id.to_string(),
+            event_type: &event.event_type,
+            recorded_at: time(event.recorded_at_ms),
+            data,
+            metadata: &event.metadata,
+            private: event.is_private,
+        })
+    });
+    printed.map_err(|error| {
+        let (stream, version) = (&event.stream_id, event.version);
+        Failure::new(format!("{stream} version {version}: the payload is not JSON: {error}; --format text shows it"))
+    })
 }

@@ -7,7 +7,7 @@ use streambox::{
     limits::{MAX_INLINE_ENTRY_BYTES, MAX_STREAM_ID_BYTES, MAX_TRANSACTION_BYTES},
 };
 
-use super::line::Line;
+use crate::line::Line;
 
 /// Most bytes of an append's events: a transaction's less the pending entry's, whose key may be as long as an id.
 const MAX_BATCH_BYTES: usize = MAX_TRANSACTION_BYTES - 2 * MAX_STREAM_ID_BYTES - MAX_INLINE_ENTRY_BYTES;
@@ -105,6 +105,8 @@ fn compare(event: &RecordedEvent, line: &Line) -> Result<(), Stopped> {
         "data"
     } else if event.metadata != *new.metadata() {
         "metadata"
+    } else if event.is_private != new.is_private() {
+        "private mark"
     } else {
         return Ok(());
     };

@@ -5,7 +5,6 @@
 //! some hundred bytes for each stream of the file.
 
 mod lane;
-mod line;
 mod report;
 mod source;
 
@@ -22,13 +21,13 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use self::{
     lane::{Progress, Stopped, Tally, take_batch},
-    line::Line,
     report::{End, Report},
     source::{Chunk, Unreadable},
 };
 use crate::{
     cli::{Format, ImportOptions},
     failure::Failure,
+    line::Line,
 };
 
 /// Lines that wait, all streams together: no more are read while there are so many of them, or so many bytes.

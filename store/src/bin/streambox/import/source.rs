@@ -11,10 +11,11 @@ use flate2::read::MultiGzDecoder;
 use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 
-use super::line::Line;
+use crate::line::Line;
 
-/// Most bytes of one line. An event has at most 400 KB; the rest is room for spaces and escapes.
-pub(super) const MAX_LINE_BYTES: usize = 1024 * 1024;
+/// Most bytes of one line. A payload has at most 400 KB and, where it is stored compressed, metadata as many; the rest is
+/// room for spaces and escapes.
+pub(super) const MAX_LINE_BYTES: usize = 2 * 1024 * 1024;
 
 /// Lines are handed over in chunks of at most so many lines or, if that comes first, bytes.
 const MAX_CHUNK_LINES: usize = 256;
@@ -180,7 +181,7 @@ mod tests {
         let (numbers, end) = read(format!("{}{}", lines(1), "x".repeat(3 * MAX_LINE_BYTES)).as_bytes());
         assert_eq!(numbers, [1]);
         assert!(
-            end.as_deref().is_some_and(|end| end.contains("line 2") && end.contains("at most 1048576 bytes")),
+            end.as_deref().is_some_and(|end| end.contains("line 2") && end.contains("at most 2097152 bytes")),
             "{end:?}"
         );
     }

@@ -1,27 +1,27 @@
-//! One line: what it must be, and the event that it becomes.
+//! One line of an import or an export: what it must be, the event that it becomes, and the line that an event becomes.
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, value::RawValue};
-use streambox::{Error, Invalid, Metadata, NewEvent, StreamId};
+use streambox::{Error, Invalid, Metadata, NewEvent, RecordedEvent, StreamId};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Where the time at which an event occurred is kept in its metadata.
-pub(super) const OCCURRED_AT: &str = "occurred_at";
+pub(crate) const OCCURRED_AT: &str = "occurred_at";
 
-const SHAPE: &str = "a line is a JSON object with `stream` and `type` (texts), `data` (any JSON), and optionally \
-                     `metadata` (an object) and `occurred_at` (RFC 3339)";
+const SHAPE: &str = "a line is a JSON object with `stream` and `type` (texts), `data` (any JSON) or `data_text` (the same \
+                     as a text), and optionally `metadata` (an object), `occurred_at` (RFC 3339) and `private` (true)";
 
 /// An event to import, and where it stands in the file.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// Counted from 1.
-    pub(super) number: u64,
-    pub(super) stream: StreamId,
-    pub(super) event: NewEvent,
+    pub(crate) number: u64,
+    pub(crate) stream: StreamId,
+    pub(crate) event: NewEvent,
     /// What its item takes.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 #[derive(Deserialize)]
@@ -31,28 +31,86 @@ struct Fields<'a> {
     stream: Cow<'a, str>,
     #[serde(rename = "type", borrow)]
     event_type: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    data: Option<&'a RawValue>,
     #[serde(borrow)]
-    data: &'a RawValue,
+    data_text: Option<Cow<'a, str>>,
     metadata: Option<Map<String, Value>>,
     #[serde(borrow)]
     occurred_at: Option<Cow<'a, str>>,
+    #[serde(default)]
+    private: bool,
+}
+
+/// An `Option` takes null for nothing; here it is a payload.
+fn even_null<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl Line {
     /// Reads one line; `None` if it is blank. The error says what is wrong and what is allowed.
-    pub(super) fn parse(number: u64, bytes: &[u8]) -> Result<Option<Self>, String> {
+    pub(crate) fn parse(number: u64, bytes: &[u8]) -> Result<Option<Self>, String> {
         let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
         if text.trim().is_empty() {
             return Ok(None);
         }
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| format!("{}; {SHAPE}", in_line(&error)))?;
         let stream = StreamId::new(&fields.stream).map_err(|error| error.to_string())?;
-        let event =
-            NewEvent::from_json_text(fields.event_type, fields.data.get()).map_err(|error| error.to_string())?;
+        let data = match (fields.data, &fields.data_text) {
+            (Some(data), None) => data.get(),
+            (None, Some(text)) => text,
+            (Some(_), Some(_)) => return Err("`data` and `data_text` are the same in two forms: keep one".to_owned()),
+            (None, None) => return Err(format!("missing field `data`; {SHAPE}")),
+        };
+        let event = NewEvent::from_json_text(fields.event_type, data).map_err(|error| error.to_string())?;
         let event = event.with_metadata(metadata(fields.metadata, fields.occurred_at)?);
+        let event = if fields.private { event.private() } else { event };
         let bytes = event.check_for(&stream).map_err(|error| refused(&error))?;
         Ok(Some(Self { number, stream, event, bytes }))
     }
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    stream: &'a str,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    occurred_at: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    metadata: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    private: bool,
+}
+
+/// The line that [`Line::parse`] makes the same event of, without a line break. The error says why there is none.
+pub(crate) fn text(event: &RecordedEvent) -> Result<String, String> {
+    let wrong = |what: String| format!("{} version {}: {what}", event.stream_id, event.version);
+    let payload = event.payload.as_str();
+    let data: &RawValue =
+        serde_json::from_str(payload).map_err(|error| wrong(format!("the payload is not JSON: {error}")))?;
+    // As it is, a line has no break; and a parser of the line leaves out the white space around the value.
+    let is_bare = !payload.contains(['\n', '\r']) && data.get().len() == payload.len();
+    let mut metadata = event.metadata.clone().into_map();
+    // Where it was put by an import; anything else that has its name stays where it is.
+    let occurred_at = event.metadata.text(OCCURRED_AT).filter(|time| OffsetDateTime::parse(time, &Rfc3339).is_ok());
+    if occurred_at.is_some() {
+        metadata.remove(OCCURRED_AT);
+    }
+    let line = Written {
+        stream: event.stream_id.as_str(),
+        event_type: &event.event_type,
+        occurred_at,
+        data: is_bare.then_some(data),
+        data_text: (!is_bare).then_some(payload),
+        metadata: &metadata,
+        private: event.is_private,
+    };
+    serde_json::to_string(&line).map_err(|error| wrong(error.to_string()))
 }
 
 /// The parser counts lines, too, but it has seen only one.
@@ -118,6 +176,13 @@ mod tests {
     }
 
     #[test]
+    fn data_may_be_a_text_and_an_event_private() {
+        let line = parsed(r#"{"stream":"order-1","type":"A","data_text":" {\n\t\"b\": 1.50 }\n","private":true}"#);
+        assert_eq!(line.event.payload_text(), " {\n\t\"b\": 1.50 }\n");
+        assert!(line.event.is_private() && !parsed(r#"{"stream":"order-1","type":"A","data":1}"#).event.is_private());
+    }
+
+    #[test]
     fn blank_lines_are_no_events() {
         assert_eq!(Line::parse(1, b" \t\r"), Ok(None));
     }
@@ -129,6 +194,8 @@ mod tests {
         for (text, wrong, allowed) in [
             ("{", "EOF while parsing", "`stream`"),
             (r#"{"stream":"order-1","type":"A"}"#, "missing field `data`", "any JSON"),
+            (r#"{"stream":"order-1","type":"A","data":1,"data_text":"1"}"#, "`data_text`", "keep one"),
+            (r#"{"stream":"order-1","type":"A","data":1,"private":"yes"}"#, "expected a boolean", "`private` (true)"),
             (r#"{"stream":"order-1","type":"A","data":1,"dta":2}"#, "unknown field `dta`", "`metadata`"),
             (r#"{"stream":"order-1","type":"A","data":1,"data":2}"#, "duplicate field `data`", "`stream`"),
             (r#"{"stream":7,"type":"A","data":1}"#, "invalid type: integer `7`, expected a string", "texts"),
@@ -147,6 +214,9 @@ mod tests {
             assert!(error.contains(wrong) && error.contains(allowed), "{error}");
             assert!(!error.contains("line 1"), "{error}");
         }
+        // Of a payload with lines of its own, the place in it is worth to be known.
+        let payload = refusal(r#"{"stream":"order-1","type":"A","data_text":"{\n"}"#);
+        assert!(payload.contains("is not JSON") && payload.contains("line 2"), "{payload}");
         assert!(Line::parse(1, b"\xff").unwrap_err().contains("UTF-8"));
         let two_times = r#"{"stream":"order-1","type":"A","data":1,"metadata":{"occurred_at":"x"},"occurred_at":"2010-10-02T09:20:39Z"}"#;
         assert!(refusal(two_times).contains("keep one"));

@@ -1,53 +1,15 @@
-//! The program `streambox`: create, import, read, as scripts and people use it.
-
-use std::{fmt::Write as _, io::Write as _, path::Path};
+//! `streambox import`.
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use streambox::{ExpectedVersion, NewEvent};
 use streambox_tests::{
-    engine::{TestTable, event, stream},
+    engine::{TestTable, stream},
     metering::Metering,
-    programs::{Finished, Process, run},
+    programs::Process,
 };
 
-const DONE: Option<i32> = Some(0);
-const FAILED: Option<i32> = Some(1);
-const USAGE: Option<i32> = Some(2);
-const BAD_CONFIGURATION: Option<i32> = Some(78);
-
-/// The events of `streams` streams, the streams' lines in turn.
-fn log(streams: u64, events: u64) -> String {
-    let mut text = String::new();
-    for number in 1..=events {
-        for order in 1..=streams {
-            writeln!(text, r#"{{"stream":"order-{order}","type":"Counted","data":{{ "number":{number}.0 }}}}"#)
-                .expect("a text takes it");
-        }
-    }
-    text
-}
-
-fn file(text: &str) -> tempfile::NamedTempFile {
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    file.write_all(text.as_bytes()).expect("room on the disk");
-    file
-}
-
-async fn streambox(table: &TestTable, arguments: &[&str]) -> Finished {
-    run("streambox", Some(table), None, arguments).await
-}
-
-async fn import(table: &TestTable, file: &Path) -> (Finished, Value) {
-    let finished = streambox(table, &["import", &file.to_string_lossy(), "--format", "json"]).await;
-    let report = serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("no JSON: {finished:?}"));
-    (finished, report)
-}
-
-/// The payloads of a stream.
-async fn payloads(table: &TestTable, id: &str) -> Vec<String> {
-    table.store.read(&stream(id)).await.expect("a whole stream").events.into_iter().map(|event| event.payload).collect()
-}
+use super::{DONE, FAILED, file, import, log, payloads, streambox};
 
 /// What the appends of the streams `order-1` to `order-{streams}` have cost.
 async fn write_units_of_all_appends(table: &TestTable, streams: u64) -> f64 {
@@ -210,68 +172,4 @@ async fn an_interrupted_import_says_so_and_goes_on_when_repeated() {
     let done = again.finish().await;
     assert_eq!(done.code(), DONE, "{}", done.stderr);
     assert!(done.stdout.contains("standard input: 12 events of 2 streams; 2 appended"), "{}", done.stdout);
-}
-
-#[tokio::test]
-async fn a_stream_is_read_as_text_and_as_json_lines() {
-    let table = TestTable::create().await;
-    let line = r#"{"stream":"order-1","type":"Placed","data":{"b":1.50,"a":"\u001b[31m"},"occurred_at":"2010-10-02T09:20:39.266+02:00"}"#;
-    import(&table, file(line).path()).await;
-    table.store.append(&stream("order-1"), ExpectedVersion::Any, [event(2)]).await.unwrap();
-
-    let lines = streambox(&table, &["read", "order-1", "--format", "json"]).await;
-    assert_eq!(lines.code(), DONE);
-    let events: Vec<Value> = lines.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(events.len(), 2);
-    assert!(lines.stdout.contains(r#""data":{"b":1.50,"a":"\u001b[31m"}"#), "{}", lines.stdout);
-    assert_eq!(events[0]["metadata"]["occurred_at"], "2010-10-02T09:20:39.266+02:00");
-    assert_eq!(
-        (&events[1]["stream"], &events[1]["version"], &events[1]["type"]),
-        (&json!("order-1"), &json!(2), &json!("Counted"))
-    );
-    assert!(events[1]["event_id"].is_string() && events[1]["recorded_at"].is_string());
-
-    let text = streambox(&table, &["read", "order-1"]).await;
-    assert_eq!(text.stdout.lines().count(), 2);
-    assert!(text.stdout.contains("Placed"), "{}", text.stdout);
-
-    let empty = streambox(&table, &["read", "order-2"]).await;
-    assert_eq!((empty.code(), empty.stdout.as_str()), (DONE, ""));
-    assert!(empty.stderr.contains("stream order-2 has no events"), "{}", empty.stderr);
-}
-
-#[tokio::test]
-async fn a_table_is_created_once() {
-    let table = TestTable::create().await;
-    let create = ["table", "create", "--table", "another", "--format", "json"];
-    for created in [true, false] {
-        let finished = streambox(&table, &create).await;
-        assert_eq!(finished.code(), DONE, "{}", finished.stderr);
-        let printed: Value = serde_json::from_str(&finished.stdout).unwrap();
-        assert_eq!(printed, json!({ "table": "another", "created": created }));
-    }
-}
-
-#[tokio::test]
-async fn what_can_not_work_is_said_with_what_to_do() {
-    let table = TestTable::create().await;
-    let log = file(&log(1, 1));
-    let log = log.path().to_str().unwrap();
-    for (arguments, code, says) in [
-        (vec!["import", "/not/there.ndjson"], FAILED, "/not/there.ndjson can't be opened"),
-        (vec!["import", log, "--table", "not-there"], BAD_CONFIGURATION, "streambox table create"),
-        (vec!["import", log, "--concurrency", "0"], USAGE, "1..=256"),
-        (vec!["import", log, "--events-per-append", "100"], USAGE, "1..=99"),
-        (vec!["import", log, "--log", "=="], BAD_CONFIGURATION, "STREAMBOX_LOG"),
-        (vec!["read", "order"], FAILED, "category-id"),
-        (vec!["read"], USAGE, "<STREAM>"),
-    ] {
-        let failed = streambox(&table, &arguments).await;
-        assert_eq!(failed.code(), code, "{arguments:?}: {}", failed.stderr);
-        assert!(failed.stderr.contains(says), "{arguments:?}: {}", failed.stderr);
-    }
-    // Nothing in the environment says where DynamoDB is.
-    let lost = run("streambox", None, None, ["read", "order-1"]).await;
-    assert_eq!(lost.code(), BAD_CONFIGURATION, "{}", lost.stderr);
-    assert!(lost.stderr.contains("AWS_REGION"), "{}", lost.stderr);
 }

@@ -1,0 +1,92 @@
+//! `streambox append`: one event.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+};
+
+use serde_json::json;
+use streambox::{Error, EventStore, Metadata, NewEvent, StreamId, Uuid, limits::MAX_TRANSACTION_BYTES};
+
+use crate::{
+    cli::{AppendOptions, Format},
+    failure::Failure,
+    output::{print, time},
+};
+
+pub(crate) async fn run(store: &EventStore, options: &AppendOptions, format: Format) -> Result<(), Failure> {
+    let stream = StreamId::new(&options.stream)?;
+    let mut event = NewEvent::from_json_text(&options.event_type, data(&options.data)?.trim())?;
+    if let Some(metadata) = &options.metadata {
+        event = event.with_metadata(Metadata::from_json_text(metadata)?);
+    }
+    if options.private {
+        event = event.private();
+    }
+    event.check_for(&stream)?;
+    let append_id = options.append_id.unwrap_or_else(Uuid::new_v4);
+    let appended = match store.append_with_id(append_id, &stream, options.expect.clone(), [event]).await {
+        Ok(appended) => appended,
+        Err(error) => return Err(failure(error, append_id)),
+    };
+    let version = appended.first_version;
+    let recorded_at = time(appended.recorded_at_ms);
+    let text = match format {
+        Format::Json => json!({
+            "stream": stream.as_str(),
+            "version": version,
+            "type": options.event_type,
+            "append_id": append_id.to_string(),
+            "recorded_at": recorded_at,
+            "already_stored": appended.already_stored,
+            "write_units": appended.write_units,
+        })
+        .to_string(),
+        Format::Text if appended.already_stored => {
+            format!("{stream} version {version} was stored before, at {recorded_at}, by append {append_id}")
+        }
+        Format::Text => {
+            let units = appended.write_units;
+            format!("{stream} version {version} stored at {recorded_at} by append {append_id} ({units} write units)")
+        }
+    };
+    print(|out| writeln!(out, "{text}")).map(|_| ())
+}
+
+fn failure(error: Error, append_id: Uuid) -> Failure {
+    let advice = match &error {
+        Error::Conflict(conflict) => format!(
+            ". Nothing was stored: read {} and decide again, or --expect {}",
+            conflict.current.stream(),
+            match conflict.current.version() {
+                0 => "none".to_owned(),
+                version => version.to_string(),
+            }
+        ),
+        Error::Unavailable { outcome_unknown: true, .. } => format!(" (--append-id {append_id})"),
+        _ => String::new(),
+    };
+    let failure = Failure::from(error);
+    Failure { message: failure.message + &advice, ..failure }
+}
+
+/// The payload's text, from where the option says.
+fn data(option: &str) -> Result<String, Failure> {
+    let (name, input): (_, Box<dyn Read>) = match option.strip_prefix('@') {
+        Some(path) => {
+            let file = File::open(path).map_err(|error| Failure::new(format!("{path} can't be opened: {error}")))?;
+            (path, Box::new(file))
+        }
+        None if option == "-" => ("standard input", Box::new(io::stdin())),
+        None => return Ok(option.to_owned()),
+    };
+    let mut text = String::new();
+    // One byte more than can be stored: what is too long is refused, and not held in memory.
+    match input.take(MAX_TRANSACTION_BYTES as u64 + 1).read_to_string(&mut text) {
+        Ok(bytes) if bytes > MAX_TRANSACTION_BYTES => {
+            Err(Failure::new(format!("{name} is too long: a payload has less than {MAX_TRANSACTION_BYTES} bytes")))
+        }
+        Ok(_) => Ok(text),
+        Err(error) => Err(Failure::new(format!("{name} can't be read: {error}"))),
+    }
+}

@@ -1,0 +1,130 @@
+//! What is printed on standard output: lines, tables for people, times.
+
+use std::io::{self, ErrorKind, Write};
+
+use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
+use indicatif::{ProgressBar, ProgressStyle};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::failure::Failure;
+
+/// Whether whoever reads standard output still does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    Listens,
+    /// `head`, for instance, has had enough.
+    HasGone,
+}
+
+/// Writes to standard output and flushes.
+pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Reader, Failure> {
+    let mut out = io::stdout().lock();
+    match write(&mut out).and_then(|()| out.flush()) {
+        Ok(()) => Ok(Reader::Listens),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::HasGone),
+        Err(error) => Err(Failure::new(format!("standard output can't be written: {error}"))),
+    }
+}
+
+/// A time of the stored format, as RFC 3339.
+pub(crate) fn time(ms_since_epoch: i64) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms_since_epoch) * 1_000_000)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| format!("{ms_since_epoch} ms"))
+}
+
+/// Without what moves the cursor of a terminal.
+pub(crate) fn visible(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+/// Rows in aligned columns, printed a part at a time. A column is as wide as its widest cell so far; the last one is as wide
+/// as it likes, but cut to the width of a terminal.
+pub(crate) struct Table {
+    /// The columns but the last.
+    widths: Vec<usize>,
+    terminal_width: Option<usize>,
+    heading: Option<Vec<String>>,
+    /// Whether a line was cut.
+    pub(crate) is_cut: bool,
+}
+
+const GAP: &str = "  ";
+
+impl Table {
+    pub(crate) fn new(heading: &[&str]) -> Self {
+        let terminal = Term::stdout();
+        let terminal_width = terminal.is_term().then(|| usize::from(terminal.size().1));
+        let heading = heading.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        Self { widths: vec![0; heading.len() - 1], terminal_width, heading: Some(heading), is_cut: false }
+    }
+
+    /// The lines of some rows; above the first of all, the heading.
+    pub(crate) fn lines(&mut self, rows: Vec<Vec<String>>) -> Vec<String> {
+        let rows: Vec<_> = self.heading.take_if(|_| !rows.is_empty()).into_iter().chain(rows).collect();
+        for row in &rows {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = (*width).max(measure_text_width(cell));
+            }
+        }
+        rows.iter().map(|row| self.line(row)).collect()
+    }
+
+    fn line(&mut self, row: &[String]) -> String {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            match self.widths.get(column) {
+                Some(width) => line += &pad_str(cell, *width, Alignment::Left, None),
+                None => line += cell,
+            }
+            if column + 1 < row.len() {
+                line += GAP;
+            }
+        }
+        match self.terminal_width {
+            Some(width) if measure_text_width(&line) > width => {
+                self.is_cut = true;
+                truncate_str(&line, width, "…").into_owned()
+            }
+            _ => line.trim_end().to_owned(),
+        }
+    }
+}
+
+/// Shown on a terminal only, on standard error: how long, and what the command says about it.
+pub(crate) fn spinner() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}").expect("a valid template");
+    ProgressBar::new_spinner().with_style(style)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(cells: &[&str]) -> Vec<String> {
+        cells.iter().map(|&cell| cell.to_owned()).collect()
+    }
+
+    #[test]
+    fn columns_are_aligned_and_a_later_part_is_no_narrower() {
+        let mut table = Table { terminal_width: None, ..Table::new(&["N", "TYPE", "DATA"]) };
+        let first = table.lines(vec![row(&["1", "Straße", "{}"]), row(&["10", "A", "1"])]);
+        assert_eq!(first, ["N   TYPE    DATA", "1   Straße  {}", "10  A       1"]);
+        assert_eq!(table.lines(vec![row(&["2", "B", "x"])]), ["2   B       x"]);
+        assert_eq!(table.lines(vec![]), [""; 0]);
+        assert!(!table.is_cut);
+    }
+
+    #[test]
+    fn a_terminal_is_as_wide_as_it_is() {
+        let mut table = Table { terminal_width: Some(8), ..Table::new(&["N", "DATA"]) };
+        assert_eq!(table.lines(vec![row(&["1", "123456789"])]), ["N  DATA", "1  1234…"]);
+        assert!(table.is_cut);
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_a_terminal() {
+        assert_eq!(visible("a\u{1b}[31m\nb"), "a [31m b");
+    }
+}

@@ -1,0 +1,63 @@
+//! `streambox streams`: the streams of the table and where they end.
+
+use futures_util::TryStreamExt as _;
+use serde_json::json;
+use streambox::{EventStore, StreamSummary};
+
+use crate::{
+    cli::{Format, ScanArgs},
+    failure::Failure,
+    output::{Reader, Table, print, time, visible},
+};
+
+/// Streams that are printed at once.
+const CHUNK_STREAMS: usize = 256;
+
+pub(crate) async fn run(store: &EventStore, options: &ScanArgs, format: Format) -> Result<(), Failure> {
+    let mut streams = store.scan_streams(&options.options())?.try_chunks(CHUNK_STREAMS);
+    let mut table = Table::new(&["STREAM", "EVENTS", "LAST RECORDED", "LAST TYPE"]);
+    let mut is_empty = true;
+    loop {
+        let (chunk, error) = match streams.try_next().await {
+            Ok(Some(chunk)) => (chunk, None),
+            Ok(None) => break,
+            Err(error) => (error.0, Some(error.1)),
+        };
+        is_empty &= chunk.is_empty();
+        let lines = match format {
+            Format::Text => table.lines(chunk.iter().map(cells).collect()),
+            Format::Json => chunk.iter().map(line).collect(),
+        };
+        if print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))? == Reader::HasGone {
+            return Ok(());
+        }
+        if let Some(error) = error {
+            return Err(error.into());
+        }
+    }
+    if is_empty {
+        let of = options.category.as_ref().map_or(String::new(), |category| format!(" of category {category}"));
+        eprintln!("the table has no stream{of}");
+    }
+    Ok(())
+}
+
+fn cells(stream: &StreamSummary) -> Vec<String> {
+    let events = if stream.events == stream.version {
+        stream.events.to_string()
+    } else {
+        format!("{} (at version {})", stream.events, stream.version)
+    };
+    vec![visible(stream.stream_id.as_str()), events, time(stream.last_recorded_at_ms), visible(&stream.last_type)]
+}
+
+fn line(stream: &StreamSummary) -> String {
+    json!({
+        "stream": stream.stream_id.as_str(),
+        "events": stream.events,
+        "version": stream.version,
+        "last_type": stream.last_type,
+        "last_recorded_at": time(stream.last_recorded_at_ms),
+    })
+    .to_string()
+}

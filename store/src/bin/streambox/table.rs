@@ -1,0 +1,44 @@
+//! `streambox table`: create it, compare it with what is expected.
+
+use serde_json::json;
+use streambox::{TableCheck, TableCreation, check_table, client_from_env, create_table};
+
+use crate::{
+    cli::{Format, Global},
+    failure::Failure,
+    output::print,
+};
+
+pub(crate) async fn create(global: &Global) -> Result<(), Failure> {
+    let table = &global.table;
+    let created = create_table(&client_from_env().await, table).await? == TableCreation::Created;
+    let text = match global.format {
+        Format::Json => json!({ "table": table, "created": created }).to_string(),
+        Format::Text if created => format!("table {table} created"),
+        Format::Text => {
+            format!("table {table} was there already and is left as it is; `streambox table check` compares it")
+        }
+    };
+    print(|out| writeln!(out, "{text}")).map(|_| ())
+}
+
+pub(crate) async fn check(global: &Global) -> Result<(), Failure> {
+    let table = &global.table;
+    let TableCheck { differences, notes, .. } = check_table(&client_from_env().await, table).await?;
+    let differences: Vec<_> = differences.iter().map(ToString::to_string).collect();
+    let notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
+    let lines = match global.format {
+        Format::Json => vec![json!({ "table": table, "differences": differences, "notes": notes }).to_string()],
+        Format::Text => {
+            let ok = differences.is_empty().then(|| format!("table {table} is as streambox expects it"));
+            let differences = differences.iter().map(|difference| format!("difference: {difference}"));
+            ok.into_iter().chain(differences).chain(notes.iter().map(|note| format!("note: {note}"))).collect()
+        }
+    };
+    print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
+    match differences.len() {
+        0 => Ok(()),
+        1 => Err(Failure::new(format!("table {table} is in one way other than streambox expects it"))),
+        count => Err(Failure::new(format!("table {table} is in {count} ways other than streambox expects it"))),
+    }
+}

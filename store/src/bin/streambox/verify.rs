@@ -1,0 +1,79 @@
+//! `streambox verify`: what is wrong with the stored events.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use indicatif::HumanCount;
+use serde_json::json;
+use streambox::{EventStore, Finding, StreamId, VerifiedCounts};
+
+use crate::{
+    cli::{Format, Selection},
+    failure::Failure,
+    output::{print, spinner, visible},
+};
+
+const TICK: Duration = Duration::from_millis(100);
+
+pub(crate) async fn run(store: &EventStore, options: &Selection, format: Format) -> Result<(), Failure> {
+    let mut verification = match &options.stream {
+        Some(stream) => store.verify_stream(&StreamId::new(stream)?),
+        None => store.verify(&options.scan.options())?,
+    };
+    let progress = spinner();
+    progress.enable_steady_tick(TICK);
+    let mut findings = 0_u64;
+    loop {
+        let next = tokio::select! {
+            next = verification.try_next() => next?,
+            // A verification that finds nothing has nothing else to say.
+            () = tokio::time::sleep(TICK) => {
+                progress.set_message(verified(verification.counts()));
+                continue;
+            }
+        };
+        let Some(finding) = next else { break };
+        findings += 1;
+        progress.suspend(|| print(|out| writeln!(out, "{}", line(&finding, format))))?;
+    }
+    progress.finish_and_clear();
+    let counts = verification.counts();
+    let VerifiedCounts { streams, events, pending, .. } = counts;
+    let read_units = verification.read_units();
+    let summary = match format {
+        Format::Json => {
+            json!({ "streams": streams, "events": events, "pending": pending, "findings": findings, "read_units": read_units })
+                .to_string()
+        }
+        Format::Text => format!("{} verified, {findings} findings ({read_units} read units)", verified(counts)),
+    };
+    print(|out| writeln!(out, "{summary}"))?;
+    match findings {
+        0 => Ok(()),
+        1 => Err(Failure::new("one finding: nothing was changed")),
+        findings => Err(Failure::new(format!("{findings} findings: nothing was changed"))),
+    }
+}
+
+fn verified(counts: VerifiedCounts) -> String {
+    let VerifiedCounts { streams, events, pending, .. } = counts;
+    format!(
+        "{} events and {} pending entries of {} streams",
+        HumanCount(events),
+        HumanCount(pending),
+        HumanCount(streams)
+    )
+}
+
+fn line(finding: &Finding, format: Format) -> String {
+    match format {
+        Format::Text => visible(&finding.to_string()),
+        Format::Json => json!({
+            "stream": finding.stream_id.as_str(),
+            "at": finding.at,
+            "kind": finding.fault.kind(),
+            "what": finding.fault.to_string(),
+        })
+        .to_string(),
+    }
+}

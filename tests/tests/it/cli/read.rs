@@ -1,0 +1,115 @@
+//! `streambox read` and `streambox streams`.
+
+use serde_json::{Value, json};
+use streambox::{ExpectedVersion, NewEvent};
+use streambox_tests::engine::{TestTable, event, stream};
+
+use super::{DONE, FAILED, file, import, json_lines, streambox};
+
+#[tokio::test]
+async fn a_stream_is_read_as_text_and_as_json_lines() {
+    let table = TestTable::create().await;
+    let line = r#"{"stream":"order-1","type":"Placed","data":{"b":1.50,"a":"\u001b[31m"},"occurred_at":"2010-10-02T09:20:39.266+02:00"}"#;
+    import(&table, file(line).path()).await;
+    table.store.append(&stream("order-1"), ExpectedVersion::Any, [event(2)]).await.unwrap();
+
+    let lines = streambox(&table, &["read", "order-1", "--format", "json"]).await;
+    assert_eq!(lines.code(), DONE);
+    let events: Vec<Value> = lines.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), 2);
+    assert!(lines.stdout.contains(r#""data":{"b":1.50,"a":"\u001b[31m"}"#), "{}", lines.stdout);
+    assert_eq!(events[0]["metadata"]["occurred_at"], "2010-10-02T09:20:39.266+02:00");
+    assert_eq!(
+        (&events[1]["stream"], &events[1]["version"], &events[1]["type"]),
+        (&json!("order-1"), &json!(2), &json!("Counted"))
+    );
+    assert!(events[1]["event_id"].is_string() && events[1]["recorded_at"].is_string());
+
+    let text = streambox(&table, &["read", "order-1"]).await;
+    assert_eq!(text.stdout.lines().count(), 3, "a heading and two events");
+    assert!(text.stdout.contains("Placed"), "{}", text.stdout);
+
+    let empty = streambox(&table, &["read", "order-2"]).await;
+    assert_eq!((empty.code(), empty.stdout.as_str()), (DONE, ""));
+    assert!(empty.stderr.contains("stream order-2 has no events"), "{}", empty.stderr);
+}
+
+#[tokio::test]
+async fn a_part_of_a_stream_is_read_in_either_direction() {
+    let table = TestTable::create().await;
+    table.fill(&stream("order-1"), 9).await;
+    let read = async |arguments: &str| {
+        let arguments: Vec<_> =
+            ["read", "order-1", "--format", "json"].into_iter().chain(arguments.split(' ')).collect();
+        let finished = streambox(&table, &arguments).await;
+        assert_eq!(finished.code(), DONE, "{finished:?}");
+        let versions: Vec<_> = json_lines(&finished).iter().map(|event| event["version"].as_u64().unwrap()).collect();
+        (versions, finished.stderr)
+    };
+    assert_eq!(read("--from 4 --limit 3").await.0, [4, 5, 6]);
+    assert_eq!(read("--backward --limit 2").await.0, [9, 8]);
+    assert_eq!(read("--backward --from 3").await.0, [3, 2, 1]);
+    let (none, says) = read("--from 10").await;
+    assert_eq!(none, [0; 0]);
+    assert!(says.contains("stream order-1 has no events in this part"), "{says}");
+}
+
+#[tokio::test]
+async fn for_people_a_stream_is_a_table_and_a_pipe_gets_all_of_it() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    let long = format!("\"{}\"", "x".repeat(500));
+    let events = [
+        NewEvent::from_json_text("Placed", "{}").unwrap(),
+        NewEvent::from_json_text("Grown by far", &*long).unwrap().private(),
+    ];
+    table.store.append(&order, ExpectedVersion::NoStream, events).await.unwrap();
+    let text = streambox(&table, &["read", "order-1"]).await.stdout;
+    let lines: Vec<_> = text.lines().collect();
+    let column = |name: &str| lines[0].find(name).unwrap_or_else(|| panic!("no {name} in {text}"));
+    assert_eq!((lines[1].find("Placed"), lines[2].find("Grown by far")), (Some(column("TYPE")), Some(column("TYPE"))));
+    assert_eq!((lines[1].find("{}"), lines[2].find(&long)), (Some(column("DATA")), Some(column("DATA"))));
+    assert!(lines[2].ends_with("  private"), "{text}");
+}
+
+#[tokio::test]
+async fn a_reader_that_has_had_enough_is_no_failure() {
+    let table = TestTable::create().await;
+    table.fill(&stream("order-1"), 3).await;
+    for command in ["read order-1", "streams", "export", "verify"] {
+        let program = streambox_tests::programs::program("streambox");
+        let mut shell = tokio::process::Command::new("bash");
+        let script = format!("set -o pipefail; {} {command} | true", program.display());
+        let output = shell.args(["-c", &script]).envs(table.environment()).output().await.unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{command}: {output:?}");
+    }
+}
+
+#[tokio::test]
+async fn streams_are_listed_with_their_events() {
+    let table = TestTable::create().await;
+    for (id, events) in [("order-1", 3), ("order-2", 1), ("permit-1", 2)] {
+        table.fill(&stream(id), events).await;
+    }
+    let all = streambox(&table, &["streams"]).await;
+    assert_eq!((all.code(), all.stdout.lines().count()), (DONE, 4), "{all:?}");
+    assert!(all.stdout.starts_with("STREAM    EVENTS  LAST RECORDED"), "{}", all.stdout);
+
+    let orders = streambox(&table, &["streams", "--category", "order", "--format", "json", "--segments", "2"]).await;
+    let mut orders = json_lines(&orders);
+    orders.sort_by_key(|stream| stream["stream"].to_string());
+    let shown: Vec<_> =
+        orders.iter().map(|stream| (&stream["stream"], &stream["events"], &stream["last_type"])).collect();
+    let counted = json!("Counted");
+    assert_eq!(shown, [(&json!("order-1"), &json!(3), &counted), (&json!("order-2"), &json!(1), &counted)]);
+
+    table.delete(&stream("order-1"), "event#00000000000000000002").await;
+    let gap = streambox(&table, &["streams", "--category", "order"]).await;
+    assert!(gap.stdout.contains("2 (at version 3)"), "{}", gap.stdout);
+    let none = streambox(&table, &["streams", "--category", "invoice"]).await;
+    assert_eq!((none.code(), none.stdout.as_str()), (DONE, ""));
+    assert!(none.stderr.contains("no stream of category invoice"), "{}", none.stderr);
+    let bad = streambox(&table, &["streams", "--category", "order-1"]).await;
+    assert_eq!(bad.code(), FAILED);
+    assert!(bad.stderr.contains("before the first `-`"), "{}", bad.stderr);
+}

@@ -1,0 +1,267 @@
+//! `streambox verify`: what was damaged by hand is found, and nothing else.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::{Value, json};
+use streambox::{ExpectedVersion, StreamId};
+use streambox_tests::engine::{TestTable, event, stream};
+
+use super::{DONE, FAILED, json_lines, streambox};
+
+fn text(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+fn number(number: u64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
+
+fn event_key(version: u64) -> String {
+    format!("event#{version:020}")
+}
+
+fn pending_key(first: u64) -> String {
+    format!("pending#{first:020}")
+}
+
+/// Streams of the appends 1–2, 3, 4–6, with private events and without.
+async fn filled(streams: u64) -> TestTable {
+    let table = TestTable::create().await;
+    for id in 1..=streams {
+        let order = stream(&format!("order-{id}"));
+        let mut expected = ExpectedVersion::NoStream;
+        for versions in [1..=2_u64, 3..=3, 4..=6] {
+            let events =
+                versions.map(|version| if version % 5 == 0 { event(version).private() } else { event(version) });
+            expected =
+                ExpectedVersion::At(table.store.append(&order, expected, events).await.expect("it works").position);
+        }
+    }
+    table
+}
+
+/// Stream, place and kind of each finding, and the exit code.
+async fn findings(table: &TestTable, arguments: &[&str]) -> (Vec<(String, String, String)>, Option<i32>, Value) {
+    let finished = streambox(table, &[&["verify", "--format", "json"], arguments].concat()).await;
+    let mut lines = json_lines(&finished);
+    let summary = lines.pop().unwrap_or_else(|| panic!("no summary: {finished:?}"));
+    let text = |line: &Value, name: &str| line[name].as_str().expect("a text").to_owned();
+    let findings = lines.iter().map(|line| (text(line, "stream"), text(line, "at"), text(line, "kind"))).collect();
+    (findings, finished.code(), summary)
+}
+
+#[tokio::test]
+async fn a_sound_table_has_no_findings_and_its_numbers_are_told() {
+    let table = filled(9).await;
+    table.fill(&stream("permit-1"), 2).await;
+    let (found, code, summary) = findings(&table, &[]).await;
+    assert_eq!((found, code), (vec![], DONE));
+    let counts =
+        |summary: &Value| ["streams", "events", "pending", "findings"].map(|name| summary[name].as_u64().unwrap());
+    assert_eq!(counts(&summary), [10, 56, 29, 0]);
+    assert!(summary["read_units"].as_f64().is_some_and(|units| units > 0.0));
+    assert_eq!(counts(&findings(&table, &["--category", "permit"]).await.2), [1, 2, 2, 0]);
+    assert_eq!(counts(&findings(&table, &["--stream", "order-3"]).await.2), [1, 6, 3, 0]);
+    assert_eq!(counts(&findings(&table, &["--stream", "order-77"]).await.2), [0, 0, 0, 0]);
+    let people = streambox(&table, &["verify"]).await;
+    assert!(
+        people.stdout.starts_with("56 events and 29 pending entries of 10 streams verified, 0 findings"),
+        "{people:?}"
+    );
+}
+
+/// What is done to a stream by hand, and what is found of it.
+type Damage =
+    (&'static str, fn(&TestTable, StreamId) -> futures_util::future::BoxFuture<'_, ()>, Vec<(String, &'static str)>);
+
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+fn damages() -> Vec<Damage> {
+    let version = |version: u64| format!("version {version}");
+    vec![
+        (
+            "an event between others is deleted: its append has no others",
+            |table, order| Box::pin(async move { table.delete(&order, &event_key(3)).await }),
+            vec![(version(3), "gap"), (pending_key(3), "entry_without_events")],
+        ),
+        (
+            "the first events are deleted",
+            |table, order| {
+                Box::pin(async move {
+                    table.delete(&order, &event_key(1)).await;
+                    table.delete(&order, &event_key(2)).await;
+                    table.delete(&order, &pending_key(1)).await;
+                })
+            },
+            vec![("versions 1 to 2".to_owned(), "gap")],
+        ),
+        (
+            "the end of an append is deleted",
+            |table, order| {
+                Box::pin(async move {
+                    table.delete(&order, &event_key(6)).await;
+                    table.delete(&order, &pending_key(4)).await;
+                })
+            },
+            vec![(version(6), "half_append")],
+        ),
+        (
+            "the middle of an append is deleted",
+            |table, order| Box::pin(async move { table.delete(&order, &event_key(5)).await }),
+            vec![(version(5), "half_append"), (pending_key(4), "entry_without_events")],
+        ),
+        (
+            "all events of a pending entry are deleted",
+            |table, order| {
+                Box::pin(async move {
+                    for version in 4..=6 {
+                        table.delete(&order, &event_key(version)).await;
+                    }
+                })
+            },
+            vec![(pending_key(4), "entry_without_events")],
+        ),
+        (
+            "a payload is altered, which its pending entry has as it was",
+            |table, order| Box::pin(async move { table.set(&order, &event_key(2), "payload", text("{}")).await }),
+            vec![(pending_key(1), "entry_disagrees")],
+        ),
+        (
+            "a payload is no JSON",
+            |table, order| {
+                Box::pin(async move {
+                    table.delete(&order, &pending_key(1)).await;
+                    table.set(&order, &event_key(2), "payload", text("{")).await;
+                })
+            },
+            vec![(event_key(2), "unreadable_event")],
+        ),
+        (
+            "an attribute of an event is of another type",
+            |table, order| {
+                Box::pin(async move { table.set(&order, &event_key(3), "recorded_at", text("today")).await })
+            },
+            vec![(event_key(3), "unreadable_event")],
+        ),
+        (
+            "an event has another id",
+            |table, order| {
+                Box::pin(async move {
+                    table.delete(&order, &pending_key(3)).await;
+                    let id = "0197a3c2-5b1e-7d44-9f0a-6a1c2e8b7d30";
+                    table.set(&order, &event_key(3), "event_id", text(id)).await;
+                })
+            },
+            vec![(event_key(3), "foreign_event")],
+        ),
+        (
+            "an event was recorded at another time than the others of its append",
+            |table, order| Box::pin(async move { table.set(&order, &event_key(5), "recorded_at", number(7)).await }),
+            // Against the one before it, and the next one against it.
+            vec![(event_key(5), "foreign_event"), (event_key(6), "foreign_event"), (pending_key(4), "entry_disagrees")],
+        ),
+        (
+            "an event is of an append that the one before it has not begun",
+            |table, order| Box::pin(async move { table.set(&order, &event_key(3), "append_last", number(4)).await }),
+            vec![(event_key(4), "foreign_event"), (pending_key(3), "entry_disagrees")],
+        ),
+        (
+            "a private event is made public",
+            |table, order| {
+                Box::pin(async move {
+                    table.set(&order, &event_key(5), "is_private", AttributeValue::Bool(false)).await;
+                })
+            },
+            vec![(pending_key(4), "entry_disagrees")],
+        ),
+        (
+            "a pending entry ends before it begins",
+            |table, order| Box::pin(async move { table.set(&order, &pending_key(4), "last_version", number(3)).await }),
+            vec![(pending_key(4), "unreadable_entry")],
+        ),
+        (
+            "a pending entry is of more than there can be",
+            |table, order| {
+                Box::pin(async move {
+                    table.set(&order, &pending_key(900), "last_version", number(9_000_000_000)).await;
+                    table.set(&order, &pending_key(900), "pending_since", number(1)).await;
+                })
+            },
+            vec![(pending_key(900), "entry_disagrees")],
+        ),
+        (
+            "keys that are none",
+            |table, order| {
+                Box::pin(async move {
+                    table.set(&order, "event#7", "payload", text("{}")).await;
+                    table.set(&order, "order", "payload", text("{}")).await;
+                })
+            },
+            vec![("event#7".to_owned(), "key"), ("order".to_owned(), "key")],
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn what_was_damaged_by_hand_is_found_and_nothing_else() {
+    let damages = damages();
+    let table = filled(damages.len() as u64 + 3).await;
+    let mut expected = Vec::new();
+    for (number, (_, damage, found)) in damages.iter().enumerate() {
+        let order = stream(&format!("order-{}", number + 1));
+        damage(&table, order.clone()).await;
+        expected.extend(found.iter().map(|(at, kind)| (order.to_string(), at.clone(), (*kind).to_owned())));
+    }
+    let items = table.items().await;
+
+    let (mut found, code, summary) = findings(&table, &["--segments", "3"]).await;
+    assert_eq!(code, FAILED);
+    assert_eq!(summary["findings"], found.len());
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+    assert_eq!(table.items().await, items, "nothing was written");
+
+    for (number, (what, _, expected)) in damages.iter().enumerate() {
+        let id = format!("order-{}", number + 1);
+        let (mut found, code, _) = findings(&table, &["--stream", &id]).await;
+        found.sort();
+        let mut expected: Vec<_> =
+            expected.iter().map(|(at, kind)| (id.clone(), at.clone(), (*kind).to_owned())).collect();
+        expected.sort();
+        assert_eq!((found, code), (expected, FAILED), "{what}");
+    }
+    let people = streambox(&table, &["verify", "--stream", "order-4"]).await;
+    assert!(people.stdout.contains("order-4, version 5: missing: the other events of append"), "{}", people.stdout);
+    assert!(people.stderr.contains("2 findings: nothing was changed"), "{}", people.stderr);
+}
+
+#[tokio::test]
+async fn a_stream_id_that_is_none_is_found() {
+    let table = filled(1).await;
+    let put = table.client().put_item().table_name(&table.name);
+    put.item("stream_id", text("order")).item("entity", text("snapshot")).send().await.unwrap();
+    let (found, code, _) = findings(&table, &[]).await;
+    assert_eq!((found, code), (vec![("order".to_owned(), "its key".to_owned(), "stream_id".to_owned())], FAILED));
+}
+
+#[tokio::test]
+async fn what_becomes_visible_a_moment_later_is_no_finding() {
+    use futures_util::TryStreamExt as _;
+    let table = filled(4).await;
+    for hidden in [event_key(1), event_key(5), event_key(6), event_key(3)] {
+        // The scan never shows it, and the first two Queries do not, either.
+        let (entity, mut queries) = (hidden.clone(), 0);
+        table.wire.set_fault(move |exchange| {
+            let Some(items) = exchange.answer.get_mut("Items").and_then(Value::as_array_mut) else { return };
+            if exchange.operation == "Scan" || queries < 2 {
+                let before = items.len();
+                items.retain(|item| item["entity"]["S"] != entity.as_str());
+                queries += u32::from(exchange.operation == "Query" && items.len() < before);
+            }
+        });
+        let mut verification = table.store.verify(&streambox::ScanOptions::new()).unwrap();
+        let found: Vec<_> = (&mut verification).try_collect().await.unwrap();
+        assert_eq!(found, [], "{hidden}");
+        assert_eq!(verification.counts().events, 24, "{hidden}");
+    }
+    assert_eq!(json!(table.items().await), json!(4 * 9));
+}

@@ -13,7 +13,7 @@ AWS's own settings are found as by every AWS program: AWS_REGION, AWS_PROFILE, A
 Exit codes: 0 done, 1 failed, 2 usage, 78 bad configuration.";
 
 const APPEND_HELP: &str = "\
-Prints what was stored: the version, the event's id, the append's id. A repeat with the same --append-id and the same
+Prints what was stored: the version, the event's id, the append's id. A repeat with the same --append-id and the same \
 --expect (none or a number) is stored once, however often it is sent: do so where the answer was lost.
 
 Exits with 1 where the stream is not as expected; nothing is stored then.";
@@ -28,45 +28,45 @@ One JSON object a line:
   occurred_at  optional, RFC 3339; kept in the metadata under this name
   private      optional, true where the event is not for publication
 
-The first line of a stream becomes its version 1, the second its version 2, and so on. What the table has already is
-compared and not written again, so the same command can be repeated after an interruption or a repair of the file.
+The first line of a stream becomes its version 1, the second its version 2, and so on. What the table has already is \
+compared and not written again, so the same command can be repeated after an interruption or a repair of the file. \
 Blank lines are skipped; a line has at most 2 MiB.";
 
 const READ_HELP: &str = "\
-On a terminal a line is cut to its width; --format json, or a pipe, shows all of it. The events are fetched page by page, as
+On a terminal a line is cut to its width; --format json, or a pipe, shows all of it. The events are fetched page by page, as \
 they are printed; with --limit no more than these are read and paid for.";
 
 const STREAMS_HELP: &str = "\
-Reads the whole table: one read unit for each 4 KB of it, other categories included. The order of the streams is
+Reads the whole table: one read unit for each 4 KB of it, other categories included. The order of the streams is \
 DynamoDB's; `events` is their number and the newest version, which is the same unless some are missing (`streambox verify`).";
 
 const EXPORT_HELP: &str = "\
-One JSON object a line, as `streambox import` takes it; stream after stream, each whole and in order. The order of the
-streams is DynamoDB's, the same in each export with the same number of segments. Exported, imported into another table and
+One JSON object a line, as `streambox import` takes it; stream after stream, each whole and in order. The order of the \
+streams is DynamoDB's, the same in each export with the same number of segments. Exported, imported into another table and \
 exported again from there, each stream's lines are the same, byte for byte.
 
-Not in the lines: the ids of events and appends, which events were appended together, when they were recorded (an event's
-time is its `occurred_at`), what is still to be published, snapshots. An import of an export is an append of new events: it
+Not in the lines: the ids of events and appends, which events were appended together, when they were recorded (an event's \
+time is its `occurred_at`), what is still to be published, snapshots. An import of an export is an append of new events: it \
 publishes all of them, but the private ones.
 
-With -o, an export that was interrupted leaves FILE.resume beside the file; the same command with --resume goes on. What
+With -o, an export that was interrupted leaves FILE.resume beside the file; the same command with --resume goes on. What \
 is written to standard output can't be gone on with.
 
 Reads the whole table: one read unit for each 4 KB of it, other categories included; with --stream that stream alone.";
 
 const VERIFY_HELP: &str = "\
-Looks for: missing events (gaps, parts of appends), events and pending entries that can't be read, payloads that are not
-JSON, events whose id or append is not that of their place, pending entries whose events are missing or say other things,
+Looks for: missing events (gaps, parts of appends), events and pending entries that can't be read, payloads that are not \
+JSON, events whose id or append is not that of their place, pending entries whose events are missing or say other things, \
 keys that are none. Writes nothing; the table may be in use.
 
-What is missing is read again for about two seconds before it is a finding. Reads the whole table: one read unit for each
+What is missing is read again for about two seconds before it is a finding. Reads the whole table: one read unit for each \
 4 KB of it, other categories included, and the events of pending entries a second time; with --stream that stream alone.
 
 Exits with 1 where there is a finding, with 0 and the numbers of what was verified where there is none.";
 
 const CHECK_HELP: &str = "\
-Compares keys, types, the index and its projection with what streambox expects, and says what to do about each difference.
-Notes are no differences: they are the operator's choice. Needs dynamodb:DescribeTable; with
+Compares keys, types, the index and its projection with what streambox expects, and says what to do about each difference. \
+Notes are no differences: they are the operator's choice. Needs dynamodb:DescribeTable; with \
 dynamodb:DescribeContinuousBackups and dynamodb:DescribeTimeToLive it knows more.
 
 Exits with 1 where there is a difference, with 78 where there is no such table.";

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write};
 
 use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
 use indicatif::{ProgressBar, ProgressStyle};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
 use crate::failure::Failure;
 
@@ -26,11 +26,15 @@ pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Res
     }
 }
 
+/// RFC 3339 in UTC, with milliseconds always.
+const TIME: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
 /// A time of the stored format, as RFC 3339.
 pub(crate) fn time(ms_since_epoch: i64) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms_since_epoch) * 1_000_000)
         .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
+        .and_then(|time| time.format(TIME).ok())
         .unwrap_or_else(|| format!("{ms_since_epoch} ms"))
 }
 
@@ -121,6 +125,12 @@ mod tests {
         let mut table = Table { terminal_width: Some(8), ..Table::new(&["N", "DATA"]) };
         assert_eq!(table.lines(vec![row(&["1", "123456789"])]), ["N  DATA", "1  1234…"]);
         assert!(table.is_cut);
+    }
+
+    #[test]
+    fn times_have_milliseconds_whatever_they_are() {
+        assert_eq!(time(1_780_000_060_000), "2026-05-28T20:27:40.000Z");
+        assert_eq!(time(i64::MAX), format!("{} ms", i64::MAX));
     }
 
     #[test]

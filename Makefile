@@ -1,7 +1,7 @@
 # The two commands of a fresh machine are `make demo` and `make test`; `make help` lists the others.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-dynamodb-local bench lint up down
+.PHONY: help demo test test-dynamodb-local bench bench-store lint up down
 
 # One set of features everywhere: with another one Cargo builds the AWS SDK a second time.
 WORKSPACE := --workspace --all-features
@@ -28,6 +28,9 @@ test-dynamodb-local: ## Run all tests on AWS's DynamoDB Local instead of the emb
 
 bench: ## Measure the relay against a plain loop, and its memory, optimised [FILE=path.ndjson.gz]
 	@STREAMBOX_PROFILE=release localstack/run cargo bench $(WORKSPACE) --bench relay -- "$(abspath $(FILE))"
+
+bench-store: ## Measure what the library adds to the raw SDK's requests, optimised [CASE=part of a name]
+	@cargo bench $(WORKSPACE) --bench store -- "$(CASE)"
 
 lint: ## Check format, lints, documentation and scripts, warnings denied
 	cargo fmt --all --check

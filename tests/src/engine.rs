@@ -194,6 +194,12 @@ impl Engine {
     }
 }
 
+/// Whether the tests run on engines of their own, in memory.
+#[must_use]
+pub fn is_embedded() -> bool {
+    std::env::var_os(ENGINE_VARIABLE).is_none()
+}
+
 /// A client for an end point, with the time limits that the library sets.
 #[must_use]
 pub fn client(url: &str, wire: Option<&Wire>) -> Client {

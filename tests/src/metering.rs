@@ -3,7 +3,7 @@
 //! The tests assert costs to the unit. Where an engine counts otherwise than AWS does, the difference stands here, by name,
 //! and the assertion stays exact on either.
 
-use crate::engine::ENGINE_VARIABLE;
+use crate::engine::is_embedded;
 
 /// Names what the local stack has started (`localstack/README.md`).
 const KIND_VARIABLE: &str = "STREAMBOX_DYNAMODB";
@@ -45,7 +45,7 @@ impl Metering {
     pub fn of_tests() -> Self {
         let kind = std::env::var(KIND_VARIABLE).unwrap_or_default();
         match kind.as_str() {
-            "dynamodb-local" | "localstack" if std::env::var_os(ENGINE_VARIABLE).is_some() => Self::DynamoDbLocal,
+            "dynamodb-local" | "localstack" if !is_embedded() => Self::DynamoDbLocal,
             _ => Self::Aws,
         }
     }

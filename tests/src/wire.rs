@@ -9,14 +9,15 @@ use aws_smithy_runtime_api::{
             HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
             SharedHttpConnector,
         },
-        orchestrator::HttpRequest,
+        orchestrator::{HttpRequest, HttpResponse},
         result::ConnectorError,
         runtime_components::RuntimeComponents,
     },
+    http::StatusCode,
     shared::IntoShared as _,
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// One request and its answer.
 #[derive(Clone, Debug)]
@@ -35,6 +36,31 @@ pub struct Exchange {
 
 type Fault = Box<dyn FnMut(&mut Exchange) + Send>;
 
+/// Why DynamoDB says that it has not done what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Another transaction is under way on one of the items.
+    TransactionConflict,
+    /// There is no capacity for the moment.
+    Throttled,
+}
+
+impl Refusal {
+    fn response(self) -> HttpResponse {
+        let (kind, more) = match self {
+            Self::TransactionConflict => ("TransactionCanceledException", json!([{ "Code": "TransactionConflict" }])),
+            Self::Throttled => ("ThrottlingException", Value::Null),
+        };
+        let body = json!({
+            "__type": format!("com.amazonaws.dynamodb.v20120810#{kind}"),
+            "message": "refused by the test",
+            "CancellationReasons": more,
+        });
+        let status = StatusCode::try_from(400).expect("a status");
+        HttpResponse::new(status, SdkBody::from(body.to_string()))
+    }
+}
+
 /// Counts what a store sends, and puts faults in its way. A clone is the same wire.
 #[derive(Clone, Debug)]
 pub struct Wire {
@@ -46,6 +72,20 @@ pub struct Wire {
 struct State {
     exchanges: Mutex<Vec<Exchange>>,
     fault: Mutex<Option<Fault>>,
+    refusal: Mutex<Option<(&'static str, Refusal, u32)>>,
+}
+
+impl State {
+    /// The answer to a request that is not to be sent.
+    fn refuse(&self, operation: &str) -> Option<HttpResponse> {
+        let mut refusal = self.refusal.lock().expect("nothing panics that holds it");
+        let (refused, kind, left) = refusal.as_mut()?;
+        if *refused != operation || *left == 0 {
+            return None;
+        }
+        *left -= 1;
+        Some(kind.response())
+    }
 }
 
 impl std::fmt::Debug for State {
@@ -84,6 +124,23 @@ impl Wire {
                 exchange.is_lost = true;
             }
         });
+    }
+
+    /// Answers the next `times` requests of an operation with a refusal. They are neither sent nor counted.
+    ///
+    /// # Panics
+    /// Never: nothing panics in between.
+    pub fn refuse(&self, operation: &'static str, refusal: Refusal, times: u32) {
+        *self.state.refusal.lock().expect("nothing panics that holds it") = Some((operation, refusal, times));
+    }
+
+    /// Everything goes over the wire again as it is.
+    ///
+    /// # Panics
+    /// If a fault has panicked before.
+    pub fn clear_faults(&self) {
+        *self.state.fault.lock().expect("no fault has panicked") = None;
+        *self.state.refusal.lock().expect("nothing panics that holds it") = None;
     }
 
     /// Hides one item from the first `times` answers to `Query` that would show it.
@@ -141,6 +198,9 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+        if let Some(refused) = self.state.refuse(&operation) {
+            return HttpConnectorFuture::ready(Ok(refused));
+        }
         let sent = request.body().bytes().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
         let (answer, state) = (self.real.call(request), Arc::clone(&self.state));
         HttpConnectorFuture::new(async move {

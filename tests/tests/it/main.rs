@@ -15,6 +15,7 @@ mod halt;
 mod limits;
 mod load;
 mod message;
+mod model;
 mod private;
 mod programs;
 mod read;

@@ -1,0 +1,117 @@
+//! The table, item by item, against the model.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use proptest::{prop_assert, prop_assert_eq};
+use streambox::StreamId;
+use streambox_tests::engine::TestTable;
+
+use super::{
+    history::{Append, History, Stored},
+    world::{EVENT_TYPE, Result},
+};
+
+type Item = HashMap<String, AttributeValue>;
+
+/// Every event item that was ever there, by stream and sort key.
+pub(crate) type Seen = BTreeMap<(String, String), Item>;
+
+pub(crate) fn event_key(version: u64) -> String {
+    format!("event#{version:020}")
+}
+
+/// Every item that has to be there is, as it has to be; nothing else is; and no event has changed since it was first seen.
+pub(crate) async fn check(
+    table: &TestTable,
+    streams: impl Iterator<Item = (&StreamId, &History)>,
+    seen: &mut Seen,
+) -> Result {
+    let mut items = scan(table, None).await;
+    let mut in_index = scan(table, Some("outbox")).await;
+    for (stream, history) in streams {
+        for (event, version) in history.events.iter().zip(1..) {
+            let key = (stream.to_string(), event_key(version));
+            let item = items.remove(&key);
+            prop_assert!(item.is_some(), "{key:?} is missing");
+            let item = item.expect("it is there");
+            check_event(&item, event)?;
+            let before = seen.entry(key).or_insert_with(|| item.clone());
+            prop_assert_eq!(&*before, &item, "an event has changed");
+        }
+        for &first in &history.pending {
+            let key = (stream.to_string(), format!("pending#{first:020}"));
+            let item = items.remove(&key);
+            prop_assert!(item.is_some(), "{key:?} is missing");
+            check_entry(&item.expect("it is there"), history, first)?;
+            prop_assert!(in_index.remove(&key).is_some(), "{key:?} is not in the index");
+        }
+    }
+    prop_assert!(items.is_empty(), "nobody has written {:?}", items.keys());
+    prop_assert!(in_index.is_empty(), "nobody has written {:?}", in_index.keys());
+    Ok(())
+}
+
+fn check_event(item: &Item, event: &Stored) -> Result {
+    let Append { id, first, last, recorded_at_ms, .. } = event.append;
+    prop_assert_eq!(text(item, "append_id"), id.to_string());
+    prop_assert_eq!((number(item, "append_first"), number(item, "append_last")), (Some(first), Some(last)));
+    prop_assert_eq!(number(item, "recorded_at"), u64::try_from(recorded_at_ms).ok());
+    check_copy(item, event)
+}
+
+/// What an event and its copy in the pending entry have in common.
+fn check_copy(item: &Item, event: &Stored) -> Result {
+    prop_assert_eq!(text(item, "payload"), event.payload.as_str());
+    prop_assert_eq!(text(item, "event_type"), EVENT_TYPE);
+    prop_assert!(!text(item, "event_id").is_empty());
+    prop_assert_eq!(item.get("is_private").is_some(), event.is_private);
+    Ok(())
+}
+
+fn check_entry(item: &Item, history: &History, first: u64) -> Result {
+    let append = history.event(first).expect("an entry has its events").append;
+    prop_assert_eq!(number(item, "last_version"), Some(append.last));
+    prop_assert_eq!(number(item, "pending_since"), u64::try_from(append.recorded_at_ms).ok());
+    let before = history.entry_before(first);
+    prop_assert_eq!(number(item, "previous_first"), before.map(|append| append.first));
+    prop_assert_eq!(number(item, "previous_at"), before.and_then(|append| u64::try_from(append.recorded_at_ms).ok()));
+    let public = history.public(append);
+    let all = append.last - append.first + 1;
+    let versions = item.get("public_versions").map(numbers);
+    let expected: Vec<_> = public.iter().map(|(version, _)| *version).collect();
+    prop_assert_eq!(versions, (public.len() as u64 != all).then_some(expected));
+    if let Some(copies) = item.get("events") {
+        let copies = copies.as_l().expect("a list");
+        prop_assert_eq!(copies.len(), public.len());
+        for (copy, (_, event)) in copies.iter().zip(public) {
+            check_copy(copy.as_m().expect("a map"), event)?;
+        }
+    }
+    Ok(())
+}
+
+fn text<'a>(item: &'a Item, name: &str) -> &'a str {
+    item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
+}
+
+fn number(item: &Item, name: &str) -> Option<u64> {
+    item.get(name)?.as_n().ok()?.parse().ok()
+}
+
+fn numbers(list: &AttributeValue) -> Vec<u64> {
+    let values = list.as_l().expect("a list");
+    values.iter().map(|value| value.as_n().expect("a number").parse().expect("a version")).collect()
+}
+
+/// Every item of the table, or of its index.
+async fn scan(table: &TestTable, index: Option<&str>) -> Seen {
+    let scan = table.client().scan().table_name(&table.name).set_index_name(index.map(str::to_owned));
+    // An index is read as it is.
+    let pages = scan.consistent_read(index.is_none()).into_paginator().items().send();
+    let items = pages.collect::<std::result::Result<Vec<_>, _>>().await.expect("the engine answers");
+    items
+        .into_iter()
+        .map(|item| ((text(&item, "stream_id").to_owned(), text(&item, "entity").to_owned()), item))
+        .collect()
+}

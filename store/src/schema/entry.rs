@@ -1,0 +1,120 @@
+//! The pending entry: how it is written and read.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use super::{
+    EVENTS, Item, LAST_VERSION, PENDING_PREFIX, PENDING_SINCE, PREVIOUS_AT, PREVIOUS_FIRST, PUBLIC_VERSIONS,
+    event::{Recording, event_attributes},
+    fields::Fields,
+    key, number, pending_key,
+};
+use crate::{
+    error::Corrupt,
+    event::AppendRange,
+    limits::{MAX_INLINE_ENTRY_BYTES, item_bytes},
+    outbox::{PendingEntry, Previous},
+};
+
+/// The pending entry of one append: with a copy of its events where that costs nothing.
+pub(crate) fn pending_item(
+    events: &[Recording<'_>],
+    range: &AppendRange,
+    recorded_at_ms: i64,
+    previous: Option<Previous>,
+) -> Item {
+    let stream = events.first().map_or("", |event| event.stream.as_str());
+    let mut item = key(stream, pending_key(range.first));
+    item.insert(PENDING_SINCE.to_owned(), number(recorded_at_ms));
+    item.insert(LAST_VERSION.to_owned(), number(range.last));
+    if let Some(previous) = previous {
+        item.insert(PREVIOUS_FIRST.to_owned(), number(previous.first));
+        item.insert(PREVIOUS_AT.to_owned(), number(previous.recorded_at_ms));
+    }
+    let public: Vec<_> = events.iter().filter(|event| !event.new.is_private()).collect();
+    if public.len() < events.len() {
+        let versions = public.iter().map(|event| number(event.version)).collect();
+        item.insert(PUBLIC_VERSIONS.to_owned(), AttributeValue::L(versions));
+    }
+    let payload_bytes: usize = public.iter().map(|event| event.payload.len()).sum();
+    if payload_bytes < MAX_INLINE_ENTRY_BYTES {
+        let copies = public.into_iter().map(|event| AttributeValue::M(event_attributes(event))).collect();
+        item.insert(EVENTS.to_owned(), AttributeValue::L(copies));
+        if item_bytes(&item) > MAX_INLINE_ENTRY_BYTES {
+            item.remove(EVENTS);
+        }
+    }
+    item
+}
+
+/// Reads a pending entry.
+pub(crate) fn read_pending(item: Item) -> Result<PendingEntry, Corrupt> {
+    let mut fields = Fields::new(item);
+    let first = fields.version_in_key(PENDING_PREFIX)?;
+    let last: u64 = fields.number(LAST_VERSION)?;
+    let pending_since_ms = fields.number(PENDING_SINCE)?;
+    if last < first {
+        return Err(fields.wrong(format!("{LAST_VERSION} {last} is less than the first")));
+    }
+    let previous = fields.previous(PREVIOUS_FIRST, PREVIOUS_AT)?;
+    let public = fields.versions(PUBLIC_VERSIONS, first..=last)?;
+    let events = match fields.take(EVENTS) {
+        None => None,
+        Some(AttributeValue::L(copies)) => {
+            let versions = public.clone().unwrap_or_else(|| (first..=last).collect());
+            if copies.len() != versions.len() {
+                return Err(fields.wrong(format!("{EVENTS} has {} of {} events", copies.len(), versions.len())));
+            }
+            let copies = copies.into_iter().zip(versions);
+            Some(
+                copies
+                    .map(|(copy, version)| fields.copied_event(copy, version, pending_since_ms))
+                    .collect::<Result<_, _>>()?,
+            )
+        }
+        Some(_) => return Err(fields.wrong(format!("{EVENTS} is not a list"))),
+    };
+    Ok(PendingEntry { first, last, public, pending_since_ms, previous, events, stream_id: fields.stream })
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{event::NewEvent, payload::Compression, stream::StreamId};
+
+    #[test]
+    fn a_pending_entry_copies_its_events_up_to_one_kilobyte_and_not_beyond() {
+        let stream = StreamId::new("order-1").unwrap();
+        let range = AppendRange { id: Uuid::from_u128(1), first: 3, last: 3 };
+        let entry = |payload_bytes: usize| {
+            let payload = format!("\"{}\"", "x".repeat(payload_bytes - 2));
+            let new = NewEvent::from_json_text("Placed", payload).unwrap();
+            let recording = Recording::new(&stream, 3, Uuid::from_u128(2), &new, Compression::Off);
+            pending_item(&[recording], &range, 1_700_000_000_123, None)
+        };
+        let fixed = item_bytes(&entry(2)) - 2;
+        let most = MAX_INLINE_ENTRY_BYTES - fixed;
+        assert_eq!(item_bytes(&entry(most)), MAX_INLINE_ENTRY_BYTES);
+        assert!(read_pending(entry(most)).unwrap().events.is_some());
+        assert!(read_pending(entry(most + 1)).unwrap().events.is_none());
+    }
+
+    #[test]
+    fn versions_that_are_no_part_of_the_append_in_order_are_reported() {
+        let stream = StreamId::new("order-1").unwrap();
+        let range = AppendRange { id: Uuid::from_u128(1), first: 3, last: 5 };
+        let item = |versions: &[u64]| {
+            let mut item = pending_item(&[], &range, 1, None);
+            item.extend(key(stream.as_str(), pending_key(3)));
+            item.remove(EVENTS);
+            item.insert(PUBLIC_VERSIONS.to_owned(), AttributeValue::L(versions.iter().map(|v| number(*v)).collect()));
+            item
+        };
+        assert_eq!(read_pending(item(&[3, 5])).unwrap().public, Some(vec![3, 5]));
+        for wrong in [&[][..], &[2, 3], &[5, 3], &[3, 3], &[6]] {
+            let error = read_pending(item(wrong)).unwrap_err().to_string();
+            assert!(error.contains("public_versions is not a list of versions from 3 to 5"), "{wrong:?}: {error}");
+        }
+    }
+}

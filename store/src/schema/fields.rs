@@ -1,0 +1,144 @@
+//! Reads items attribute by attribute.
+
+use std::ops::RangeInclusive;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use uuid::Uuid;
+
+use super::{
+    ENTITY, EVENT_ID, EVENT_TYPE, EVENTS, Item, METADATA, PAYLOAD, PAYLOAD_ENCODING, read_stream_id, version_behind,
+};
+use crate::{
+    error::Corrupt,
+    event::Metadata,
+    outbox::{OutboxEvent, Previous},
+    payload,
+    stream::StreamId,
+};
+
+/// The attributes of one item, taken out one by one; says which item it is where one is missing.
+pub(super) struct Fields {
+    pub(super) stream: StreamId,
+    entity: String,
+    /// Few enough that looking through them is quicker than hashing their names.
+    attributes: Vec<(String, AttributeValue)>,
+}
+
+impl Fields {
+    pub(super) fn new(item: Item) -> Self {
+        let stream = read_stream_id(&item);
+        let mut fields = Self { stream, entity: String::new(), attributes: item.into_iter().collect() };
+        if let Some(AttributeValue::S(entity)) = fields.take(ENTITY) {
+            fields.entity = entity;
+        }
+        fields
+    }
+
+    pub(super) fn take(&mut self, name: &str) -> Option<AttributeValue> {
+        let place = self.attributes.iter().position(|(attribute, _)| attribute == name)?;
+        Some(self.attributes.swap_remove(place).1)
+    }
+
+    pub(super) fn wrong(&self, what: impl Into<String>) -> Corrupt {
+        Corrupt { stream: self.stream.clone(), at: self.entity.clone(), what: what.into() }
+    }
+
+    pub(super) fn version_in_key(&self, prefix: &str) -> Result<u64, Corrupt> {
+        version_behind(prefix, &self.entity)
+            .ok_or_else(|| self.wrong(format!("the key is not `{prefix}` and a version of 20 digits")))
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.attributes.iter().any(|(attribute, _)| attribute == name)
+    }
+
+    pub(super) fn text(&mut self, name: &str) -> Result<String, Corrupt> {
+        match self.take(name) {
+            Some(AttributeValue::S(text)) => Ok(text),
+            Some(_) => Err(self.wrong(format!("{name} is not a text"))),
+            None => Err(self.wrong(format!("{name} is missing"))),
+        }
+    }
+
+    pub(super) fn number<T: std::str::FromStr>(&mut self, name: &str) -> Result<T, Corrupt> {
+        match self.take(name) {
+            Some(AttributeValue::N(digits)) => {
+                digits.parse().map_err(|_| self.wrong(format!("{name} is out of range: {digits}")))
+            }
+            Some(_) => Err(self.wrong(format!("{name} is not a number"))),
+            None => Err(self.wrong(format!("{name} is missing"))),
+        }
+    }
+
+    /// A flag that is absent where it is not set.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Corrupt> {
+        match self.take(name) {
+            None => Ok(false),
+            Some(AttributeValue::Bool(flag)) => Ok(flag),
+            Some(_) => Err(self.wrong(format!("{name} is not true or false"))),
+        }
+    }
+
+    pub(super) fn previous(&mut self, first: &str, at: &str) -> Result<Option<Previous>, Corrupt> {
+        if !self.has(first) {
+            return Ok(None);
+        }
+        Ok(Some(Previous { first: self.number(first)?, recorded_at_ms: self.number(at)? }))
+    }
+
+    /// Some of the versions of a range, in order, at least one; absent where it is all of them.
+    pub(super) fn versions(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<Option<Vec<u64>>, Corrupt> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let numbers = value.as_l().map(Vec::as_slice).unwrap_or_default();
+        let version = |value: &AttributeValue| value.as_n().ok().and_then(|digits| digits.parse::<u64>().ok());
+        let versions: Vec<_> = numbers.iter().filter_map(version).filter(|version| range.contains(version)).collect();
+        if versions.is_empty() || versions.len() != numbers.len() || !versions.is_sorted_by(|a, b| a < b) {
+            return Err(self.wrong(format!(
+                "{name} is not a list of versions from {} to {}",
+                range.start(),
+                range.end()
+            )));
+        }
+        Ok(Some(versions))
+    }
+
+    pub(super) fn uuid(&mut self, name: &str) -> Result<Uuid, Corrupt> {
+        let text = self.text(name)?;
+        text.parse().map_err(|_| self.wrong(format!("{name} is not a UUID: {text}")))
+    }
+
+    pub(super) fn payload(&mut self) -> Result<String, Corrupt> {
+        let encoding = if self.has(PAYLOAD_ENCODING) { Some(self.text(PAYLOAD_ENCODING)?) } else { None };
+        let value = self.take(PAYLOAD).ok_or_else(|| self.wrong(format!("{PAYLOAD} is missing")))?;
+        payload::read(value, encoding.as_deref()).map_err(|fault| self.wrong(format!("{PAYLOAD} {fault}")))
+    }
+
+    pub(super) fn metadata(&mut self) -> Result<Metadata, Corrupt> {
+        if !self.has(METADATA) {
+            return Ok(Metadata::default());
+        }
+        let text = self.text(METADATA)?;
+        Metadata::from_json_text(&text).map_err(|error| self.wrong(error.to_string()))
+    }
+
+    pub(super) fn copied_event(
+        &self,
+        copy: AttributeValue,
+        version: u64,
+        recorded_at_ms: i64,
+    ) -> Result<OutboxEvent, Corrupt> {
+        let AttributeValue::M(item) = copy else {
+            return Err(self.wrong(format!("{EVENTS}: the copy of version {version} is not a map")));
+        };
+        let attributes = item.into_iter().collect();
+        let mut copy = Self { stream: self.stream.clone(), entity: self.entity.clone(), attributes };
+        Ok(OutboxEvent {
+            version,
+            event_id: copy.uuid(EVENT_ID)?,
+            event_type: copy.text(EVENT_TYPE)?,
+            payload: copy.payload()?,
+            metadata: copy.metadata()?,
+            recorded_at_ms,
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! The stored format: every key and attribute name of the table, the table's definition, and how each entity is
+//! written and read. It is public; a change here is a breaking change.
+//!
+//! One partition holds a stream: `event#` + version, and `pending#` + first version for each append that is still to be
+//! published. Versions have 20 digits in a key, so that their order as texts is their order as numbers.
+
+mod entry;
+mod event;
+mod fields;
+mod snapshot;
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+pub(crate) use self::{
+    entry::{pending_item, read_pending},
+    event::{EVENT_SUMMARY, Recording, event_bytes, event_item, read_event, read_event_summary},
+    snapshot::{read_snapshot, snapshot_item},
+};
+use crate::stream::StreamId;
+
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// Partition key (S): the stream id.
+pub const STREAM_ID: &str = "stream_id";
+/// Sort key (S): which entity of the stream an item is.
+pub const ENTITY: &str = "entity";
+
+/// Event: its own id (UUID, S).
+pub const EVENT_ID: &str = "event_id";
+/// Event: its type (S).
+pub const EVENT_TYPE: &str = "event_type";
+/// Event: its payload, JSON text (S), or compressed (B) where [`PAYLOAD_ENCODING`] says so.
+pub const PAYLOAD: &str = "payload";
+/// Event: how its payload is stored (S): [`ENCODING_ZSTD`]; absent where it is text.
+pub const PAYLOAD_ENCODING: &str = "payload_encoding";
+/// [`PAYLOAD_ENCODING`]: one zstd frame (RFC 8878).
+pub const ENCODING_ZSTD: &str = "zstd";
+/// Event: its metadata (JSON text, S); absent where there are none.
+pub const METADATA: &str = "metadata";
+/// Event: when it was recorded (milliseconds since the Unix epoch, N).
+pub const RECORDED_AT: &str = "recorded_at";
+/// Event: the id of the append that it came with (UUID, S).
+pub const APPEND_ID: &str = "append_id";
+/// Event: the first version of that append (N).
+pub const APPEND_FIRST: &str = "append_first";
+/// Event: the last version of that append (N).
+pub const APPEND_LAST: &str = "append_last";
+
+/// Event: present and true where it is not for publication (BOOL).
+pub const IS_PRIVATE: &str = "is_private";
+/// Private event: the first version of the newest append up to this one that has a pending entry (N); absent where there is
+/// none.
+pub const ENTRY_FIRST: &str = "entry_first";
+/// Private event: when that append was recorded (milliseconds since the Unix epoch, N).
+pub const ENTRY_AT: &str = "entry_at";
+
+/// Pending entry: when its events were recorded (milliseconds since the Unix epoch, N). Sort key of the index.
+pub const PENDING_SINCE: &str = "pending_since";
+/// Pending entry: the last version of its append (N); the first one stands in the key.
+pub const LAST_VERSION: &str = "last_version";
+/// Pending entry: the versions that are to be published (L of N); absent where all are.
+pub const PUBLIC_VERSIONS: &str = "public_versions";
+/// Pending entry: the first version of the newest append before that has an entry, too (N); absent in a stream's first.
+pub const PREVIOUS_FIRST: &str = "previous_first";
+/// Pending entry: when that append was recorded (milliseconds since the Unix epoch, N).
+pub const PREVIOUS_AT: &str = "previous_at";
+/// Pending entry: a copy of the events that are to be published (L of M), where the whole item then still fits into 1 KB.
+pub const EVENTS: &str = "events";
+
+/// Partition key of the rows of relay workers: no stream id begins with `$`.
+pub const RELAY_PARTITION: &str = "$relay";
+/// Worker: its heartbeat (N). Whether it changes is all that matters.
+pub const BEAT: &str = "beat";
+/// Worker: the time from one heartbeat to the next (milliseconds, N).
+pub const BEAT_INTERVAL: &str = "beat_interval";
+/// Worker: when it started, by its own clock (milliseconds since the Unix epoch, N). For people.
+pub const STARTED_AT: &str = "started_at";
+/// Worker: the machine that it runs on (S).
+pub const HOST: &str = "host";
+/// Worker: its process id there (N).
+pub const PROCESS_ID: &str = "process_id";
+/// Worker: the program's version (S).
+pub const PROGRAM_VERSION: &str = "program_version";
+/// Worker: events that the broker has confirmed since it started (N).
+pub const PUBLISHED_EVENTS: &str = "published_events";
+/// Worker: pending entries that it has deleted since it started (N).
+pub const DELETED_ENTRIES: &str = "deleted_entries";
+/// Worker: streams that it works on at the moment (N).
+pub const OPEN_STREAMS: &str = "open_streams";
+/// Worker: how many live workers it sees, itself included (N).
+pub const LIVE_WORKERS: &str = "live_workers";
+/// Worker: how many of its streams are halted (N).
+pub const HALTED_STREAMS: &str = "halted_streams";
+/// Worker: some of them (L of M), as many as leave the row within 1 KB.
+pub const HALTED: &str = "halted";
+/// Halted stream: the version that can't be published (N).
+pub const HALTED_VERSION: &str = "version";
+/// Halted stream: why (S), shortened.
+pub const HALTED_REASON: &str = "reason";
+/// Halted stream: since when (milliseconds since the Unix epoch, N).
+pub const HALTED_SINCE: &str = "since";
+/// Halted stream: how often it was tried (N).
+pub const HALTED_ATTEMPTS: &str = "attempts";
+/// Worker: the last thing that went wrong (S), shortened; absent where nothing has.
+pub const LAST_ERROR: &str = "last_error";
+/// Snapshot: the version of the newest event in it (N).
+pub const VERSION: &str = "version";
+/// Snapshot: the version of the body's shape and meaning (N).
+pub const SCHEMA_VERSION: &str = "schema_version";
+/// Snapshot: the state (S); JSON text where an aggregate's repository has written it.
+pub const BODY: &str = "body";
+/// Snapshot: when it was taken (milliseconds since the Unix epoch, N).
+pub const TAKEN_AT: &str = "taken_at";
+
+/// The sparse index over the pending entries: partition key [`STREAM_ID`], sort key [`PENDING_SINCE`], keys only.
+pub const OUTBOX_INDEX: &str = "outbox";
+
+pub(crate) const EVENT_PREFIX: &str = "event#";
+pub(crate) const PENDING_PREFIX: &str = "pending#";
+/// The sort key of a stream's snapshot: behind all events and pending entries.
+pub(crate) const SNAPSHOT: &str = "snapshot";
+pub(crate) const WORKER_PREFIX: &str = "worker#";
+/// As many as the largest version has.
+const DIGITS: usize = 20;
+
+/// The sort key of the event at `version`.
+pub(crate) fn event_key(version: u64) -> String {
+    format!("{EVENT_PREFIX}{version:020}")
+}
+
+/// The sort key of the pending entry of the append that begins at `first`.
+pub(crate) fn pending_key(first: u64) -> String {
+    format!("{PENDING_PREFIX}{first:020}")
+}
+
+/// The version in an event's sort key; `None` if it is none.
+pub(crate) fn event_version(entity: &str) -> Option<u64> {
+    version_behind(EVENT_PREFIX, entity)
+}
+
+fn version_behind(prefix: &str, entity: &str) -> Option<u64> {
+    let digits = entity.strip_prefix(prefix).filter(|digits| digits.len() == DIGITS)?;
+    digits.parse().ok().filter(|&version| version > 0)
+}
+
+/// The sort key of a relay worker's row.
+pub(crate) fn worker_key(id: &str) -> String {
+    format!("{WORKER_PREFIX}{id}")
+}
+
+/// Both keys of one item.
+pub(crate) fn key(stream: &str, entity: String) -> Item {
+    Item::from([(STREAM_ID.to_owned(), text(stream)), (ENTITY.to_owned(), text(entity))])
+}
+
+pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+pub(crate) fn number(value: impl Into<i128>) -> AttributeValue {
+    AttributeValue::N(value.into().to_string())
+}
+
+/// What an item of a stream's partition is.
+pub(crate) enum Entity {
+    Event,
+    Snapshot,
+    Other,
+}
+
+pub(crate) fn entity(item: &Item) -> Entity {
+    match item.get(ENTITY).and_then(|key| key.as_s().ok()) {
+        Some(key) if key.starts_with(EVENT_PREFIX) => Entity::Event,
+        Some(key) if key == SNAPSHOT => Entity::Snapshot,
+        _ => Entity::Other,
+    }
+}
+
+/// The stream id of any item of the table or the index.
+pub(crate) fn read_stream_id(item: &Item) -> StreamId {
+    StreamId::stored(item.get(STREAM_ID).and_then(|value| value.as_s().ok()).map_or("", String::as_str))
+}
+
+/// The sort key of any item of the table.
+pub(crate) fn read_entity(item: &Item) -> &str {
+    item.get(ENTITY).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
+}

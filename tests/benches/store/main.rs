@@ -78,7 +78,7 @@ const CASES: [Case; 6] = [
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments = Arguments::parse();
-    check_requests().await;
+    Box::pin(check_requests()).await;
     println!("medians of {} rounds", arguments.rounds);
     println!("{:<46}{}", "", header());
     for case in CASES.iter().filter(|case| case.name.contains(&arguments.filter)) {

@@ -8,15 +8,19 @@
 //! A failure prints the seed and the shortest sequence that still fails. `PROPTEST_RNG_SEED` repeats a run, `PROPTEST_CASES`
 //! sets how many sequences are played.
 
+mod aggregate;
 mod history;
 mod steps;
 mod table;
 mod world;
 
-use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
-use streambox_tests::engine::is_embedded;
+use std::fmt::{self, Debug};
 
-use steps::Step;
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config, RngSeed, TestError, TestRunner},
+};
+use streambox_tests::engine::is_embedded;
 
 /// Sequences on the embedded engine, which plays one in a tenth of a second.
 const CASES: u32 = 64;
@@ -27,11 +31,16 @@ const MAX_SHRINK_MS: u32 = 120_000;
 
 #[test]
 fn g1_g2_g3_g4_g8_whatever_happens_the_store_is_as_the_model_says() {
-    play_random(world::play);
+    play_random(&steps::sequence(), world::play);
+}
+
+#[test]
+fn g9_whatever_becomes_of_snapshots_and_caches_an_aggregate_is_what_its_events_say() {
+    play_random(&aggregate::sequence(), aggregate::play);
 }
 
 /// Plays sequences until one fails, and then shorter ones.
-fn play_random<F>(play: impl Fn(Vec<Step>) -> F)
+fn play_random<S: Strategy, F>(sequences: &S, play: impl Fn(S::Value) -> F)
 where
     F: Future<Output = world::Result>,
 {
@@ -46,13 +55,20 @@ where
     println!("PROPTEST_RNG_SEED={seed}");
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let played = TestRunner::new(config).run(&steps::sequence(), |steps| runtime.block_on(play(steps)));
+    let played = TestRunner::new(config).run(sequences, |steps| runtime.block_on(play(steps)));
     match played {
         Ok(()) => {}
-        Err(TestError::Fail(reason, steps)) => {
-            let steps: Vec<_> = steps.iter().map(|step| format!("    {step:?}\n")).collect();
-            panic!("{reason}\nPROPTEST_RNG_SEED={seed}\n{}", steps.concat())
-        }
+        Err(TestError::Fail(reason, steps)) => panic!("{reason}\nPROPTEST_RNG_SEED={seed}\n{steps:?}"),
         Err(error) => panic!("{error}\nPROPTEST_RNG_SEED={seed}"),
+    }
+}
+
+/// Steps, printed each on a line of its own.
+#[derive(Clone)]
+struct Sequence<T>(Vec<T>);
+
+impl<T: Debug> Debug for Sequence<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|step| write!(f, "\n    {step:?}"))
     }
 }

@@ -3,6 +3,8 @@
 
 use proptest::{collection::vec, prelude::*};
 
+use super::Sequence;
+
 pub(crate) const STREAMS: usize = 3;
 /// Stores that work on them, each another process.
 pub(crate) const STORES: usize = 3;
@@ -100,8 +102,8 @@ pub(crate) enum Read {
     Position,
 }
 
-pub(crate) fn sequence() -> impl Strategy<Value = Vec<Step>> {
-    vec(step(), 1..=MAX_STEPS)
+pub(crate) fn sequence() -> impl Strategy<Value = Sequence<Step>> {
+    vec(step(), 1..=MAX_STEPS).prop_map(Sequence)
 }
 
 fn step() -> impl Strategy<Value = Step> {

@@ -15,6 +15,7 @@ use streambox_tests::{
 };
 
 use super::{
+    Sequence,
     history::{History, Outcome, Place, Stored},
     steps::{self, Expected, Fault, Id, Read, STORES, STREAMS, Step},
     table,
@@ -61,7 +62,7 @@ struct Call {
     events: Vec<(String, bool)>,
 }
 
-pub(crate) async fn play(steps: Vec<Step>) -> Result {
+pub(crate) async fn play(Sequence(steps): Sequence<Step>) -> Result {
     let mut world = World::create().await;
     for step in &steps {
         world.step(step).await.map_err(|error| TestCaseError::fail(format!("{step:?}: {error}")))?;
@@ -70,16 +71,18 @@ pub(crate) async fn play(steps: Vec<Step>) -> Result {
     Ok(())
 }
 
+/// A client for which many answers are lost: the SDK is not to wait for a second each time, nor to use up the allowance for
+/// retries that the other tests have.
+pub(crate) fn fast_client(table: &TestTable, wire: &Wire) -> Client {
+    let retries = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
+    let config = client(table.url(), Some(wire)).config().to_builder();
+    Client::from_conf(config.retry_config(retries).retry_partition(RetryPartition::new("model")).build())
+}
+
 impl Process {
     fn start(table: &TestTable) -> Self {
         let wire = Wire::new();
-        let client = client(table.url(), Some(&wire));
-        // Answers are lost here in great number: the SDK is not to wait for a second each time, nor to use up the
-        // allowance for retries that the other tests have.
-        let retries = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
-        let partition = RetryPartition::new("model");
-        let config = client.config().to_builder().retry_config(retries).retry_partition(partition).build();
-        let client = Client::from_conf(config);
+        let client = fast_client(table, &wire);
         let impatient = EventStore::builder(client.clone(), &table.name).operation_timeout(IMPATIENCE).build();
         Self { store: EventStore::new(client, &table.name), impatient, wire }
     }
@@ -353,6 +356,6 @@ impl Call {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn failed(error: Error) -> TestCaseError {
+pub(crate) fn failed(error: Error) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }

@@ -8,6 +8,7 @@ use streambox::{
 };
 use streambox_tests::{
     engine::{TestTable, client},
+    metering::Metering,
     orders::{Order, OrderEvent, Refusal, fill, orders},
     wire::Wire,
 };
@@ -95,7 +96,7 @@ async fn a_rejection_comes_out_as_it_is_and_nothing_to_do_is_no_append() {
     table.wire.take();
     let again = repository.execute("1", Order::ship).await.unwrap();
     assert!(again.appended.is_none() && again.loaded.version() == 2);
-    assert_eq!(table.wire.take_costs(), [("Query".to_owned(), 1.0)]);
+    assert_eq!(table.wire.take_costs(), [("Query".to_owned(), Metering::of_tests().empty_read(1.0))]);
 }
 
 #[tokio::test]
@@ -143,7 +144,7 @@ async fn a_rejection_or_silence_on_a_stale_state_is_made_sure_of() {
     table.wire.take();
     let error = repository.execute("1", |order| order.add(1)).await.unwrap_err();
     assert!(matches!(error, ExecuteError::Rejected(Refusal::Shipped)), "{error}");
-    assert_eq!(table.wire.take_costs(), [("Query".to_owned(), 1.0)]);
+    assert_eq!(table.wire.take_costs(), [("Query".to_owned(), Metering::of_tests().empty_read(1.0))]);
 }
 
 #[tokio::test]

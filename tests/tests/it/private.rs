@@ -4,6 +4,7 @@ use streambox::ExpectedVersion::{self, At, NoStream};
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
     engine::{TestTable, event, stream},
+    metering::{Metering, Put},
     programs::run,
     unique,
 };
@@ -16,7 +17,8 @@ async fn an_append_of_private_events_writes_no_pending_entry_and_costs_2n() {
 
     let appended = table.store.append(&order, NoStream, events()).await.unwrap();
 
-    assert_eq!(table.wire.take_costs(), [("TransactWriteItems".to_owned(), 6.0)]);
+    let units = Metering::of_tests().transaction(&[Put::EVENT; 3]);
+    assert_eq!(table.wire.take_costs(), [("TransactWriteItems".to_owned(), units)]);
     assert_eq!((table.items().await, table.pending().await), (3, 0));
     let history = table.store.read(&order).await.unwrap();
     assert!(history.events.iter().all(|event| event.is_private));

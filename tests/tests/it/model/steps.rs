@@ -156,7 +156,7 @@ fn fault() -> impl Strategy<Value = Fault> {
 fn read() -> impl Strategy<Value = Read> {
     prop_oneof![
         2 => Just(Read::Whole),
-        1 => (0..4_u8).prop_map(Read::WholeWithLateEvent),
+        4 => prop_oneof![Just(0), 0..4_u8].prop_map(Read::WholeWithLateEvent),
         2 => (0..12_u8, prop::option::of(0..6_u8)).prop_map(|(from, limit)| Read::Forward { from, limit }),
         2 => (prop::option::of(0..12_u8), prop::option::of(0..6_u8))
             .prop_map(|(from, limit)| Read::Backward { from, limit }),

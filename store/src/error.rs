@@ -22,8 +22,8 @@ pub enum Error {
     #[error(transparent)]
     Invalid(#[from] Invalid),
 
-    /// DynamoDB did not answer in time, or refused for lack of capacity. Retry later. An append may or may not have been
-    /// stored: repeat it with the same append id and the same expected version, which is harmless.
+    /// DynamoDB did not answer in time, or refused for lack of capacity. Retry later. An append may or may not have
+    /// been stored: repeat it with the same append id and the same expected version, which is harmless.
     #[error("{operation} of {subject}: DynamoDB is unavailable after {attempts} attempt{}{}", plural(*.attempts), outcome(*.outcome_unknown))]
     Unavailable {
         /// What was tried.
@@ -52,8 +52,8 @@ pub enum Error {
         source: Source,
     },
 
-    /// An item that the caller added to the transaction was refused by its own condition. Nothing was written: neither the
-    /// items nor the events.
+    /// An item that the caller added to the transaction was refused by its own condition. Nothing was written: neither
+    /// the items nor the events.
     #[error(transparent)]
     ItemRefused(#[from] Box<ItemRefused>),
 
@@ -61,8 +61,8 @@ pub enum Error {
     #[error(transparent)]
     Corrupt(#[from] Box<Corrupt>),
 
-    /// An aggregate's stream holds an event whose type the program does not know. Deploy the program that knows it, or decide in
-    /// the aggregate what becomes of it.
+    /// An aggregate's stream holds an event whose type the program does not know. Deploy the program that knows it, or
+    /// decide in the aggregate what becomes of it.
     #[error(transparent)]
     UnknownEvent(#[from] Box<UnknownEvent>),
 }
@@ -149,8 +149,8 @@ pub enum Invalid {
         /// The stream.
         stream: StreamId,
     },
-    /// More items than a transaction can hold: events, a pending entry for each append with public events, and the caller's
-    /// own. It is never split.
+    /// More items than a transaction can hold: events, a pending entry for each append with public events, and the
+    /// caller's own. It is never split.
     #[error("a transaction has at most {limit} items (events, one pending entry an append, your own), got {items}")]
     TooManyItems {
         /// The most it may have.

@@ -1,4 +1,5 @@
-//! JSON text of a value that can be read back: `serde_json` writes a float that is not finite as `null`, and so loses it.
+//! JSON text of a value that can be read back: `serde_json` writes a float that is not finite as `null`, and so loses
+//! it.
 
 use std::fmt::Display;
 

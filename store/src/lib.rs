@@ -52,6 +52,8 @@ mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;
+#[cfg(feature = "tune")]
+pub mod tune;
 mod verify;
 
 pub use append::{Appended, Committed, Transaction};

@@ -194,8 +194,8 @@ pub async fn run<A: AsRef<OsStr>>(
 ///
 /// # Panics
 /// If it does not start or does not end.
-pub async fn run_example(name: &str) -> Finished {
-    Process::start_at(name, program("examples").join(name), None, None, [""; 0]).finish().await
+pub async fn run_example(name: &str, arguments: &[&str]) -> Finished {
+    Process::start_at(name, program("examples").join(name), None, None, arguments).finish().await
 }
 
 /// What a process writes to one of its outputs.

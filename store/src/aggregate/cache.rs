@@ -1,7 +1,8 @@
 //! The cache: states by stream, bounded, and how concurrent loads of one stream share their requests.
 //!
-//! A cached state is where a load begins, never its answer: what has come since is asked for. Loads that wait for one another share
-//! an answer only if its request began after they were called; so whatever was appended before a load was called is in it.
+//! A cached state is where a load begins, never its answer: what has come since is asked for. Loads that wait for one
+//! another share an answer only if its request began after they were called; so whatever was appended before a load was
+//! called is in it.
 
 use std::{
     fmt,
@@ -56,17 +57,20 @@ impl CacheSettings {
 
     /// The most bytes of all states together. A state that has more by itself is not kept.
     ///
-    /// A state's bytes are those of its JSON text, measured now and then and estimated in between by the payloads that have come; of
-    /// a state that is not serializable, those of all payloads read. [`weigh`](super::RepositoryBuilder::weigh) counts otherwise.
+    /// A state's bytes are those of its JSON text, measured now and then and estimated in between by the payloads that
+    /// have come; of a state that is not serializable, those of all payloads read.
+    /// [`weigh`](super::RepositoryBuilder::weigh) counts otherwise.
     #[must_use]
     pub fn bytes(self, bytes: usize) -> Self {
         Self { bytes, ..self }
     }
 
-    /// How old a state may be for a load to return it without asking for what is new. Zero by default: every load is current.
+    /// How old a state may be for a load to return it without asking for what is new. Zero by default: every load is
+    /// current.
     ///
-    /// Age counts from when the last request for the stream began. A decision on a stale state never does harm: it conflicts, and is made
-    /// again on the current one; so is one that was a rejection, or for nothing, before it stands.
+    /// Age counts from when the last request for the stream began. A decision on a stale state never does harm: it
+    /// conflicts, and is made again on the current one; so is one that was a rejection, or for nothing, before it
+    /// stands.
     #[must_use]
     pub fn staleness(self, staleness: Duration) -> Self {
         Self { staleness, ..self }
@@ -123,7 +127,8 @@ impl<A> Cache<A> {
         flight
     }
 
-    /// Keeps the entry, unless a newer one is there. `current_at`: when a request began that has shown it to be current.
+    /// Keeps the entry, unless a newer one is there. `current_at`: when a request began that has shown it to be
+    /// current.
     pub(crate) fn put(&self, entry: &Arc<Entry<A>>, current_at: Option<Instant>) {
         let bytes = ENTRY_BYTES
             + entry.position.stream().as_str().len()
@@ -230,7 +235,6 @@ fn repeated(error: &Error) -> Error {
     match error {
         Error::Conflict(conflict) => Error::Conflict(conflict.clone()),
         Error::Invalid(invalid) => Error::Invalid(invalid.clone()),
-        Error::ItemRefused(refused) => Error::ItemRefused(refused.clone()),
         Error::Corrupt(corrupt) => Error::Corrupt(corrupt.clone()),
         Error::UnknownEvent(unknown) => Error::UnknownEvent(unknown.clone()),
         Error::Setup { operation, subject, advice, source } => Error::Setup {
@@ -246,6 +250,8 @@ fn repeated(error: &Error) -> Error {
             outcome_unknown: *outcome_unknown,
             source: source.to_string().into(),
         },
+        // A load never ends so.
+        Error::ItemRefused(refused) => Error::ItemRefused(refused.clone()),
     }
 }
 

@@ -24,8 +24,8 @@ const CONTENT: &str = "data";
 
 /// A typed event: how it is stored, and how it is read.
 ///
-/// Implemented for every type that serde writes and reads with `#[serde(tag = "type", content = "data")]`. A type that is to be
-/// stored in another way implements it by hand, and leaves serde's derives to its payloads:
+/// Implemented for every type that serde writes and reads with `#[serde(tag = "type", content = "data")]`. A type that
+/// is to be stored in another way implements it by hand, and leaves serde's derives to its payloads:
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -106,8 +106,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> DomainEvent for T 
     }
 }
 
-/// A stored event as serde's adjacent tagging wants to see it: the tag first, then the content. So an unknown tag is told from an
-/// unknown name in the content, and the content is not copied.
+/// A stored event as serde's adjacent tagging wants to see it: the tag first, then the content. So an unknown tag is
+/// told from an unknown name in the content, and the content is not copied.
 struct Stored<'a> {
     event_type: &'a str,
     payload: &'a str,

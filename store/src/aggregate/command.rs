@@ -18,14 +18,15 @@ impl Command {
         Self::default()
     }
 
-    /// The command's id. A second delivery of it is recognised and changes nothing; see "Commands that may come twice" in the
-    /// [module](super).
+    /// The command's id. A second delivery of it is recognised and changes nothing; see "Commands that may come twice"
+    /// in the [module](super).
     pub fn with_id(mut self, id: Uuid) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// Metadata for each of the events, beside those that an event has of its own: correlation, causation, trace context.
+    /// Metadata for each of the events, beside those that an event has of its own: correlation, causation, trace
+    /// context.
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self

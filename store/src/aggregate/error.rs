@@ -34,8 +34,8 @@ pub enum ExecuteError<E> {
     #[error(transparent)]
     Rejected(E),
 
-    /// Other writers were there first each time. Nothing was written. Try again later, or find out who writes so much to one
-    /// stream.
+    /// Other writers were there first each time. Nothing was written. Try again later, or find out who writes so much
+    /// to one stream.
     #[error("gave up after {attempts} attempts, at each of which another writer was first: {conflict}")]
     Contended {
         /// How often the decision was made.

@@ -115,8 +115,11 @@ impl<A: Aggregate> Repository<A> {
         read_back.iter().flatten().for_each(|event| state.apply(event));
         entry.size.add(bytes);
         let range = AppendRange { id, first: appended.first_version, last: appended.position.version() };
-        let newest_entry = appended.position.newest_entry();
-        entry.recent.push(RecentAppend { range, recorded_at_ms: appended.recorded_at_ms, newest_entry });
+        entry.recent.push(RecentAppend {
+            range,
+            recorded_at_ms: appended.recorded_at_ms,
+            newest_entry: appended.position.newest_entry(),
+        });
         let mut entry = self.arrived(entry, appended.position.clone());
         self.snapshot_if_due(loaded.version(), &mut entry);
         if let Some(cache) = &self.shared.cache {

@@ -132,8 +132,7 @@ impl<A: Aggregate> Repository<A> {
     pub(super) async fn with_recent(&self, loaded: Loaded<A>) -> Result<Loaded<A>, Error> {
         let (version, window) = (loaded.version(), self.shared.repeat_window);
         let Some(unknown) = loaded.entry.recent.unknown(version, window) else { return Ok(loaded) };
-        let stream = loaded.stream().clone();
-        let store = self.shared.store.clone();
+        let (store, stream) = (self.shared.store.clone(), loaded.stream().clone());
         let mut reader = EventReader::beginning_with(store, stream, unknown.start).reaching(unknown.end - 1);
         let mut older = RecentAppends::from_version(unknown.start);
         while let Some(page) = reader.next_page().await? {

@@ -1,7 +1,8 @@
 //! Aggregates: state that follows from events, and decisions on it.
 //!
-//! An [`Aggregate`] says how an event changes its state. A [`Repository`] loads it from its stream, lets a decision look at the state,
-//! and appends the events that were decided on. Where another writer was there first, it loads what is new and asks again.
+//! An [`Aggregate`] says how an event changes its state. A [`Repository`] loads it from its stream, lets a decision
+//! look at the state, and appends the events that were decided on. Where another writer was there first, it loads what
+//! is new and asks again.
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -59,59 +60,62 @@
 //!
 //! # Events
 //!
-//! An event type is an enum with serde's `#[serde(tag = "type", content = "data")]`: the tag is stored as event type, the content as
-//! payload, byte for byte as `serde_json` writes it (`null` for a variant without content). The names are the stored ones: rename a
-//! variant with `#[serde(rename = "…")]`, and old events still read. A type that is stored in another way implements
-//! [`DomainEvent`] by hand, and then does not derive serde's traits itself.
+//! An event type is an enum with serde's `#[serde(tag = "type", content = "data")]`: the tag is stored as event type,
+//! the content as payload, byte for byte as `serde_json` writes it (`null` for a variant without content). The names
+//! are the stored ones: rename a variant with `#[serde(rename = "…")]`, and old events still read. A type that is
+//! stored in another way implements [`DomainEvent`] by hand, and then does not derive serde's traits itself.
 //!
-//! What can't be read back is refused before anything is sent: a float that is not finite (JSON has none), a map whose keys are not
-//! texts, a `skip_serializing` field without a default.
+//! What can't be read back is refused before anything is sent: a float that is not finite (JSON has none), a map whose
+//! keys are not texts, a `skip_serializing` field without a default.
 //!
 //! # Old events
 //!
-//! Events are never rewritten. Where their shape changes, [`Upcasters`] turn what is stored into what the program knows, on read. An
-//! event whose type is not known is an error ([`Error::UnknownEvent`](crate::Error::UnknownEvent)) unless the aggregate
-//! [ignores](UnknownEvents::Ignore) it; its version counts all the same.
+//! Events are never rewritten. Where their shape changes, [`Upcasters`] turn what is stored into what the program
+//! knows, on read. An event whose type is not known is an error ([`Error::UnknownEvent`](crate::Error::UnknownEvent))
+//! unless the aggregate [ignores](UnknownEvents::Ignore) it; its version counts all the same.
 //!
 //! # Decisions
 //!
-//! A decision is a function of the state: it returns events, none where there is nothing to do, or an error. It may run several times
-//! and is to have no effect of its own. [`Repository::execute`] asks again after a conflict, by default up to
-//! [`DEFAULT_EXECUTE_ATTEMPTS`] times.
+//! A decision is a function of the state: it returns events, none where there is nothing to do, or an error. It may run
+//! several times and is to have no effect of its own. [`Repository::execute`] asks again after a conflict, by default
+//! up to [`DEFAULT_EXECUTE_ATTEMPTS`] times.
 //!
 //! # Commands that may come twice
 //!
-//! A command with an id ([`Command::with_id`]) is stored once, although it is delivered several times: the id is the append's id, and
-//! before the decision runs, the stream's newest events are looked through for it. A repeat gets the first result, and nothing
-//! is decided. What that covers, and what it does not:
+//! A command with an id ([`Command::with_id`]) is stored once, although it is delivered several times: the id is the
+//! append's id, and before the decision runs, the stream's newest events are looked through for it. A repeat gets the
+//! first result, and nothing is decided. What that covers, and what it does not:
 //!
-//! - A repeat is recognised while fewer than the [repeat window](RepositoryBuilder::repeat_window)'s events (100 by default) have
-//!   followed. Whether a snapshot or a cache is there makes no difference. `u64::MAX` looks through the whole stream.
+//! - A repeat is recognised while fewer than the [repeat window](RepositoryBuilder::repeat_window)'s events (100 by
+//!   default) have followed. Whether a snapshot or a cache is there makes no difference. `u64::MAX` looks through the
+//!   whole stream.
 //! - A command that stored no event leaves no trace: its repeat decides anew.
 //! - The same id may be used in different streams, and counts in each of them once.
-//! - For ever, and at no cost: [`EventStore::append_with_id`](crate::EventStore::append_with_id) with the version that the caller has
-//!   seen.
+//! - For ever, and at no cost: [`EventStore::append_with_id`](crate::EventStore::append_with_id) with the version that
+//!   the caller has seen.
 //!
-//! Where the events looked through are not known from the load or the cache, they are read: one request, at most the window's events.
+//! Where the events looked through are not known from the load or the cache, they are read: one request, at most the
+//! window's events.
 //!
 //! # Snapshots
 //!
-//! A snapshot is the state at some version, kept beside the events, so that a long stream need not be read from its beginning: one
-//! request brings the snapshot and up to 15 events after it (see [`crate::snapshot`]). Every 100 events by default, otherwise by a
-//! [`SnapshotPolicy`]; [`Repository::snapshot`] takes one at once.
+//! A snapshot is the state at some version, kept beside the events, so that a long stream need not be read from its
+//! beginning: one request brings the snapshot and up to 15 events after it (see [`crate::snapshot`]). Every 100 events
+//! by default, otherwise by a [`SnapshotPolicy`]; [`Repository::snapshot`] takes one at once.
 //!
-//! It is written by a task of its own after the append, which never waits for it nor fails with it. A newer one is never
-//! overwritten. One that can't be read, or is of another [`SCHEMA_VERSION`](Aggregate::SCHEMA_VERSION), is ignored and counted
-//! ([`Repository::stats`]): the events are the truth. **Raise the schema version whenever the state's fields or `apply` change their
-//! meaning**; while two versions of a service run side by side, the newer one's snapshots stand. An aggregate whose state is not
-//! serializable uses [`Repository::builder_without_snapshots`].
+//! It is written by a task of its own after the append, which never waits for it nor fails with it. A newer one is
+//! never overwritten. One that can't be read, or is of another [`SCHEMA_VERSION`](Aggregate::SCHEMA_VERSION), is
+//! ignored and counted ([`Repository::stats`]): the events are the truth. **Raise the schema version whenever the
+//! state's fields or `apply` change their meaning**; while two versions of a service run side by side, the newer one's
+//! snapshots stand. An aggregate whose state is not serializable uses [`Repository::builder_without_snapshots`].
 //!
 //! # Cache
 //!
-//! On by default: it changes no result, and is bounded ([`CacheSettings`]). A cached stream costs one request for what is new, and one
-//! read unit where nothing is. Concurrent loads of a stream share their requests, but none is answered by a request that began
-//! before it was called. With an [allowed staleness](CacheSettings::staleness) a load may skip even that request; what is executed on
-//! a stale state is still appended at the right place or decided again, and a rejection is made sure of.
+//! On by default: it changes no result, and is bounded ([`CacheSettings`]). A cached stream costs one request for what
+//! is new, and one read unit where nothing is. Concurrent loads of a stream share their requests, but none is answered
+//! by a request that began before it was called. With an [allowed staleness](CacheSettings::staleness) a load may skip
+//! even that request; what is executed on a stale state is still appended at the right place or decided again, and a
+//! rejection is made sure of.
 //!
 //! # Tests
 //!
@@ -175,7 +179,8 @@ pub trait Aggregate: Default + Clone + Send + Sync + 'static {
 pub enum UnknownEvents {
     /// The load fails with [`Error::UnknownEvent`](crate::Error::UnknownEvent).
     Fail,
-    /// The event is passed over; its version counts. Right where the state does not depend on other services' events in the same
-    /// stream. A snapshot does not know what was passed over: raise the schema version when the type becomes known.
+    /// The event is passed over; its version counts. Right where the state does not depend on other services' events in
+    /// the same stream. A snapshot does not know what was passed over: raise the schema version when the type becomes
+    /// known.
     Ignore,
 }

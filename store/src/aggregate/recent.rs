@@ -21,7 +21,6 @@ pub(crate) struct RecentAppends {
 pub(crate) struct RecentAppend {
     pub(crate) range: AppendRange,
     pub(crate) recorded_at_ms: i64,
-    /// The newest append up to this one that has a pending entry.
     pub(crate) newest_entry: Option<Previous>,
 }
 
@@ -32,8 +31,11 @@ impl RecentAppends {
     }
 
     pub(crate) fn push_event(&mut self, event: &RecordedEvent) {
-        let RecordedEvent { append: range, recorded_at_ms, newest_entry, .. } = *event;
-        self.push(RecentAppend { range, recorded_at_ms, newest_entry });
+        self.push(RecentAppend {
+            range: event.append,
+            recorded_at_ms: event.recorded_at_ms,
+            newest_entry: event.newest_entry,
+        });
     }
 
     pub(crate) fn push(&mut self, append: RecentAppend) {
@@ -65,8 +67,8 @@ impl RecentAppends {
         (first < self.from).then_some(first..self.from)
     }
 
-    /// The append of this id, if it lies in the window. What lies before it is not told even where it is known, so that the answer
-    /// does not depend on where the load began.
+    /// The append of this id, if it lies in the window. What lies before it is not told even where it is known, so that
+    /// the answer does not depend on where the load began.
     pub(crate) fn find(&self, id: Uuid, version: u64, window: u64) -> Option<RecentAppend> {
         let first = first_in_window(version, window);
         self.appends
@@ -91,8 +93,11 @@ mod tests {
     use super::*;
 
     fn append(first: u64, last: u64) -> RecentAppend {
-        let range = AppendRange { id: Uuid::from_u128(first.into()), first, last };
-        RecentAppend { range, recorded_at_ms: 0, newest_entry: None }
+        RecentAppend {
+            range: AppendRange { id: Uuid::from_u128(first.into()), first, last },
+            recorded_at_ms: 0,
+            newest_entry: None,
+        }
     }
 
     fn id(first: u64) -> Uuid {

@@ -22,11 +22,12 @@ use crate::{
     stream::{StreamId, excerpt},
 };
 
-/// How often [`Repository::execute`] makes a decision, unless set otherwise, before it gives up on a stream that others write to.
+/// How often [`Repository::execute`] makes a decision, unless set otherwise, before it gives up on a stream that others
+/// write to.
 pub const DEFAULT_EXECUTE_ATTEMPTS: u32 = 10;
 
-/// How many of a stream's last events are looked through for a command that may have been carried out before, unless set
-/// otherwise.
+/// How many of a stream's last events are looked through for a command that may have been carried out before, unless
+/// set otherwise.
 pub const DEFAULT_REPEAT_WINDOW: u64 = 100;
 
 /// Loads and saves aggregates of one kind. A clone is cheap and shares cache and counters: make one, and keep it.
@@ -45,8 +46,8 @@ pub(super) struct Shared<A: Aggregate> {
 }
 
 impl<A: Aggregate + Serialize + DeserializeOwned> Repository<A> {
-    /// A repository with the defaults: a snapshot every 100 events, a cache of 1,000 streams and 32 MiB without staleness, 10
-    /// attempts at a decision.
+    /// A repository with the defaults: a snapshot every 100 events, a cache of 1,000 streams and 32 MiB without
+    /// staleness, 10 attempts at a decision.
     #[must_use]
     pub fn new(store: EventStore) -> Self {
         Self::builder(store).build()
@@ -61,7 +62,8 @@ impl<A: Aggregate + Serialize + DeserializeOwned> Repository<A> {
     /// Takes a snapshot of the aggregate as it is now.
     ///
     /// # Errors
-    /// Those of [`load`](Self::load); [`Error::Invalid`] where the state has more than 400 KB as JSON or can't be written as JSON.
+    /// Those of [`load`](Self::load); [`Error::Invalid`] where the state has more than 400 KB as JSON or can't be
+    /// written as JSON.
     pub async fn snapshot(&self, id: impl Display) -> Result<SnapshotResult, Error> {
         let loaded = self.load(id).await?;
         if loaded.version() == 0 {
@@ -102,8 +104,8 @@ impl<A: Aggregate> Repository<A> {
         StreamId::new(format!("{}-{id}", A::CATEGORY))
     }
 
-    /// Loads the aggregate `id`, strongly consistent unless a [staleness](CacheSettings::staleness) is allowed. One that has no event
-    /// is at version 0, in its default state.
+    /// Loads the aggregate `id`, strongly consistent unless a [staleness](CacheSettings::staleness) is allowed. One
+    /// that has no event is at version 0, in its default state.
     ///
     /// # Errors
     /// - [`Error::Invalid`]: the id breaks a rule of [`StreamId`]. Nothing was sent.
@@ -119,7 +121,8 @@ impl<A: Aggregate> Repository<A> {
     /// Appends events at the place where the aggregate was loaded. No events: nothing is sent.
     ///
     /// # Errors
-    /// - [`Error::Conflict`]: somebody else has appended since. Load again, decide again; [`execute`](Self::execute) does so by itself.
+    /// - [`Error::Conflict`]: somebody else has appended since. Load again, decide again; [`execute`](Self::execute)
+    ///   does so by itself.
     /// - [`Error::Invalid`]: an event can't be stored, or not be read back. Nothing was sent.
     /// - all others of [`EventStore::append`].
     pub async fn save(
@@ -130,8 +133,8 @@ impl<A: Aggregate> Repository<A> {
         self.save_with(loaded, &Command::new(), events).await
     }
 
-    /// Saves as [`save`](Self::save) does, with what is known about the command. A command's id is recognised where the aggregate was
-    /// loaded at the version that it was first stored behind; anywhere else it is a conflict.
+    /// Saves as [`save`](Self::save) does, with what is known about the command. A command's id is recognised where the
+    /// aggregate was loaded at the version that it was first stored behind; anywhere else it is a conflict.
     ///
     /// # Errors
     /// As [`save`](Self::save).
@@ -145,11 +148,12 @@ impl<A: Aggregate> Repository<A> {
         Box::pin(self.commit(loaded, command, events)).await
     }
 
-    /// Loads the aggregate `id`, lets `decide` look at its state, and appends the events that it returns. Where another writer was first,
-    /// what is new is read and `decide` is asked again: up to [`DEFAULT_EXECUTE_ATTEMPTS`] times, the later ones after a short,
-    /// jittered wait.
+    /// Loads the aggregate `id`, lets `decide` look at its state, and appends the events that it returns. Where another
+    /// writer was first, what is new is read and `decide` is asked again: up to [`DEFAULT_EXECUTE_ATTEMPTS`] times, the
+    /// later ones after a short, jittered wait.
     ///
-    /// `decide` returns events, none where there is nothing to do, or an error of its own; it may be called several times.
+    /// `decide` returns events, none where there is nothing to do, or an error of its own; it may be called several
+    /// times.
     ///
     /// # Errors
     /// - [`ExecuteError::Rejected`]: `decide`'s own error. Nothing was written.
@@ -166,8 +170,8 @@ impl<A: Aggregate> Repository<A> {
         self.execute_with(id, &Command::new(), decide).await
     }
 
-    /// Executes as [`execute`](Self::execute) does, with what is known about the command: metadata for the events, and an id by which a
-    /// second delivery is recognised ([what that covers](super#commands-that-may-come-twice)).
+    /// Executes as [`execute`](Self::execute) does, with what is known about the command: metadata for the events, and
+    /// an id by which a second delivery is recognised ([what that covers](super#commands-that-may-come-twice)).
     ///
     /// # Errors
     /// As [`execute`](Self::execute).
@@ -243,8 +247,8 @@ pub struct RepositoryBuilder<A: Aggregate> {
 }
 
 impl<A: Aggregate + Serialize + DeserializeOwned> RepositoryBuilder<A> {
-    /// When snapshots are taken: [`EveryEvents`](super::EveryEvents), [`Never`](super::Never), or a policy of one's own. Every 100
-    /// events by default.
+    /// When snapshots are taken: [`EveryEvents`](super::EveryEvents), [`Never`](super::Never), or a policy of one's
+    /// own. Every 100 events by default.
     #[must_use]
     pub fn snapshots(mut self, policy: impl SnapshotPolicy<A>) -> Self {
         self.snapshots.get_or_insert_with(Snapshots::new).policy = Box::new(policy);
@@ -257,7 +261,8 @@ impl<A: Aggregate + Serialize + DeserializeOwned> RepositoryBuilder<A> {
         self.snapshots(is_due)
     }
 
-    /// The most snapshots that are written at the same time; what is due beyond that is skipped and counted. 8 by default.
+    /// The most snapshots that are written at the same time; what is due beyond that is skipped and counted. 8 by
+    /// default.
     #[must_use]
     pub fn snapshots_in_flight(mut self, most: usize) -> Self {
         self.snapshots.get_or_insert_with(Snapshots::new).most_in_flight = most;
@@ -301,7 +306,8 @@ impl<A: Aggregate> RepositoryBuilder<A> {
         self
     }
 
-    /// How many of a stream's last events are looked through for a command that may have been carried out before. 100 by default.
+    /// How many of a stream's last events are looked through for a command that may have been carried out before. 100
+    /// by default.
     #[must_use]
     pub fn repeat_window(mut self, events: u64) -> Self {
         self.repeat_window = events;

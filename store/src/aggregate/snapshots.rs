@@ -16,7 +16,8 @@ use crate::{
 /// How many events lie between two snapshots, unless set otherwise.
 pub const DEFAULT_SNAPSHOT_INTERVAL: u64 = 100;
 
-/// How many snapshots a repository writes at the same time, unless set otherwise; what is due beyond that is skipped and counted.
+/// How many snapshots a repository writes at the same time, unless set otherwise; what is due beyond that is skipped
+/// and counted.
 pub const MAX_SNAPSHOTS_IN_FLIGHT: usize = 8;
 
 /// Decides after each append whether a snapshot is due. See [`EveryEvents`] and [`Never`]; a closure goes to
@@ -46,9 +47,9 @@ impl<A, F: Fn(&SnapshotPoint<'_, A>) -> bool + Send + Sync + 'static> SnapshotPo
     }
 }
 
-/// A snapshot every so many events: whenever an append passes a multiple of them, and where the last one known is twice as far
-/// behind, because it was lost or there never was one. Of several writers one passes a multiple, and so one takes the snapshot. 0 is
-/// never.
+/// A snapshot every so many events: whenever an append passes a multiple of them, and where the last one known is twice
+/// as far behind, because it was lost or there never was one. Of several writers one passes a multiple, and so one
+/// takes the snapshot. 0 is never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EveryEvents(pub u64);
 
@@ -138,7 +139,8 @@ impl<A: Aggregate> Snapshots<A> {
         })
     }
 
-    /// Writes the snapshot in a task of its own, which reports to the log and the counters alone. Says whether it was begun.
+    /// Writes the snapshot in a task of its own, which reports to the log and the counters alone. Says whether it was
+    /// begun.
     pub(crate) fn spawn(&self, store: &EventStore, entry: Arc<Entry<A>>, counters: &Arc<Counters>) -> bool {
         let Some(place) = InFlight::enter(&self.in_flight, self.most_in_flight) else {
             counters.snapshots_skipped.count();

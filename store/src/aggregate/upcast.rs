@@ -11,8 +11,9 @@ pub type UpcastError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Turns stored events of old shapes into those of today, on read. Nothing is ever rewritten.
 ///
-/// They run in the order in which they were added: each looks at what the ones before it have made of an event, and changes it if
-/// it is of its type. So the steps from shape to shape stand one below the other, and each is written once:
+/// They run in the order in which they were added: each looks at what the ones before it have made of an event, and
+/// changes it if it is of its type. So the steps from shape to shape stand one below the other, and each is written
+/// once:
 ///
 /// ```
 /// use serde_json::json;
@@ -33,8 +34,8 @@ pub type UpcastError = Box<dyn std::error::Error + Send + Sync>;
 ///     .remove("OrderViewed");
 /// ```
 ///
-/// Events that no upcaster is for are not touched. The others pass through [`serde_json::Value`], which keeps integers of 64 bits and
-/// floats of 64 bits, no longer ones.
+/// Events that no upcaster is for are not touched. The others pass through [`serde_json::Value`], which keeps integers
+/// of 64 bits and floats of 64 bits, no longer ones.
 #[derive(Default)]
 pub struct Upcasters(Vec<(String, Upcast)>);
 
@@ -64,8 +65,8 @@ impl Upcasters {
         self.replace(event_type, move |data| Ok([(name.clone(), change(data)?)]))
     }
 
-    /// Events of type `from` are these events instead: types and payloads, one, several or none. Together they are still the
-    /// one event at its version.
+    /// Events of type `from` are these events instead: types and payloads, one, several or none. Together they are
+    /// still the one event at its version.
     #[must_use]
     pub fn replace<I: IntoIterator<Item = (String, Value)>>(
         mut self,

@@ -1,4 +1,5 @@
-//! Cold load: the top of a partition in one backward `Query`, and what lies between the snapshot and it, if anything does.
+//! Cold load: the top of a partition in one backward `Query`, and what lies between the snapshot and it, if anything
+//! does.
 
 use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
 
@@ -14,8 +15,9 @@ use crate::{
     stream::{StreamId, StreamPosition},
 };
 
-/// How many items the first request of a load asks for: the snapshot, 15 pending entries, and 16 events, of which the oldest is
-/// the one that the snapshot ends with: where nothing has come after it, the next append needs to know that one.
+/// How many items the first request of a load asks for: the snapshot, 15 pending entries, and 16 events, of which the
+/// oldest is the one that the snapshot ends with: where nothing has come after it, the next append needs to know that
+/// one.
 pub const COLD_LOAD_ITEMS: u8 = 1 + 15 + 16;
 
 /// Why a snapshot that is there was not used.
@@ -88,8 +90,8 @@ impl SnapshotLoad {
     /// [`EventReader::next_page`].
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
-    /// answers.
+    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as
+    /// DynamoDB answers.
     pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
         if !self.first.is_empty() {
             return Ok(Some(std::mem::take(&mut self.first)));
@@ -125,7 +127,8 @@ pub(super) async fn load(
     if let (Some(oldest), Some(newest)) = (events.first(), events.last()) {
         load.position = position_at(newest);
         if oldest.version > from + 1 {
-            load.reader = Some(EventReader::new(store.clone(), behind(stream, from)).reaching(oldest.version - 1));
+            load.reader =
+                Some(EventReader::beginning_with(store.clone(), stream.clone(), from + 1).reaching(oldest.version - 1));
         }
         load.newest = events.into_iter().filter(|event| event.version > from).collect();
     } else if top.end.is_none() {
@@ -140,7 +143,7 @@ impl SnapshotLoad {
     async fn read_from(&mut self, store: &EventStore, from: u64) -> Result<(), Error> {
         let stream = self.position.stream().clone();
         if from > 0 {
-            let mut reader = EventReader::new(store.clone(), behind(&stream, from - 1));
+            let mut reader = EventReader::beginning_with(store.clone(), stream.clone(), from);
             if let Some(mut page) = reader.next_page().await? {
                 page.retain(|event| event.version > from);
                 (self.first, self.reader) = (page, Some(reader));
@@ -151,14 +154,6 @@ impl SnapshotLoad {
         }
         self.reader = Some(EventReader::new(store.clone(), StreamPosition::start(stream)));
         Ok(())
-    }
-}
-
-/// A place to read on from. What the append before it was does not matter: it is told by the events that follow.
-fn behind(stream: &StreamId, version: u64) -> StreamPosition {
-    match version {
-        0 => StreamPosition::start(stream.clone()),
-        _ => StreamPosition::after(stream.clone(), version, None),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Snapshots: a stream's state at some version, as text beside its events. For aggregates there is
-//! [`Repository`](crate::aggregate::Repository), which takes and uses them by itself; this is what lies beneath, for callers that keep
-//! state of another kind.
+//! [`Repository`](crate::aggregate::Repository), which takes and uses them by itself; this is what lies beneath, for
+//! callers that keep state of another kind.
 //!
-//! A stream has one snapshot, the newest, under the sort key `snapshot`. That key is behind those of the events and the pending
-//! entries, so that one backward `Query` of the partition yields the snapshot, the pending entries and the newest events: a load is
-//! one request where at most 15 events have come after the snapshot, whatever the stream's length, even if none of them has been
-//! published yet. Where more have, one request more reads just those. The load costs the read units of what it returns.
+//! A stream has one snapshot, the newest, under the sort key `snapshot`. That key is behind those of the events and the
+//! pending entries, so that one backward `Query` of the partition yields the snapshot, the pending entries and the
+//! newest events: a load is one request where at most 15 events have come after the snapshot, whatever the stream's
+//! length, even if none of them has been published yet. Where more have, one request more reads just those. The load
+//! costs the read units of what it returns.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -30,8 +31,8 @@
 //! # }
 //! ```
 //!
-//! A snapshot is never the truth. One that is damaged, that the caller refuses, or that is ahead of its stream is ignored, and the
-//! events are read from the first.
+//! A snapshot is never the truth. One that is damaged, that the caller refuses, or that is ahead of its stream is
+//! ignored, and the events are read from the first.
 
 mod load;
 mod write;
@@ -58,15 +59,16 @@ pub struct Snapshot {
 }
 
 impl EventStore {
-    /// Loads a stream from its snapshot on, if there is one that `is_usable`; from the first event, else. Strongly consistent and
-    /// whole as [`read`](Self::read) is. One request has been made when this returns, and mostly no more are needed.
+    /// Loads a stream from its snapshot on, if there is one that `is_usable`; from the first event, else. Strongly
+    /// consistent and whole as [`read`](Self::read) is. One request has been made when this returns, and mostly no more
+    /// are needed.
     ///
     /// `is_usable` is asked at most once. A snapshot that it has accepted may still turn out to be
     /// [ahead of the stream](IgnoredSnapshot::Ahead): what counts is [`SnapshotLoad::snapshot`].
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers. A
-    /// snapshot that is unreadable is no error.
+    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as
+    /// DynamoDB answers. A snapshot that is unreadable is no error.
     pub async fn load_snapshot(
         &self,
         stream: &StreamId,
@@ -77,16 +79,16 @@ impl EventStore {
 
     /// Stores a snapshot, in place of the one that is there: unless that one is newer, or of a newer schema.
     ///
-    /// Two versions of a service that run side by side, as during a deployment, would overwrite each other's snapshots for ever. So
-    /// that of a newer schema stands, until it is [`SCHEMA_TAKEOVER_EVENTS`] behind: then nobody keeps it up any more, as after
-    /// a deployment was taken back.
+    /// Two versions of a service that run side by side, as during a deployment, would overwrite each other's snapshots
+    /// for ever. So that of a newer schema stands, until it is [`SCHEMA_TAKEOVER_EVENTS`] behind: then nobody keeps it
+    /// up any more, as after a deployment was taken back.
     ///
-    /// One request: a `TransactWriteItems`, so that a role that may put items only inside transactions suffices. 2 write units
-    /// for each KB.
+    /// One request: a `TransactWriteItems`, so that a role that may put items only inside transactions suffices. 2
+    /// write units for each KB.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: the item has more than 400 KB; nothing was sent. [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
-    /// answers.
+    /// [`Error::Invalid`]: the item has more than 400 KB; nothing was sent. [`Error::Unavailable`] and [`Error::Setup`]
+    /// as DynamoDB answers.
     pub async fn write_snapshot(&self, stream: &StreamId, snapshot: &NewSnapshot) -> Result<SnapshotWrite, Error> {
         write::write(self, stream, snapshot).await
     }

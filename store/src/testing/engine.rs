@@ -20,8 +20,8 @@ const REGION: &str = "us-east-1";
 /// The engine takes any key.
 const KEY: &str = "local";
 
-/// An [`EventStore`] in a new table of a new in-memory engine. The engine ends with the last clone of the store, or with
-/// the runtime that this was called in.
+/// An [`EventStore`] in a new table of a new in-memory engine. The engine ends with the last clone of the store, or
+/// with the runtime that this was called in.
 ///
 /// # Panics
 /// If no port of the loopback interface is free, or outside a Tokio runtime.
@@ -29,7 +29,8 @@ pub async fn event_store() -> EventStore {
     EmbeddedDynamoDb::start().await.event_store().await
 }
 
-/// An in-memory DynamoDB engine, served inside this process on a port of the loopback interface that the system chooses.
+/// An in-memory DynamoDB engine, served inside this process on a port of the loopback interface that the system
+/// chooses.
 ///
 /// It ends when this, its clones and all clients made from it are dropped, or with the runtime that it was started in.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! How to test a service that keeps its history in streambox. Feature `testing`, for `[dev-dependencies]`.
 //!
-//! **Decisions need no database.** [`Given`] puts an aggregate into the state that some events give it, runs one decision, and
-//! checks what came of it:
+//! **Decisions need no database.** [`Given`] puts an aggregate into the state that some events give it, runs one
+//! decision, and checks what came of it:
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -53,9 +53,9 @@
 //!
 //! Events that old versions of the service have stored are tested as they stand in the table: [`Given::stored`].
 //!
-//! **Everything else runs on a real engine.** [`event_store`] gives an [`EventStore`](crate::EventStore) on an in-memory
-//! DynamoDB inside the test process (the crate dynoxide), each with a table of its own. Conflicts, repeats, snapshots and caches are
-//! what they are in production:
+//! **Everything else runs on a real engine.** [`event_store`] gives an [`EventStore`](crate::EventStore) on an
+//! in-memory DynamoDB inside the test process (the crate dynoxide), each with a table of its own. Conflicts, repeats,
+//! snapshots and caches are what they are in production:
 //!
 //! ```
 //! use streambox::{ExpectedVersion, NewEvent, StreamId, testing};

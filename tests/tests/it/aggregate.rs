@@ -17,8 +17,8 @@ fn added(items: u64) -> OrderEvent {
 
 /// Stores events as another program would have.
 async fn store(table: &TestTable, id: &str, events: &[(&str, Value)]) {
-    let events = events.iter().map(|(event_type, data)| NewEvent::json(*event_type, data).unwrap());
-    table.store.append(&stream(id), ExpectedVersion::NoStream, events).await.unwrap();
+    let events = events.iter().map(|(event_type, data)| NewEvent::json(*event_type, data).expect("valid"));
+    table.store.append(&stream(id), ExpectedVersion::NoStream, events).await.expect("a new stream");
 }
 
 #[tokio::test]

@@ -46,7 +46,8 @@ async fn a_thousand_loads_at_once_are_one_full_load_and_one_look_at_what_is_new(
     assert!(loads.into_iter().all(|loaded| loaded.unwrap().version() == 30));
     let sent = table.wire.take();
     let is_backward = |place: usize| sent[place].request["ScanIndexForward"] == false;
-    // The first one's load, which nobody else may use, for it began before they were called; and one for all the others.
+    // The first one's load, which nobody else may use, for it began before they were called; and one for all the
+    // others.
     assert!(is_backward(0) && !is_backward(sent.len() - 1));
     let costs: Vec<_> = sent.iter().map(|exchange| (exchange.operation.as_str(), exchange.units)).collect();
     assert_eq!(costs, [("Query", 2.0), ("Query", Metering::of_tests().empty_read(1.0))]);
@@ -167,7 +168,8 @@ async fn the_cache_keeps_as_many_bytes_as_it_may() {
 #[tokio::test]
 async fn a_state_weighs_what_its_text_does_however_many_events_have_led_to_it() {
     let table = TestTable::create().await;
-    // A counter of some 60 bytes, and 15,000 bytes of events. The payloads of 4 KB beyond the last measurement count, too.
+    // A counter of some 60 bytes, and 15,000 bytes of events. The payloads of 4 KB beyond the last measurement count,
+    // too.
     let repository = cached(&table, CacheSettings::new().bytes(9_000)).repeat_window(0).build();
     fill(&repository, "1", [99; 10]).await;
     table.wire.take();

@@ -3,7 +3,7 @@
 use streambox_tests::programs::{Finished, run_example};
 
 async fn example(name: &str) -> String {
-    let Finished { status, stdout, stderr } = run_example(name).await;
+    let Finished { status, stdout, stderr } = run_example(name, &[]).await;
     assert!(status.success(), "{name}: {stderr}");
     stdout
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use streambox::{
-    Error, EventStore, Metadata, StreamId, Uuid,
+    Error, EventStore, Metadata, Uuid,
     aggregate::{CacheSettings, Command, ExecuteError, Never, Repository},
 };
 use streambox_tests::{
-    engine::{TestTable, client},
+    engine::{TestTable, client, stream},
     metering::Metering,
     orders::{Order, OrderEvent, Refusal, fill, orders},
     wire::Wire,
@@ -24,7 +24,7 @@ fn another(table: &TestTable) -> Repository<Order> {
 }
 
 async fn types(store: &EventStore, id: &str) -> Vec<String> {
-    let history = store.read(&StreamId::new(id).unwrap()).await.unwrap();
+    let history = store.read(&stream(id)).await.expect("the stream loads");
     history.events.into_iter().map(|event| event.event_type).collect()
 }
 

@@ -26,5 +26,6 @@ mod snapshot;
 mod testing;
 mod trace;
 mod transaction;
+mod tune;
 mod worker_rows;
 mod writers;

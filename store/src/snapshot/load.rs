@@ -15,10 +15,9 @@ use crate::{
     stream::{StreamId, StreamPosition},
 };
 
-/// How many items the first request of a load asks for: the snapshot, 15 pending entries, and 16 events, of which the
-/// oldest is the one that the snapshot ends with: where nothing has come after it, the next append needs to know that
-/// one.
-pub const COLD_LOAD_ITEMS: u8 = 1 + 15 + 16;
+/// How many items the first request of a load asks for: the snapshot, 15 events behind it, and their pending entries, as
+/// long as they have not been published.
+pub const COLD_LOAD_ITEMS: u8 = 1 + 15 + 15;
 
 /// Why a snapshot that is there was not used.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,7 +37,22 @@
 //! are those of the engine and the machine that it runs on: on the embedded one they show how loads grow, not what they
 //! will take on AWS. To measure that, pass a store on AWS; **with a table of its own, since events are never deleted**.
 //!
-//! The example `snapshot_interval` is a program to start from:
+//! What the example `snapshot_interval` finds for a shopping cart of up to 30 items (events of some 300 bytes, a state of 640
+//! bytes, one cold load for each event, on-demand prices of us-east-1), at 10,000 events:
+//!
+//! | a snapshot every | write units a snapshot | read units a load | $ for a million events |
+//! |---|---|---|---|
+//! | never | | 766.0 | 95.75 |
+//! | 10 events | 2 | 3.0 | 0.50 |
+//! | **25 events** | 2 | 3.0 | **0.42** |
+//! | 50 events | 2 | 3.6 | 0.48 |
+//! | 100 events (the default) | 2 | 5.4 | 0.69 |
+//! | 1,000 events | 2 | 39.6 | 4.95 |
+//!
+//! Shorter intervals than 25 gain nothing here, since a load's first request returns 31 items in any case. Larger states make
+//! snapshots dearer, and caches make loads rarer: both ask for longer intervals.
+//!
+//! The example is a program to start from:
 //! `cargo run --release --all-features --example snapshot_interval`.
 
 mod measure;

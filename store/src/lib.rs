@@ -65,7 +65,8 @@ pub use event::{AppendRange, Metadata, NewEvent, RecordedEvent};
 pub use payload::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
 pub use read::{Direction, EventReader, EventStream, GAP_READ_ATTEMPTS, History, ReadOptions};
 pub use scan::{
-    DEFAULT_SCAN_SEGMENTS, EventScan, MAX_SCAN_SEGMENTS, ScanOptions, ScanToken, StreamScan, StreamSummary,
+    DEFAULT_SCAN_SEGMENTS, EventScan, MAX_SCAN_SEGMENTS, SCAN_ATTEMPTS, ScanOptions, ScanToken, StreamScan,
+    StreamSummary,
 };
 pub use store::{DEFAULT_OPERATION_TIMEOUT, EventStore, EventStoreBuilder};
 pub use stream::{ExpectedVersion, StreamId, StreamPosition};

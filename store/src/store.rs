@@ -204,7 +204,8 @@ impl EventStore {
     /// Costs what the whole table has: one read unit for each 4 KB, the items included that are no events, and the streams of
     /// other categories.
     ///
-    /// A scan can be interrupted and go on in another process: its [`token`](EventScan::token) stands for what the consumer
+    /// A request that DynamoDB does not answer, or has no capacity for, is sent again, [`SCAN_ATTEMPTS`](crate::SCAN_ATTEMPTS)
+    /// times in all. A scan can be interrupted and go on in another process: its [`token`](EventScan::token) stands for what the consumer
     /// has taken.
     ///
     /// # Errors

@@ -1,15 +1,25 @@
 //! The one request: a page of one segment.
 
-use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::{operation::scan::builders::ScanFluentBuilder, types::ReturnConsumedCapacity};
 
 use super::{ScanOptions, token::Place};
 use crate::{
     EventStore,
     error::Error,
     failure::Attempts,
+    retry::Delays,
     schema::{self, ENTITY, EVENT_PREFIX, Item, STREAM_ID},
     stream::StreamId,
 };
+
+/// How often a page of a scan is asked for where DynamoDB does not answer or has no capacity left: a scan of a large table is
+/// long, and is not to end for a moment's throttling. With the delays between them about three seconds, and the SDK's own.
+pub const SCAN_ATTEMPTS: u32 = 6;
+
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// One segment of a scan: what it is of, and how far it was read.
 #[derive(Clone, Debug)]
@@ -53,13 +63,28 @@ impl Segment {
         Some((stream, version))
     }
 
-    /// The next page, and [`place`](Self::place) behind it.
+    /// The next page, and [`place`](Self::place) behind it. Where DynamoDB does not answer or has no capacity left, it is asked
+    /// again.
     pub(crate) async fn next_page(&mut self) -> Result<ScannedPage, Error> {
-        let from = match &self.place {
-            Place::Start => None,
-            Place::After { stream, entity, .. } => Some(schema::key(stream, entity.clone())),
-            Place::End => return Ok(ScannedPage { items: Vec::new(), read_units: 0.0 }),
+        if self.place == Place::End {
+            return Ok(ScannedPage { items: Vec::new(), read_units: 0.0 });
+        }
+        let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY, self.store.jitter());
+        let mut attempts = Attempts::of("scan", self.store.table());
+        let output = loop {
+            attempts.made += 1;
+            match self.request().send().await.map_err(|error| attempts.failed(error)) {
+                Err(Error::Unavailable { .. }) if attempts.made < SCAN_ATTEMPTS => delays.wait().await,
+                answer => break answer?,
+            }
         };
+        let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
+        let key = output.last_evaluated_key.filter(|key| !key.is_empty());
+        self.place = key.as_ref().map_or(Place::End, Place::behind_key);
+        Ok(ScannedPage { items: output.items.unwrap_or_default(), read_units })
+    }
+
+    fn request(&self) -> ScanFluentBuilder {
         let mut scan = self.store.client().scan();
         let mut filters = Vec::new();
         if self.rows == ScanRows::Items {
@@ -76,21 +101,15 @@ impl Segment {
         if let ScanRows::Parts(attributes) = self.rows {
             scan = scan.projection_expression(attributes);
         }
-        let output = scan
-            .table_name(self.store.table())
+        if let Place::After { stream, entity, .. } = &self.place {
+            scan = scan.set_exclusive_start_key(Some(schema::key(stream, entity.clone())));
+        }
+        scan.table_name(self.store.table())
             .consistent_read(self.options.is_consistent)
             .segment(i32::from(self.number))
             .total_segments(i32::from(self.options.segments))
             .filter_expression(filters.join(" AND "))
             .set_limit(self.options.page_items.map(|items| i32::try_from(items).unwrap_or(i32::MAX)))
-            .set_exclusive_start_key(from)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await
-            .map_err(|error| Attempts { made: 1, ..Attempts::of("scan", self.store.table()) }.failed(error))?;
-        let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
-        let key = output.last_evaluated_key.filter(|key| !key.is_empty());
-        self.place = key.as_ref().map_or(Place::End, Place::behind_key);
-        Ok(ScannedPage { items: output.items.unwrap_or_default(), read_units })
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::{config::retry::RetryConfig, types::AttributeValue};
 use futures_util::TryStreamExt as _;
 use streambox::{
-    Error, EventScan, EventStore, ExpectedVersion, Invalid, MAX_SCAN_SEGMENTS, NewEvent, ScanOptions, ScanToken,
+    Client, Error, EventScan, EventStore, ExpectedVersion, Invalid, MAX_SCAN_SEGMENTS, NewEvent, SCAN_ATTEMPTS,
+    ScanOptions, ScanToken,
 };
 use streambox_tests::engine::{TestTable, event, stream};
 
@@ -118,18 +119,19 @@ async fn a_scan_costs_what_the_table_has() {
 #[tokio::test]
 async fn what_is_fetched_ahead_is_bounded() {
     let table = TestTable::create().await;
-    for number in 1..=20 {
-        table.fill(&stream(&format!("order-{number}")), 3).await;
+    for number in 1..=10 {
+        let events = (1..=30).map(event);
+        table.store.append(&stream(&format!("order-{number}")), ExpectedVersion::NoStream, events).await.unwrap();
     }
     table.wire.take();
     let mut scan = table.store.scan_events(&ScanOptions::new().segments(2).page_items(1)).unwrap();
     assert_eq!(table.wire.take().len(), 0, "nothing is sent before it is polled");
-    for _ in 0..30 {
-        scan.try_next().await.unwrap().expect("there are 60 events");
+    for version in 1..=25 {
+        assert_eq!(scan.try_next().await.unwrap().expect("a stream has 30 events").version, version);
     }
-    // An item a page, half of them pending entries: two pages of each segment may be ahead of what was taken.
+    // One item a page: 25 were taken, and two pages of each segment may be ahead.
     let sent = table.wire.take().len();
-    assert!(sent <= 2 * 30 + 2 * 2, "{sent} pages");
+    assert!(sent <= 25 + 2 * 2, "{sent} pages");
 }
 
 #[tokio::test]
@@ -237,6 +239,21 @@ async fn g4_a_gap_that_stays_ends_a_scan_with_what_is_missing_and_it_can_go_on_w
         .unwrap();
     events.extend(scanned(&table.store, options.resume(scan.token())).await);
     assert_eq!(by_stream(&events), expected, "nothing twice, nothing lost");
+}
+
+#[tokio::test]
+async fn a_scan_does_not_end_for_a_moment_without_an_answer_but_for_good() {
+    let (table, expected) = filled().await;
+    // Without the SDK's own attempts, which come on top.
+    let config = table.store_client().config().to_builder().retry_config(RetryConfig::disabled()).build();
+    let store = EventStore::new(Client::from_conf(config), &table.name);
+    let options = ScanOptions::new().segments(1).page_items(30);
+    table.wire.lose_answers("Scan", SCAN_ATTEMPTS - 1);
+    assert_eq!(by_stream(&scanned(&store, options.clone()).await), expected, "nothing twice, nothing lost");
+
+    table.wire.lose_answers("Scan", SCAN_ATTEMPTS);
+    let error = all(store.scan_events(&options).unwrap()).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { attempts: SCAN_ATTEMPTS, .. }), "{error}");
 }
 
 #[tokio::test]

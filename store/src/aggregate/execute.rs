@@ -29,8 +29,8 @@ pub struct Saved<A> {
 }
 
 /// An append, prepared: the events as they are sent, and as they will be read.
-struct Prepared<E> {
-    new: Vec<NewEvent>,
+pub(super) struct Prepared<E> {
+    pub(super) new: Vec<NewEvent>,
     read_back: Vec<Vec<E>>,
 }
 
@@ -128,11 +128,12 @@ impl<A: Aggregate> Repository<A> {
         Ok(Saved { loaded: Loaded { entry, is_fresh: true }, appended: Some(appended), attempts: 1 })
     }
 
-    fn prepare(&self, command: &Command, events: &[A::Event]) -> Result<Prepared<A::Event>, Error> {
+    pub(super) fn prepare(&self, command: &Command, events: &[A::Event]) -> Result<Prepared<A::Event>, Error> {
         let mut prepared =
             Prepared { new: Vec::with_capacity(events.len()), read_back: Vec::with_capacity(events.len()) };
         for event in events {
             let new = command.describe(event.encode()?);
+            let new = if A::is_private(event) { new.private() } else { new };
             prepared.read_back.push(self.shared.replay.read_back(&new)?);
             prepared.new.push(new);
         }

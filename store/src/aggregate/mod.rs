@@ -97,6 +97,11 @@
 //! Where the events looked through are not known from the load or the cache, they are read: one request, at most the
 //! window's events.
 //!
+//! # More in the same transaction
+//!
+//! [`Repository::transaction`] begins a [`Transaction`](crate::Transaction) with the aggregate's events, to which appends to other
+//! streams and items of the caller's own are added.
+//!
 //! # Snapshots
 //!
 //! A snapshot is the state at some version, kept beside the events, so that a long stream need not be read from its
@@ -166,6 +171,12 @@ pub trait Aggregate: Default + Clone + Send + Sync + 'static {
 
     /// Takes in what has happened. It can't fail: what is in the history has happened.
     fn apply(&mut self, event: &Self::Event);
+
+    /// Whether an event is [private](crate::NewEvent::private): part of the history, and not for publication. None is by default.
+    #[must_use]
+    fn is_private(_event: &Self::Event) -> bool {
+        false
+    }
 
     /// How events of old shapes are read. None by default.
     #[must_use]

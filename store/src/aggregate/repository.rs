@@ -17,7 +17,7 @@ use super::{
     snapshots::Snapshots,
 };
 use crate::{
-    EventStore,
+    EventStore, ExpectedVersion, Transaction,
     error::{Error, Invalid},
     stream::{StreamId, excerpt},
 };
@@ -146,6 +146,27 @@ impl<A: Aggregate> Repository<A> {
     ) -> Result<Saved<A>, Error> {
         let events = events.into_iter().collect();
         Box::pin(self.commit(loaded, command, events)).await
+    }
+
+    /// Begins a transaction with an append of events at the place where the aggregate was loaded: for what is to be atomic with them,
+    /// an append to another stream or an item of the caller's own. A conflict is the caller's to handle: load again, decide again.
+    /// The next load of the aggregate finds the events; no snapshot is taken after them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: an event can't be stored, or not be read back.
+    pub fn transaction(
+        &self,
+        loaded: &Loaded<A>,
+        command: &Command,
+        events: impl IntoIterator<Item = A::Event>,
+    ) -> Result<Transaction, Error> {
+        let events: Vec<_> = events.into_iter().collect();
+        let at = ExpectedVersion::At(loaded.position().clone());
+        let transaction = self.store().transaction().append(loaded.stream(), at, self.prepare(command, &events)?.new);
+        Ok(match command.id {
+            Some(id) => transaction.with_id(id),
+            None => transaction,
+        })
     }
 
     /// Loads the aggregate `id`, lets `decide` look at its state, and appends the events that it returns. Where another

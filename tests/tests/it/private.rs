@@ -1,6 +1,10 @@
 //! Events that are part of the history and not for publication.
 
-use streambox::ExpectedVersion::{self, At, NoStream};
+use serde::{Deserialize, Serialize};
+use streambox::{
+    ExpectedVersion::{self, At, NoStream},
+    aggregate::{Aggregate, Repository},
+};
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
     engine::{TestTable, event, stream},
@@ -75,4 +79,52 @@ async fn the_relay_publishes_public_events_alone_small_and_large() {
     assert_eq!(received, expected.collect::<Vec<_>>());
     assert_eq!((inbox.receive_rest().await.unwrap().received(), table.pending().await), (6, 0));
     inbox.close().await.unwrap();
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+enum ClaimEvent {
+    Filed { cents: u64 },
+    RiskScored { percent: u8 },
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Claim {
+    cents: u64,
+    risk_percent: u8,
+}
+
+impl Aggregate for Claim {
+    type Event = ClaimEvent;
+    const CATEGORY: &'static str = "claim";
+
+    fn apply(&mut self, event: &ClaimEvent) {
+        match event {
+            ClaimEvent::Filed { cents } => self.cents = *cents,
+            ClaimEvent::RiskScored { percent } => self.risk_percent = *percent,
+        }
+    }
+
+    fn is_private(event: &ClaimEvent) -> bool {
+        matches!(event, ClaimEvent::RiskScored { .. })
+    }
+}
+
+#[tokio::test]
+async fn an_aggregate_says_which_of_its_events_are_private() {
+    let table = TestTable::create().await;
+    let claims = Repository::<Claim>::new(table.store.clone());
+    let score = |claim: &Claim| {
+        Ok::<_, std::convert::Infallible>([ClaimEvent::RiskScored {
+            percent: if claim.cents > 1_000 { 80 } else { 5 },
+        }])
+    };
+    let filed = claims.execute("1", |_| Ok::<_, std::convert::Infallible>([ClaimEvent::Filed { cents: 5_000 }]));
+    filed.await.unwrap();
+    let scored = claims.execute("1", score).await.unwrap();
+
+    assert_eq!(scored.loaded.state().risk_percent, 80);
+    let history = table.store.read(&stream("claim-1")).await.unwrap();
+    assert_eq!(history.events.iter().map(|event| event.is_private).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(table.pending().await, 1, "the score is not for publication");
 }

@@ -8,10 +8,12 @@ use streambox::{
     Error,
     ExpectedVersion::{Any, At, Exact, NoStream},
     Invalid, Uuid,
+    aggregate::Command,
 };
 use streambox_tests::{
     engine::{TestTable, event, stream},
     metering::{self, Metering},
+    orders::{OrderEvent, orders},
     unique,
 };
 
@@ -289,4 +291,32 @@ async fn an_own_item_that_dynamodb_refuses_for_good_is_no_conflict() {
     assert!(matches!(error, Error::Setup { .. }), "{error}");
     assert!(!matches!(error, Error::Invalid(Invalid::NoEvents)));
     assert_eq!(table.items().await, 0);
+}
+
+#[tokio::test]
+async fn g1_an_aggregates_events_and_an_own_item_are_stored_together_or_not_at_all() {
+    let table = TestTable::create().await;
+    let emails = own_table(&table).await;
+    let repository = orders(&table).build();
+    let added = || [OrderEvent::ItemsAdded { items: 3 }];
+    let loaded = repository.load("1").await.unwrap();
+    let command = Command::new().with_id(Uuid::new_v4());
+    let begin = |owner: &str| {
+        let transaction = repository.transaction(&loaded, &command, added()).unwrap();
+        transaction.item(reserve(&emails, "ann@example.org", owner))
+    };
+
+    let committed = begin("order-1").commit().await.unwrap();
+    assert_eq!(committed.appends[0].position.version(), 1);
+    assert_eq!(repository.load("1").await.unwrap().state().items, 3, "the cache takes in what others have appended");
+    assert!(begin("order-1").commit().await.unwrap().already_stored, "the command's id makes a repeat harmless");
+
+    let other = repository.load("2").await.unwrap();
+    let refused = repository.transaction(&other, &Command::new(), added()).unwrap();
+    let refused = refused.item(reserve(&emails, "ann@example.org", "order-2")).commit().await.unwrap_err();
+    assert!(matches!(refused, Error::ItemRefused(_)), "{refused}");
+    assert_eq!(repository.load("2").await.unwrap().version(), 0);
+
+    let stale = repository.transaction(&loaded, &Command::new(), added()).unwrap().commit().await.unwrap_err();
+    assert!(matches!(stale, Error::Conflict(_)), "{stale}");
 }

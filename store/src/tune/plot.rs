@@ -13,6 +13,8 @@ use super::{TuneReport, TuneRow};
 
 const SIZE: (u32, u32) = (1_440, 520);
 const FONT: &str = "sans-serif";
+/// More of them would overlap.
+const TICKS: usize = 5;
 
 /// Told from each other also by those who do not see all colours (Okabe and Ito, 2008).
 const COLOURS: [RGBColor; 9] = [
@@ -76,6 +78,7 @@ impl TuneReport {
         chart
             .configure_mesh()
             .x_desc("events in the stream")
+            .x_labels(TICKS)
             .x_label_formatter(&|events| events.to_string())
             .y_label_formatter(&|value| value.to_string())
             .light_line_style(WHITE)
@@ -124,6 +127,7 @@ impl TuneReport {
         chart
             .configure_mesh()
             .x_desc("events between snapshots")
+            .x_labels(TICKS)
             .x_label_formatter(&|events| events.to_string())
             .y_label_formatter(&|dollars| dollars.to_string())
             .light_line_style(WHITE)
@@ -140,6 +144,10 @@ impl TuneReport {
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
         chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, colour.filled())))?;
         let chosen = self.recommendation.interval.map(float);
+        // The costs are lowest at the recommended interval: away from it there is room.
+        let middle = points.get(points.len() / 2).map(|point| point.0);
+        let free_corner =
+            if chosen < middle { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::LowerLeft };
         chart.draw_series(points.iter().filter(|point| Some(point.0) == chosen).map(|&point| {
             EmptyElement::at(point)
                 + Circle::new((0, 0), 8, COLOURS[5].stroke_width(3))
@@ -147,7 +155,7 @@ impl TuneReport {
         }))?;
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::MiddleRight)
+            .position(free_corner)
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.2))
             .label_font((FONT, 13))

@@ -81,8 +81,9 @@ fn reasons(
                 Millis(without.load)
             ));
             reasons.push(format!(
-                "Snapshots and loads of a million events: ${:.2}, without snapshots ${:.2}.",
-                chosen.dollars_per_million_events, without.dollars_per_million_events
+                "Snapshots and loads of a million events: ${}, without snapshots ${}.",
+                Dollars(chosen.dollars_per_million_events),
+                Dollars(without.dollars_per_million_events)
             ));
         }
     }
@@ -99,8 +100,8 @@ fn neighbours(chosen: &TuneRow, rows: &[&TuneRow]) -> Vec<String> {
         let difference = row.dollars_per_million_events - chosen.dollars_per_million_events;
         let more_or_less = if difference < 0.0 { "less" } else { "more" };
         Some(format!(
-            "Every {every} events: ${:.2} {more_or_less}, a load {:.1} read units and {}.",
-            difference.abs(),
+            "Every {every} events: ${} {more_or_less}, a load {:.1} read units and {}.",
+            Dollars(difference.abs()),
             row.read_units_per_load,
             Millis(row.load)
         ))
@@ -124,6 +125,16 @@ pub(super) struct Millis(pub(super) Duration);
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{:.1} ms", self.0.as_secs_f64() * 1_000.0))
+    }
+}
+
+/// An amount with cents, or with hundredths of them where it is small.
+pub(super) struct Dollars(pub(super) f64);
+
+impl fmt::Display for Dollars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = if self.0 < 0.1 { 4 } else { 2 };
+        f.pad(&format!("{:.digits$}", self.0))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{TuneReport, recommend::Millis};
+use super::{
+    TuneReport,
+    recommend::{Dollars, Millis},
+};
 
 impl fmt::Display for TuneReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,13 +24,13 @@ impl fmt::Display for TuneReport {
             let interval = row.interval.map_or_else(|| "none".to_owned(), |every| every.to_string());
             writeln!(
                 f,
-                "{:>8}  {interval:>9}  {:>11}  {:>14.0}  {:>10.1}  {:>10}  {:>12.2}",
+                "{:>8}  {interval:>9}  {:>11}  {:>14.0}  {:>10.1}  {:>10}  {:>12}",
                 row.events,
                 row.state_bytes,
                 row.write_units_per_snapshot,
                 row.read_units_per_load,
                 Millis(row.load),
-                row.dollars_per_million_events
+                Dollars(row.dollars_per_million_events)
             )?;
         }
         write!(f, "\n{}", self.recommendation)

@@ -109,6 +109,8 @@ impl Process {
         command.envs(table.map(TestTable::environment).unwrap_or_default());
         // Without a role, a file or a variable the search for credentials would go to the network.
         command.env("AWS_EC2_METADATA_DISABLED", "true");
+        // Programs that run at the same time would all want the default port.
+        command.env("STREAMBOX_HTTP", "127.0.0.1:0");
         command.envs(broker_url.map(|url| ("STREAMBOX_AMQP_URL", url)));
         let mut child = command.kill_on_drop(true).spawn().expect("the program starts");
         let stdin = child.stdin.take();

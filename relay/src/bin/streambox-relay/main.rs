@@ -1,20 +1,17 @@
 //! The program `streambox-relay`: parses, binds, runs.
 
-use std::{
-    future::Future,
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-};
+mod logs;
+
+use std::{future::Future, io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
 use streambox::{Error, EventStore, client_from_env};
 use streambox_relay::{
     Chain, Report, Until,
-    config::{Cli, Command, Format, Options},
+    config::{Cli, Command, Format, RelayOptions},
     run,
 };
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 const FAILED: u8 = 1;
 const BAD_CONFIGURATION: u8 = 78;
@@ -23,11 +20,7 @@ const INTERRUPTED: i32 = 130;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let (options, until) = match Cli::parse().command {
-        Command::Run(options) => (options, Until::Stopped),
-        Command::Drain(options) => (options, Until::Drained),
-    };
-    match relay(&options, until).await {
+    match execute(Cli::parse().command).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(failure) => {
@@ -46,16 +39,22 @@ fn bad_configuration(error: &dyn std::error::Error) -> Failure {
     Failure { code: BAD_CONFIGURATION, message: Chain(error).to_string() }
 }
 
+/// Does what the command line asks for. Returns whether that was done.
+async fn execute(command: Command) -> Result<bool, Failure> {
+    logs::start(command.log()).map_err(|error| bad_configuration(&error))?;
+    match command {
+        Command::Run(options) => relay(&options.relay, Until::Stopped).await,
+        Command::Drain(options) => relay(&options, Until::Drained).await,
+    }
+}
+
 /// Runs the relay. Returns whether it has done what was asked.
-async fn relay(options: &Options, until: Until) -> Result<bool, Failure> {
-    let filter = EnvFilter::try_new(&options.log).map_err(|error| bad_configuration(&error))?;
-    let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
+async fn relay(options: &RelayOptions, until: Until) -> Result<bool, Failure> {
     let settings = options.settings().map_err(|error| bad_configuration(&error))?;
-    let store = EventStore::new(client_from_env().await, &options.table);
+    let store = EventStore::new(client_from_env().await, &options.table.table);
     let stop = stop_signal().map_err(|error| Failure { code: FAILED, message: Chain(&error).to_string() })?;
 
-    tracing::info!(table = options.table, exchange = options.exchange, "the relay starts");
+    tracing::info!(table = options.table.table, exchange = options.broker.exchange, "the relay starts");
     let report = run(&store, settings, until, stop).await.map_err(|error| match error {
         Error::Setup { .. } => bad_configuration(&error),
         error => Failure { code: FAILED, message: Chain(&error).to_string() },

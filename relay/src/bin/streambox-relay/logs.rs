@@ -1,0 +1,24 @@
+//! The log: on standard error, for people or as JSON.
+
+use std::io::IsTerminal as _;
+
+use streambox_relay::config::{BadConfiguration, LogFormat, LogOptions};
+use tracing_subscriber::EnvFilter;
+
+/// Begins to log.
+pub(crate) fn start(options: &LogOptions) -> Result<(), BadConfiguration> {
+    let filter = EnvFilter::try_new(&options.log).map_err(|error| BadConfiguration {
+        setting: "--log (STREAMBOX_LOG)",
+        value: options.log.clone(),
+        why: format!("{error}; allowed is a level, for example info, or tracing's directives"),
+    })?;
+    let is_terminal = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match options.log_format {
+        LogFormat::Text => builder.with_ansi(is_terminal).init(),
+        LogFormat::Auto if is_terminal => builder.init(),
+        // The event's fields stand beside its time and level, where a query of a log store looks for them.
+        LogFormat::Auto | LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Checks everything that the command line's grammar can't, and turns it into settings.
+
+use std::{net::SocketAddr, str::FromStr as _, time::Duration};
+
+use lapin::{types::ShortString, uri::AMQPUri};
+
+use super::grammar::{BrokerOptions, HttpOption, RelayOptions, WorkOptions};
+use crate::{broker::BrokerSettings, core::Bounds, relay::RelaySettings};
+
+/// A setting that can't be used: which one, its value, and what is allowed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} = {value:?}: {why}")]
+pub struct BadConfiguration {
+    /// Flag and environment variable.
+    pub setting: &'static str,
+    /// What it was set to; a password in it is left out.
+    pub value: String,
+    /// What is wrong, and what is allowed.
+    pub why: String,
+}
+
+impl RelayOptions {
+    /// The relay's settings.
+    ///
+    /// # Errors
+    /// [`BadConfiguration`] names the setting, its value and what is allowed.
+    pub fn settings(&self) -> Result<RelaySettings, BadConfiguration> {
+        Ok(RelaySettings {
+            broker: self.broker.settings()?,
+            bounds: self.work.bounds()?,
+            publishers: usize::from(self.work.publishers),
+            poll_interval: Duration::from_millis(self.work.poll_interval_ms),
+            drain_timeout: Duration::from_millis(self.work.drain_timeout_ms),
+        })
+    }
+}
+
+impl WorkOptions {
+    fn bounds(&self) -> Result<Bounds, BadConfiguration> {
+        let (first, longest) = (self.retry_delay_ms, self.max_retry_delay_ms);
+        if longest < first {
+            return Err(BadConfiguration {
+                setting: "--max-retry-delay-ms (STREAMBOX_MAX_RETRY_DELAY_MS)",
+                value: longest.to_string(),
+                why: format!("it is less than --retry-delay-ms, which is {first}; allowed is {first} or more"),
+            });
+        }
+        Ok(Bounds {
+            max_streams: self.max_streams as usize,
+            max_reads: usize::from(self.max_reads),
+            max_batch_events: usize::from(self.batch_events),
+            max_buffered_bytes: usize::from(self.max_buffered_mib) * 1024 * 1024,
+            settle_window: Duration::from_millis(self.settle_window_ms.into()),
+            first_delay: Duration::from_millis(first.into()),
+            longest_delay: Duration::from_millis(longest.into()),
+            ..Bounds::default()
+        })
+    }
+}
+
+impl BrokerOptions {
+    /// Where and how to publish.
+    ///
+    /// # Errors
+    /// [`BadConfiguration`] names the setting, its value and what is allowed.
+    pub fn settings(&self) -> Result<BrokerSettings, BadConfiguration> {
+        Ok(BrokerSettings { uri: self.uri()?, exchange: self.exchange()?, unroutable: self.unroutable })
+    }
+
+    fn uri(&self) -> Result<AMQPUri, BadConfiguration> {
+        AMQPUri::from_str(&self.amqp_url).map_err(|why| BadConfiguration {
+            setting: "--amqp-url (STREAMBOX_AMQP_URL)",
+            value: without_password(&self.amqp_url),
+            why: format!("{why}; allowed is amqp:// or amqps://, then user:password@host:port/vhost, percent-encoded"),
+        })
+    }
+
+    fn exchange(&self) -> Result<ShortString, BadConfiguration> {
+        let refuse = |why: &str| {
+            let setting = "--exchange (STREAMBOX_EXCHANGE)";
+            Err(BadConfiguration { setting, value: self.exchange.clone(), why: why.to_owned() })
+        };
+        if self.exchange.is_empty() {
+            return refuse("it is empty; the default exchange can't be used, since it knows no topics");
+        }
+        if self.exchange.starts_with("amq.") {
+            return refuse("names that begin with `amq.` are the broker's own");
+        }
+        ShortString::try_new(self.exchange.as_str()).or_else(|_| refuse("it has more than 255 bytes"))
+    }
+}
+
+impl HttpOption {
+    /// Where to listen; `None` where that is turned off.
+    ///
+    /// # Errors
+    /// [`BadConfiguration`] says what is allowed.
+    pub fn address(&self) -> Result<Option<SocketAddr>, BadConfiguration> {
+        if self.http == "off" {
+            return Ok(None);
+        }
+        self.http.parse().map(Some).map_err(|_| BadConfiguration {
+            setting: "--http (STREAMBOX_HTTP)",
+            value: self.http.clone(),
+            why: "it is no address; allowed is `off`, or an IP address and a port, for example 127.0.0.1:9090, \
+                  0.0.0.0:9090 or [::1]:0"
+                .to_owned(),
+        })
+    }
+}
+
+/// A URL as it can be shown: what stands before its last `@` is left out.
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}…{}", &url[..scheme + 3], &url[at..]),
+        (None, Some(at)) => format!("…{}", &url[at..]),
+        _ => url.to_owned(),
+    }
+}

@@ -1,0 +1,15 @@
+//! The program's settings: flags, each with an environment variable, checked before anything is begun.
+//!
+//! [`grammar`] is what can be said on the command line; [`check`] turns it into settings, or says what is wrong.
+
+pub mod check;
+pub mod grammar;
+
+pub use check::{BadConfiguration, without_password};
+pub use grammar::{
+    BrokerOptions, Cli, Command, Format, HttpOption, LogFormat, LogOptions, RelayOptions, RunOptions, TableOption,
+    WorkOptions,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+use clap::{CommandFactory as _, Parser as _};
+
+use super::*;
+use crate::{core::Bounds, relay::RelaySettings};
+
+fn options(flags: &[&str]) -> RelayOptions {
+    let line = ["streambox-relay", "drain"].into_iter().chain(flags.iter().copied());
+    let Command::Drain(options) = Cli::parse_from(line).command else { panic!() };
+    options
+}
+
+fn settings(flags: &[&str]) -> Result<RelaySettings, String> {
+    options(flags).settings().map_err(|bad| bad.to_string())
+}
+
+#[test]
+fn a_bad_setting_is_named_with_its_value_and_what_is_allowed() {
+    let error = settings(&["--amqp-url", "http://u:secret@h/"]).unwrap_err();
+    assert!(error.contains("--amqp-url") && error.contains("amqps://") && error.contains("@h/"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+    let error = settings(&["--amqp-url", "amqp://h", "--exchange", "amq.topic"]).unwrap_err();
+    assert!(error.contains("--exchange") && error.contains("amq.topic"), "{error}");
+    assert!(settings(&["--amqp-url", "amqp://h", "--exchange", ""]).is_err());
+    let error = settings(&["--amqp-url", "amqp://h", "--retry-delay-ms", "500", "--max-retry-delay-ms", "499"]);
+    let error = error.unwrap_err();
+    assert!(
+        error.contains("--max-retry-delay-ms") && error.contains("499") && error.contains("500 or more"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_listener_is_an_address_or_off() {
+    let address = |flags: &[&str]| {
+        let line = ["streambox-relay", "run", "--amqp-url", "amqp://h"].into_iter().chain(flags.iter().copied());
+        let Command::Run(options) = Cli::parse_from(line).command else { panic!() };
+        options.http.address()
+    };
+    assert_eq!(address(&["--http", "off"]), Ok(None));
+    assert_eq!(address(&["--http", "[::1]:0"]).unwrap().unwrap().port(), 0);
+    let by_default = address(&[]).unwrap().unwrap();
+    assert!(by_default.ip().is_loopback());
+    let error = address(&["--http", "localhost"]).unwrap_err().to_string();
+    assert!(error.contains("--http") && error.contains("localhost") && error.contains("127.0.0.1:9090"), "{error}");
+}
+
+#[test]
+fn the_defaults_of_the_flags_are_the_defaults_of_the_library() {
+    let (bounds, defaults) = (settings(&["--amqp-url", "amqp://h"]).unwrap().bounds, Bounds::default());
+    assert_eq!(format!("{bounds:?}"), format!("{defaults:?}"));
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_flag_has_a_variable_and_a_heading() {
+    for command in Cli::command().get_subcommands() {
+        for flag in command.get_arguments().filter(|flag| !flag.is_positional()) {
+            let name = flag.get_id().as_str();
+            assert!(flag.get_help_heading().is_some(), "{} --{name}", command.get_name());
+            let expected = format!("STREAMBOX_{}", name.to_uppercase());
+            // What belongs to one call alone is no matter of the environment.
+            let is_of_the_call = ["format"].contains(&name);
+            let variable = flag.get_env().map(|variable| variable.to_string_lossy().into_owned());
+            assert_eq!(variable, (!is_of_the_call).then_some(expected), "{} --{name}", command.get_name());
+        }
+    }
+}
+
+#[test]
+fn a_password_is_not_shown() {
+    let options = options(&["--amqp-url", "amqp://user:s3cret@host/"]);
+    assert!(!format!("{options:?}").contains("s3cret"));
+    assert_eq!(without_password("amqp://u:p@ss@h/v"), "amqp://…@h/v");
+    assert_eq!(without_password("u:p@h"), "…@h");
+    assert_eq!(without_password("amqp://h:1/"), "amqp://h:1/");
+}

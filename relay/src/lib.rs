@@ -5,15 +5,21 @@
 //! - [`relay`]: the shell around it, which does the I/O.
 //! - [`broker`]: what an event looks like as a message, and how messages are published.
 //! - [`telemetry`]: what it tells whoever watches it.
+//! - [`http`]: health, metrics and the status page of a running relay.
+//! - [`status`]: what the table says about backlog, halted streams, workers and skips.
 //! - [`config`]: the program's settings.
+//! - [`text`]: how values look to people.
 
 pub mod broker;
 mod chain;
 pub mod config;
 pub mod core;
+pub mod http;
 pub mod relay;
 mod retry;
+pub mod status;
 pub mod telemetry;
+pub mod text;
 
 pub use chain::Chain;
 pub use relay::{RelaySettings, Report, Until, run, run_observed};

@@ -206,6 +206,7 @@ impl Relay {
         let mut reported = self.core.totals();
         while !self.is_done() {
             let now = Instant::now();
+            self.telemetry.turned(now);
             self.core.wake(now);
             self.start(now);
             self.tell(now);
@@ -331,6 +332,7 @@ impl Relay {
                 self.last_confirm = now;
                 self.telemetry.observer().batch_published(&PublishedBatch::of(&outcomes, took));
                 for (outgoing, outcome) in batch.iter().zip(outcomes) {
+                    self.telemetry.observer().event_published(outgoing, &outcome, took);
                     self.core.published(&outgoing.stream, outgoing.event.version, outcome, now);
                 }
             }

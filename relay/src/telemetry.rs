@@ -5,12 +5,19 @@
 //! observer returns at once and never waits. Times are by the relay's monotonic clock; whoever shows them to people takes
 //! "so long ago" off its own wall clock.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use streambox::{StreamId, outbox::WorkerId};
 use tokio::{sync::watch, time::Instant};
 
-use crate::core::{Outcome, Totals};
+use crate::{
+    broker::PublisherState,
+    core::{Outcome, Outgoing, Totals},
+};
 
 /// The shortest time from one snapshot to the next.
 pub const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
@@ -28,6 +35,13 @@ pub trait Observer: Send + Sync {
 
     /// A stream that was halted goes on, or has nothing pending any more.
     fn stream_resumed(&self, _stream: &StreamId) {}
+
+    /// What became of one event of a batch, and how long the batch took. Called for each after
+    /// [`batch_published`](Self::batch_published).
+    fn event_published(&self, _outgoing: &Outgoing, _outcome: &Outcome, _took: Duration) {}
+
+    /// A request to DynamoDB is made.
+    fn request_made(&self, _request: Request) {}
 
     /// A request to DynamoDB has failed and will be made again.
     fn request_failed(&self, _request: Request) {}
@@ -186,6 +200,10 @@ pub struct LastError {
 pub struct Telemetry {
     snapshot: Arc<watch::Sender<Arc<Snapshot>>>,
     observer: Arc<dyn Observer>,
+    /// When the relay's loop has turned last.
+    turned: Arc<Mutex<Instant>>,
+    /// What the publishers say of themselves.
+    publishers: Arc<Mutex<Vec<watch::Receiver<PublisherState>>>>,
 }
 
 struct Nobody;
@@ -202,7 +220,31 @@ impl Telemetry {
     /// Tells `observer` the moments.
     #[must_use]
     pub fn new(observer: Arc<dyn Observer>) -> Self {
-        Self { snapshot: Arc::new(watch::Sender::new(Arc::default())), observer }
+        let (snapshot, turned) = (watch::Sender::new(Arc::default()), Mutex::new(Instant::now()));
+        Self { snapshot: Arc::new(snapshot), observer, turned: Arc::new(turned), publishers: Arc::default() }
+    }
+
+    /// What each publisher's connection is doing; empty before they are started.
+    #[must_use]
+    pub fn publishers(&self) -> Vec<PublisherState> {
+        let publishers = self.publishers.lock().expect("nobody panics with this lock");
+        publishers.iter().map(|state| state.borrow().clone()).collect()
+    }
+
+    /// Where the publishers tell their state.
+    pub fn set_publishers(&self, publishers: Vec<watch::Receiver<PublisherState>>) {
+        *self.publishers.lock().expect("nobody panics with this lock") = publishers;
+    }
+
+    /// When the relay's loop has turned last; before the first turn, when this was made. It turns at least at every report,
+    /// every 10 seconds, however little there is to do: one that stands still is stuck.
+    #[must_use]
+    pub fn last_turn(&self) -> Instant {
+        *self.turned.lock().expect("nobody panics with this lock")
+    }
+
+    pub(crate) fn turned(&self, now: Instant) {
+        *self.turned.lock().expect("nobody panics with this lock") = now;
     }
 
     /// The newest snapshot, and a signal whenever there is a newer one.

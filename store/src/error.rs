@@ -225,6 +225,12 @@ pub enum Invalid {
         /// The reason.
         why: String,
     },
+    /// A text that has to say something says nothing.
+    #[error("the {what} is empty")]
+    Empty {
+        /// What is empty.
+        what: &'static str,
+    },
     /// The id of a relay worker breaks a rule.
     #[error("worker id {id:?}: {why}; a host's or a container's name is a good one")]
     WorkerId {

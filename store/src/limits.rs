@@ -37,6 +37,12 @@ pub const MAX_WORKER_ROW_BYTES: usize = 1024;
 /// Most bytes of a relay worker's id.
 pub const MAX_WORKER_ID_BYTES: usize = 128;
 
+/// Most bytes of the reason of a skip.
+pub const MAX_SKIP_REASON_BYTES: usize = 1024;
+
+/// Most bytes of the name of who skips.
+pub const MAX_SKIP_BY_BYTES: usize = 255;
+
 /// Most requests in one `BatchWriteItem`.
 pub const MAX_BATCH_DELETES: usize = 25;
 

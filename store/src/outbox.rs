@@ -3,6 +3,8 @@
 //! The sparse index says which streams have something pending: it is eventually consistent and only a hint. The pending
 //! entries themselves are read with a consistent `Query`, and deleted when everything in them is published.
 
+mod backlog;
+mod skip;
 mod workers;
 
 use std::collections::HashMap;
@@ -24,6 +26,8 @@ use crate::{
     stream::StreamId,
 };
 
+pub use backlog::PendingCount;
+pub use skip::{Skip, Skipping};
 pub use workers::{HaltedStream, WorkerId, WorkerRow};
 
 /// One append whose events are still to be published.

@@ -128,6 +128,25 @@ impl Process {
         assert!(matches!(found, Ok(true)), "{} does not log {text:?}:\n{}", self.name, self.stderr.text());
     }
 
+    /// Waits until it has printed a line that contains `text`.
+    ///
+    /// # Panics
+    /// If it ends before, or the line does not come within [`PATIENCE`].
+    pub async fn prints(&mut self, text: &str) {
+        let found = timeout(PATIENCE, self.stdout.wait_for(text)).await;
+        assert!(matches!(found, Ok(true)), "{} does not print {text:?}:\n{}", self.name, self.stdout.text());
+    }
+
+    /// Waits until a line of its log contains `text`, and returns that line.
+    ///
+    /// # Panics
+    /// As [`logs`](Self::logs).
+    pub async fn log_line(&mut self, text: &str) -> String {
+        self.logs(text).await;
+        let log = self.stderr.text();
+        log.lines().find(|line| line.contains(text)).expect("it was logged").to_owned()
+    }
+
     /// Writes to its standard input, which stays open until [`finish`](Self::finish).
     ///
     /// # Panics

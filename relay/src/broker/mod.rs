@@ -3,10 +3,13 @@
 mod message;
 mod publisher;
 mod session;
+mod state;
 
 pub use message::{Message, RECORDED_AT_HEADER, STREAM_ID_HEADER, Unpublishable, VERSION_HEADER};
 pub use publisher::{Publisher, start};
 pub use session::{BATCH_CONFIRM_TIMEOUT, BATCH_WRITE_TIMEOUT, CONNECT_TIMEOUT};
+
+pub use state::{Link, PublisherState};
 
 use lapin::{types::ShortString, uri::AMQPUri};
 

@@ -1,9 +1,10 @@
 //! The command line: commands and flags. What a flag does, its default and what it allows stand in its help, which is the
 //! reference; groups of flags have their headings there.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use streambox::StreamId;
 
 use crate::broker::Unroutable;
 
@@ -11,6 +12,32 @@ const AFTER_HELP: &str = "\
 AWS's own settings are found as by every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
 
 Exit codes: 0 done, 1 failed, 2 usage, 78 bad configuration.";
+
+const STATUS_HELP: &str = "\
+An age is the time on this machine less the time that the appender gave its event: it is as true as the two clocks agree.
+Whether a worker is alive shows between two readings of its row: the command waits for one heartbeat unless told not to.
+
+Exit codes: 0 done, 1 failed, or what --fail-if-… names is the case, 2 usage, 78 bad configuration.";
+
+const SKIP_HELP: &str = "\
+A pending entry is one append. Skipping it skips all events of that append that are not published yet; where a relay is just
+publishing one, that one may arrive all the same. The relay goes on with the stream by itself, within --max-retry-delay-ms.
+Repeating the command is harmless: a skip that was done before is reported, not done again.
+
+Exit codes: 0 skipped, or skipped before, 1 failed, or nothing is pending there, 2 usage, 78 bad configuration.";
+
+const REPLAY_HELP: &str = "\
+The messages are those of `run`, byte for byte, with one more header, `x-streambox-replay`: the replay's id. Per stream they come
+in order; private events never go out. A consumer that drops `version <= last_seen` drops a replay as well, unless it looks at
+that header. With --queue the routing key is the queue's name.
+
+The position is written to --state after every batch that was confirmed, and printed at the end. The same command with the
+same --state goes on there; a few events may come twice. An event that no queue takes ends the replay: nothing is passed over.
+
+Exit codes: 0 done, 1 failed or interrupted, 2 usage, 78 bad configuration.";
+
+/// What belongs to one call alone, and has no variable.
+const THIS_CALL: &str = "This call";
 
 /// Publishes the outbox of a streambox event store to RabbitMQ: at least once, in stream order.
 #[derive(Debug, Parser)]
@@ -30,6 +57,15 @@ pub enum Command {
     /// Publish until nothing is pending, then exit: 0 if all was published, 1 if a stream is halted.
     #[command(after_help = AFTER_HELP)]
     Drain(RelayOptions),
+    /// Show the backlog, halted streams, workers and the latest skips, as the table has them.
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusOptions),
+    /// Give up on publishing a pending entry: remove it, and record who did it, when and why. The events stay in the stream.
+    #[command(after_help = SKIP_HELP)]
+    Skip(SkipOptions),
+    /// Publish events of the past once more, marked as a replay. What is pending is not touched.
+    #[command(after_help = REPLAY_HELP)]
+    Replay(ReplayOptions),
 }
 
 impl Command {
@@ -39,6 +75,9 @@ impl Command {
         match self {
             Self::Run(options) => &options.relay.log,
             Self::Drain(options) => &options.log,
+            Self::Status(options) => &options.log,
+            Self::Skip(options) => &options.log,
+            Self::Replay(options) => &options.log,
         }
     }
 }
@@ -95,6 +134,150 @@ pub struct RelayOptions {
     /// The form of the summary on standard output.
     #[arg(long, value_enum, default_value = "text", help_heading = "Output")]
     pub format: Format,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusOptions {
+    /// Show it again and again, until Ctrl-C.
+    #[arg(long, help_heading = THIS_CALL)]
+    pub watch: bool,
+
+    /// Time from one showing to the next, in milliseconds. Each costs read units for the part of the index that it reads.
+    #[arg(long, help_heading = THIS_CALL, default_value_t = 2_000, value_parser = value_parser!(u32).range(200..=3_600_000))]
+    pub watch_interval_ms: u32,
+
+    /// Most pending entries that are counted: beyond that it says "at least". About 13 read units for each 1,000.
+    #[arg(long, help_heading = THIS_CALL, default_value_t = 100_000, value_parser = value_parser!(u32).range(1..))]
+    pub max_entries: u32,
+
+    /// How many of the latest skips are shown.
+    #[arg(long, help_heading = THIS_CALL, default_value_t = 5, value_parser = value_parser!(u16).range(0..=100))]
+    pub skips: u16,
+
+    /// Don't wait for a heartbeat: whether a worker is alive is then unknown.
+    #[arg(long, help_heading = THIS_CALL)]
+    pub no_wait: bool,
+
+    /// Exit with 1 where something is pending for longer than this, in seconds.
+    #[arg(long, help_heading = THIS_CALL, conflicts_with = "watch")]
+    pub fail_if_older_than_s: Option<u32>,
+
+    /// Exit with 1 where a stream is halted.
+    #[arg(long, help_heading = THIS_CALL, conflicts_with = "watch")]
+    pub fail_if_halted: bool,
+
+    /// Which table.
+    #[command(flatten)]
+    pub table: TableOption,
+    /// What to log.
+    #[command(flatten)]
+    pub log: LogOptions,
+
+    /// The form of what is printed.
+    #[arg(long, value_enum, default_value = "text", help_heading = THIS_CALL)]
+    pub format: Format,
+}
+
+/// `skip`.
+#[derive(Debug, Args)]
+pub struct SkipOptions {
+    /// The stream, for example order-4711.
+    pub stream: StreamId,
+
+    /// A version that is pending: `status` names the one that a stream is halted at.
+    #[arg(value_parser = value_parser!(u64).range(1..))]
+    pub version: u64,
+
+    /// Why. It stays in the table for ever.
+    #[arg(long, help_heading = THIS_CALL)]
+    pub reason: String,
+
+    /// Who does it. By default the user and the host.
+    #[arg(long, help_heading = THIS_CALL, value_name = "NAME")]
+    pub by: Option<String>,
+
+    /// Which table.
+    #[command(flatten)]
+    pub table: TableOption,
+    /// What to log.
+    #[command(flatten)]
+    pub log: LogOptions,
+
+    /// The form of what is printed.
+    #[arg(long, value_enum, default_value = "text", help_heading = THIS_CALL)]
+    pub format: Format,
+}
+
+/// `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayOptions {
+    /// What to replay.
+    #[command(flatten)]
+    pub of: ReplayOf,
+
+    /// Begin at this version.
+    #[arg(long, help_heading = THIS_CALL, requires = "stream", value_parser = value_parser!(u64).range(1..))]
+    pub from_version: Option<u64>,
+
+    /// End behind this version.
+    #[arg(long, help_heading = THIS_CALL, requires = "stream", value_parser = value_parser!(u64).range(1..))]
+    pub to_version: Option<u64>,
+
+    /// Leave out what was recorded before this time (RFC 3339, for example 2026-01-31T00:00:00Z).
+    #[arg(long, help_heading = THIS_CALL, value_name = "TIME")]
+    pub from_time: Option<String>,
+
+    /// Leave out what was recorded at this time or later (RFC 3339).
+    #[arg(long, help_heading = THIS_CALL, value_name = "TIME")]
+    pub to_time: Option<String>,
+
+    /// Publish to this queue alone, past the exchange. It has to exist.
+    #[arg(long, help_heading = THIS_CALL)]
+    pub queue: Option<String>,
+
+    /// Most events a second.
+    #[arg(long, help_heading = THIS_CALL, default_value_t = 500, value_parser = value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+
+    /// The replay's id, which stands in the header `x-streambox-replay`. By default a new one.
+    #[arg(long, help_heading = THIS_CALL)]
+    pub id: Option<String>,
+
+    /// Where the position is kept: a file. If it is there, the replay goes on from it.
+    #[arg(long, help_heading = THIS_CALL, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+
+    /// Which table.
+    #[command(flatten)]
+    pub table: TableOption,
+    /// Where to publish.
+    #[command(flatten)]
+    pub broker: BrokerOptions,
+    /// What to log.
+    #[command(flatten)]
+    pub log: LogOptions,
+
+    /// The form of the summary.
+    #[arg(long, value_enum, default_value = "text", help_heading = THIS_CALL)]
+    pub format: Format,
+}
+
+/// What a replay is of.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct ReplayOf {
+    /// The events of one stream.
+    #[arg(long, help_heading = THIS_CALL)]
+    pub stream: Option<StreamId>,
+
+    /// The events of all streams of a category (what stands before the first `-`). Reads the whole table.
+    #[arg(long, help_heading = THIS_CALL)]
+    pub category: Option<String>,
+
+    /// The events of all streams. Reads the whole table.
+    #[arg(long, help_heading = THIS_CALL)]
+    pub all: bool,
 }
 
 /// The table.

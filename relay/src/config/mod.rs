@@ -7,8 +7,8 @@ pub mod grammar;
 
 pub use check::{BadConfiguration, without_password};
 pub use grammar::{
-    BrokerOptions, Cli, Command, Format, HttpOption, LogFormat, LogOptions, RelayOptions, RunOptions, TableOption,
-    WorkOptions,
+    BrokerOptions, Cli, Command, Format, HttpOption, LogFormat, LogOptions, RelayOptions, ReplayOf, ReplayOptions,
+    RunOptions, SkipOptions, StatusOptions, TableOption, WorkOptions,
 };
 
 #[cfg(test)]

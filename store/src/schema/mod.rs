@@ -12,6 +12,7 @@ mod snapshot;
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use uuid::Uuid;
 
 pub(crate) use self::{
     entry::{pending_item, read_pending},
@@ -69,7 +70,7 @@ pub const PREVIOUS_AT: &str = "previous_at";
 /// Pending entry: a copy of the events that are to be published (L of M), where the whole item then still fits into 1 KB.
 pub const EVENTS: &str = "events";
 
-/// Partition key of the rows of relay workers: no stream id begins with `$`.
+/// Partition key of what relays write for themselves and operators for relays: no stream id begins with `$`.
 pub const RELAY_PARTITION: &str = "$relay";
 /// Worker: its heartbeat (N). Whether it changes is all that matters.
 pub const BEAT: &str = "beat";
@@ -105,6 +106,20 @@ pub const HALTED_SINCE: &str = "since";
 pub const HALTED_ATTEMPTS: &str = "attempts";
 /// Worker: the last thing that went wrong (S), shortened; absent where nothing has.
 pub const LAST_ERROR: &str = "last_error";
+
+/// Skip: the stream whose pending entry was removed (S). A skip stands in [`RELAY_PARTITION`], too: sort key `skip#`, when
+/// it was done in 20 digits, `#` and a UUID.
+pub const SKIPPED_STREAM: &str = "skipped_stream";
+/// Skip: the entry's first version (N).
+pub const SKIPPED_FIRST: &str = "skipped_first";
+/// Skip: its last version (N); absent where the entry could not be read.
+pub const SKIPPED_LAST: &str = "skipped_last";
+/// Skip: when (milliseconds since the Unix epoch, N), by the clock of who did it.
+pub const SKIPPED_AT: &str = "skipped_at";
+/// Skip: who (S).
+pub const SKIPPED_BY: &str = "skipped_by";
+/// Skip: why (S).
+pub const SKIP_REASON: &str = "reason";
 /// Snapshot: the version of the newest event in it (N).
 pub const VERSION: &str = "version";
 /// Snapshot: the version of the body's shape and meaning (N).
@@ -122,6 +137,7 @@ pub(crate) const PENDING_PREFIX: &str = "pending#";
 /// The sort key of a stream's snapshot: behind all events and pending entries.
 pub(crate) const SNAPSHOT: &str = "snapshot";
 pub(crate) const WORKER_PREFIX: &str = "worker#";
+pub(crate) const SKIP_PREFIX: &str = "skip#";
 /// As many as the largest version has.
 const DIGITS: usize = 20;
 
@@ -148,6 +164,16 @@ fn version_behind(prefix: &str, entity: &str) -> Option<u64> {
 /// The sort key of a relay worker's row.
 pub(crate) fn worker_key(id: &str) -> String {
     format!("{WORKER_PREFIX}{id}")
+}
+
+/// The first version in the sort key of a pending entry.
+pub(crate) fn pending_first(entity: &str) -> Option<u64> {
+    version_behind(PENDING_PREFIX, entity)
+}
+
+/// The sort key of a skip's record.
+pub(crate) fn skip_key(at_ms: i64, id: Uuid) -> String {
+    format!("{SKIP_PREFIX}{:020}#{id}", at_ms.max(0))
 }
 
 /// Both keys of one item.

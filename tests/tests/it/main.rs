@@ -24,6 +24,8 @@ mod relay_crash;
 mod scan;
 mod snapshot;
 mod testing;
+mod skip;
+mod status;
 mod trace;
 mod transaction;
 mod tune;

@@ -1,0 +1,154 @@
+//! `streambox-relay status`: what the table says, for people or as JSON.
+
+use std::{
+    fmt::Write as _,
+    future::Future,
+    io::{IsTerminal as _, Write as _},
+    pin::pin,
+    time::Duration,
+};
+
+use streambox::EventStore;
+use streambox_relay::{
+    config::{Format, StatusOptions},
+    status::{Looker, Scope, Status},
+    text::{how_long, one_line},
+};
+use tokio::time::sleep;
+
+use crate::{
+    failure::{Failure, print_json, print_line},
+    stop,
+};
+
+/// Clears the terminal and goes to its corner.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
+
+/// Returns whether nothing is wrong of what the options ask to fail for.
+pub(crate) async fn run(store: EventStore, options: &StatusOptions) -> Result<bool, Failure> {
+    let scope = Scope { max_entries: options.max_entries.into(), skips: options.skips };
+    let mut looker = Looker::new(store, scope);
+    if options.watch {
+        return watch(&mut looker, options, stop::signal()?).await;
+    }
+    if !options.no_wait {
+        looker.wait_for_heartbeats().await?;
+    }
+    let status = looker.look().await?;
+    print(&status, options.format);
+    Ok(is_well(&status, options))
+}
+
+async fn watch(looker: &mut Looker, options: &StatusOptions, stop: impl Future<Output = ()>) -> Result<bool, Failure> {
+    let mut stop = pin!(stop);
+    loop {
+        let status = looker.look().await?;
+        if options.format == Format::Text && std::io::stdout().is_terminal() {
+            let _ = write!(std::io::stdout(), "{CLEAR}");
+        }
+        print(&status, options.format);
+        tokio::select! {
+            () = sleep(Duration::from_millis(options.watch_interval_ms.into())) => {}
+            () = &mut stop => return Ok(true),
+        }
+    }
+}
+
+fn is_well(status: &Status, options: &StatusOptions) -> bool {
+    let oldest = status.backlog.oldest_age_seconds;
+    let is_old = oldest.zip(options.fail_if_older_than_s).is_some_and(|(age, limit)| age > u64::from(limit));
+    let is_halted = options.fail_if_halted && (status.halted_streams > 0 || !status.halted.is_empty());
+    !is_old && !is_halted
+}
+
+fn print(status: &Status, format: Format) {
+    match format {
+        Format::Json => print_json(status),
+        Format::Text => print_line(text(status).trim_end()),
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |line: String| {
+        let _ = writeln!(text, "{}", one_line(&line));
+    };
+    line(format!("table {}, {}", status.table, status.taken_at));
+    line(backlog(status));
+
+    line(String::new());
+    line(match status.halted_streams {
+        0 => "halted streams: none".to_owned(),
+        count => format!("halted streams: {count}"),
+    });
+    for halted in &status.halted {
+        line(format!("  {} at version {}: {}", halted.stream, halted.version, halted.reason));
+        let (since, attempts, worker) = (&halted.since, halted.attempts, &halted.worker);
+        line(format!("    since {since}, tried {attempts} times by {worker}"));
+    }
+    let untold = status.halted_streams.saturating_sub(status.halted.len() as u64);
+    if untold > 0 {
+        line(format!("  and {untold} more, which the workers' logs and status pages name"));
+    }
+    if status.halted_streams > 0 {
+        line("  They are tried again by themselves. Mend the cause, or give up on one entry:".to_owned());
+        line("    streambox-relay skip STREAM VERSION --reason TEXT".to_owned());
+    }
+
+    line(String::new());
+    line(if status.workers.is_empty() { "workers: none".to_owned() } else { "workers:".to_owned() });
+    for worker in &status.workers {
+        let state = match worker.alive {
+            Some(true) => "alive",
+            Some(false) => "no heartbeat",
+            None => "not watched yet",
+        };
+        line(format!(
+            "  {}: {state}, {:.0} % of the streams, {} open; published {}, deleted {}, since {} on {} (process {}, {})",
+            worker.id,
+            worker.share * 100.0,
+            worker.open_streams,
+            worker.published,
+            worker.deleted,
+            worker.started_at,
+            worker.host,
+            worker.process_id,
+            worker.version,
+        ));
+        if let Some(error) = &worker.last_error {
+            line(format!("    last error: {error}"));
+        }
+    }
+
+    if !status.skips.is_empty() {
+        line(String::new());
+        line("latest skips:".to_owned());
+    }
+    for skip in &status.skips {
+        let last = skip.last_version.filter(|last| *last != skip.first_version);
+        let versions = last.map_or_else(String::new, |last| format!(" to {last}"));
+        line(format!("  {} version {}{versions}: {}", skip.stream, skip.first_version, skip.reason));
+        line(format!("    at {} by {}", skip.at, skip.by));
+    }
+    text
+}
+
+fn backlog(status: &Status) -> String {
+    let backlog = &status.backlog;
+    if backlog.entries == 0 {
+        return "backlog: nothing is pending".to_owned();
+    }
+    let at_least = if backlog.at_least { "at least " } else { "" };
+    let (entries, streams) = (backlog.entries, backlog.streams);
+    let oldest = match (backlog.oldest_age_seconds, &backlog.oldest_stream) {
+        (Some(age), Some(stream)) => {
+            let age = how_long(Duration::from_secs(age));
+            format!(
+                "; the oldest {}is {age} old by this machine's clock (stream {stream})",
+                if backlog.at_least { "seen " } else { "" }
+            )
+        }
+        _ => String::new(),
+    };
+    format!("backlog: {at_least}{entries} entries of {at_least}{streams} streams{oldest}")
+}

@@ -1,0 +1,99 @@
+//! To look into a running relay: health, metrics, and the status page, over HTTP.
+//!
+//! | path | |
+//! |---|---|
+//! | `/livez` | 200 where the relay's loop turns, else 503 |
+//! | `/readyz` | 200 where it is connected to the broker, reads the table, and was not told to stop; else 503 and the reasons |
+//! | `/metrics` | OpenMetrics' text ([`metrics`]) |
+//! | `/status.json` | what the page shows |
+//! | `/` | the status page; it works without JavaScript, which only keeps it up to date |
+//!
+//! Everything is read-only, and nobody is asked who they are: the listener binds loopback unless told otherwise.
+
+mod history;
+pub mod metrics;
+mod page;
+mod server;
+mod view;
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::{
+    net::TcpListener,
+    time::{MissedTickBehavior, interval},
+};
+
+pub use history::{HISTORY, History, SAMPLE_INTERVAL, Sample};
+pub use metrics::Metrics;
+pub use server::{ANSWER_TIMEOUT, MAX_CONNECTIONS};
+pub use view::{
+    About, BEHIND_AFTER, BacklogView, ConnectionView, FailureView, HaltedView, STUCK_AFTER, TABLE_SILENT_AFTER, View,
+};
+
+use crate::telemetry::Telemetry;
+
+/// What is served.
+#[derive(Debug)]
+pub struct Watch {
+    about: About,
+    telemetry: Telemetry,
+    metrics: Arc<Metrics>,
+    history: History,
+    is_stopping: AtomicBool,
+}
+
+impl Watch {
+    /// Watches a relay by its telemetry, whose observer `metrics` is.
+    #[must_use]
+    pub fn new(about: About, telemetry: Telemetry, metrics: Arc<Metrics>) -> Self {
+        Self { about, telemetry, metrics, history: History::default(), is_stopping: AtomicBool::new(false) }
+    }
+
+    /// Not ready from now on: the relay was told to stop.
+    pub fn stopping(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// The relay now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let is_stopping = self.is_stopping.load(Ordering::Relaxed);
+        View::of(&self.telemetry, &self.about, is_stopping, self.history.samples())
+    }
+
+    fn metrics_text(&self) -> String {
+        self.metrics.text(&self.view())
+    }
+
+    async fn keep_history(&self) {
+        let mut ticks = interval(SAMPLE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            self.history.take(&self.view());
+        }
+    }
+}
+
+/// Binds a listener.
+///
+/// # Errors
+/// The system's, where the address is taken or not this machine's.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves what `watch` shows, for ever, until the future is dropped.
+pub fn serve(listener: TcpListener, watch: Arc<Watch>) -> impl Future<Output = ()> + Send {
+    async move {
+        tokio::join!(server::serve(listener, Arc::clone(&watch)), watch.keep_history());
+    }
+}

@@ -1,0 +1,313 @@
+//! The status page: made here, as a whole, each time it is asked for. Its script only asks for it again and puts the new
+//! content in place, so there is one place that writes HTML, and it escapes everything: stream ids, reasons and errors come
+//! from outside.
+
+mod plot;
+
+use std::{
+    fmt::{self, Display, Write as _},
+    time::Duration,
+};
+
+use super::view::{BEHIND_AFTER, ConnectionView, HaltedView, View};
+use crate::text::{how_long, iso_8601};
+
+/// The style sheet.
+pub(super) const STYLE: &str = include_str!("page/page.css");
+/// The script.
+pub(super) const SCRIPT: &str = include_str!("page/page.js");
+/// The icon.
+pub(super) const ICON: &str = include_str!("page/icon.svg");
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Good,
+    Warning,
+    Bad,
+}
+
+impl Level {
+    fn class(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Warning => "warning",
+            Self::Bad => "bad",
+        }
+    }
+
+    /// Beside its colour, for who can't tell colours apart.
+    fn sign(self) -> &'static str {
+        match self {
+            Self::Good => "✓",
+            Self::Warning => "!",
+            Self::Bad => "✕",
+        }
+    }
+}
+
+/// What stands at the top: how it is, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+struct Verdict {
+    level: Level,
+    title: String,
+    advice: String,
+}
+
+/// The page.
+pub(super) fn html(view: &View) -> String {
+    let mut page = String::new();
+    // Writing into a String can't fail.
+    let _ = write(&mut page, view);
+    page
+}
+
+fn write(page: &mut String, view: &View) -> fmt::Result {
+    let verdict = verdict(view);
+    let (level, sign) = (verdict.level.class(), verdict.level.sign());
+    write!(
+        page,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{sign} {} · streambox-relay</title>\n\
+         <link rel=\"icon\" href=\"icon.svg\">\n<link rel=\"stylesheet\" href=\"page.css\">\n\
+         <noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>\n\
+         <script src=\"page.js\" defer></script>\n</head>\n<body>\n",
+        Escaped(&verdict.title)
+    )?;
+    let worker = view.worker.as_deref().unwrap_or("a relay without a group");
+    write!(
+        page,
+        "<header><h1>streambox-relay</h1><p><b>{}</b> · table <b>{}</b> → exchange <b>{}</b></p>\
+         <p id=\"silence\" role=\"alert\" hidden></p></header>\n<main id=\"content\" data-taken=\"{}\">\n",
+        Escaped(worker),
+        Escaped(&view.table),
+        Escaped(&view.exchange),
+        view.taken_at_ms,
+    )?;
+    write!(
+        page,
+        "<section class=\"verdict {level}\" role=\"status\"><span class=\"sign\" aria-hidden=\"true\">{sign}</span>\
+         <div><h2>{}</h2><p>{}</p></div></section>\n",
+        Escaped(&verdict.title),
+        Escaped(&verdict.advice),
+    )?;
+    tiles(page, view)?;
+    halted(page, view)?;
+    connections(page, &view.connections)?;
+    workers(page, view)?;
+    write!(
+        page,
+        "</main>\n<footer><p>Version {}, at {}. An age is this machine's time less the time that an appender gave its \
+         event. <a href=\"status.json\">status.json</a> <a href=\"metrics\">metrics</a> <a href=\"readyz\">readyz</a>\
+         </p></footer>\n</body>\n</html>\n",
+        Escaped(view.version),
+        Escaped(iso_8601(view.taken_at_ms)),
+    )
+}
+
+/// The worst comes first.
+fn verdict(view: &View) -> Verdict {
+    let verdict =
+        |level, title: &str, advice: &str| Verdict { level, title: title.to_owned(), advice: advice.to_owned() };
+    if let Some(reason) = &view.not_live {
+        return verdict(Level::Bad, "The relay is stuck", &format!("{reason}. Restart it; nothing is lost by that."));
+    }
+    if view.is_stopping {
+        let advice = "It was told to: what is in flight is finished, and nothing new is begun.";
+        return verdict(Level::Warning, "The relay is stopping", advice);
+    }
+    let blocked = view.connections.iter().find(|one| one.state == "blocked");
+    let is_connected = view.connections.iter().any(|one| one.state == "connected");
+    if let (false, Some(blocked)) = (is_connected, blocked) {
+        let why = blocked.blocked_because.as_deref().unwrap_or("it gives no reason");
+        let advice =
+            format!("An alarm of memory or disk ({why}): free some on the broker. The relay waits, nothing is lost.");
+        return verdict(Level::Bad, "The broker takes no messages", &advice);
+    }
+    if !is_connected {
+        let error = view.connections.iter().find_map(|one| one.last_error.as_deref()).unwrap_or("none was opened yet");
+        let advice = format!(
+            "{error}. The relay tries again for ever and events stay pending: is the broker up, and --amqp-url right?"
+        );
+        return verdict(Level::Bad, "No connection to the broker", &advice);
+    }
+    if let Some(reason) = view.not_ready.first() {
+        let error = view.last_error.as_ref().map_or_else(String::new, |error| format!(": {}", error.text));
+        let advice =
+            format!("{reason}{error}. Events stay pending: look at DynamoDB, the role's permissions, the network.");
+        return verdict(Level::Bad, "The table can't be read", &advice);
+    }
+    if view.halted_streams > 0 {
+        let (streams, are) = if view.halted_streams == 1 { ("stream", "is") } else { ("streams", "are") };
+        let title = format!("{} {streams} {are} halted", view.halted_streams);
+        let advice = "All others go on. Halted ones are tried again by themselves: mend the cause named below, or give up on \
+                      one entry with streambox-relay skip.";
+        return verdict(Level::Bad, &title, advice);
+    }
+    let oldest = view.backlog.as_ref().and_then(|backlog| backlog.oldest_age_seconds).unwrap_or(0.0);
+    if oldest > BEHIND_AFTER.as_secs_f64() {
+        let title = format!("The oldest entry is {} old", how_long(Duration::from_secs_f64(oldest)));
+        let advice = "The relay publishes, but is behind. If the backlog below does not shrink, start more relays, or look \
+                      for what is slow: the broker's confirms, DynamoDB's throttling.";
+        return verdict(Level::Warning, &title, advice);
+    }
+    verdict(
+        Level::Good,
+        "Everything is published",
+        "Connected, reading the table, no stream halted, nothing old pending.",
+    )
+}
+
+fn tiles(page: &mut String, view: &View) -> fmt::Result {
+    let backlog = view.backlog.as_ref();
+    let at_least = if backlog.is_some_and(|backlog| backlog.at_least) { "≥ " } else { "" };
+    let entries = backlog.map_or_else(|| "–".to_owned(), |backlog| format!("{at_least}{}", grouped(backlog.entries)));
+    let oldest = backlog.and_then(|backlog| backlog.oldest_age_seconds);
+    let oldest = oldest.map_or_else(|| "–".to_owned(), |age| how_long(Duration::from_secs_f64(age)));
+    let rate = view.history.last().map_or(0.0, |sample| sample.published_per_second);
+    let times: Vec<_> = view.history.iter().map(|sample| sample.at_ms).collect();
+    let line = |value: &dyn Fn(&super::Sample) -> f64| view.history.iter().map(value).collect::<Vec<_>>();
+    #[expect(clippy::cast_precision_loss, reason = "a height in a plot")]
+    let pending = line(&|sample| sample.entries.unwrap_or(0) as f64);
+    page.push_str("<section class=\"tiles\">\n");
+    tile(page, "Pending entries", &entries, &plot::svg("pending entries", &times, &pending, plot::count))?;
+    let ages = line(&|sample| sample.oldest_age_seconds);
+    tile(page, "Oldest pending", &oldest, &plot::svg("age of the oldest entry", &times, &ages, plot::seconds))?;
+    let rates = line(&|sample| sample.published_per_second);
+    let shown = format!("{rate:.0} <small>events/s</small>");
+    tile(page, "Published", &shown, &plot::svg("events published in a second", &times, &rates, plot::count))?;
+    page.push_str("</section>\n");
+    write!(
+        page,
+        "<p class=\"facts\">Since the start: <b>{}</b> events published, <b>{}</b> entries deleted. At work: <b>{}</b> \
+         streams, <b>{}</b> KiB held.</p>\n",
+        grouped(view.published),
+        grouped(view.deleted),
+        grouped(view.open_streams),
+        grouped(view.buffered_bytes / 1024),
+    )
+}
+
+/// `value` and `plot` are HTML.
+fn tile(page: &mut String, title: &str, value: &str, plot: &str) -> fmt::Result {
+    write!(page, "<div class=\"tile\"><h3>{}</h3><p class=\"value\">{value}</p>{plot}</div>\n", Escaped(title))
+}
+
+fn halted(page: &mut String, view: &View) -> fmt::Result {
+    page.push_str("<section id=\"halted\"><h2>Halted streams</h2>\n");
+    if view.halted_streams == 0 {
+        page.push_str("<p class=\"none\">None.</p></section>\n");
+        return Ok(());
+    }
+    page.push_str("<div class=\"scroll\"><table><thead><tr><th>Stream</th><th>Version</th><th>Why</th><th>Since</th><th>Tried</th></tr></thead><tbody>\n");
+    for halt in &view.halted {
+        halted_row(page, view.taken_at_ms, halt)?;
+    }
+    page.push_str("</tbody></table></div>\n");
+    let untold = view.halted_streams.saturating_sub(view.halted.len() as u64);
+    if untold > 0 {
+        write!(page, "<p>And {} more.</p>", grouped(untold))?;
+    }
+    page.push_str(
+        "<p>They are tried again by themselves once the cause is mended. To give up on publishing one entry, which is \
+         recorded: <code>streambox-relay skip STREAM VERSION --reason TEXT</code></p></section>\n",
+    );
+    Ok(())
+}
+
+fn halted_row(page: &mut String, taken_at_ms: i64, halt: &HaltedView) -> fmt::Result {
+    let lasting = Duration::from_secs_f64(halt.for_seconds);
+    let since = taken_at_ms.saturating_sub(i64::try_from(lasting.as_millis()).unwrap_or(i64::MAX));
+    write!(
+        page,
+        "<tr><td class=\"id\">{}</td><td class=\"number\">{}</td><td>{}</td><td>{}<br><small>{}</small></td>\
+         <td>{} times<br><small>again in {}</small></td></tr>\n",
+        Escaped(&halt.stream),
+        halt.version,
+        Escaped(&halt.reason),
+        Escaped(how_long(lasting)),
+        Escaped(iso_8601(since)),
+        halt.attempts,
+        Escaped(how_long(Duration::from_secs_f64(halt.retry_in_seconds))),
+    )
+}
+
+fn connections(page: &mut String, connections: &[ConnectionView]) -> fmt::Result {
+    page.push_str("<section id=\"broker\"><h2>Broker</h2>\n<div class=\"scroll\"><table><thead><tr><th>Connection</th><th>State</th><th>For</th><th>Reconnects</th><th>Last error</th></tr></thead><tbody>\n");
+    for (number, connection) in connections.iter().enumerate() {
+        let class = if connection.state == "connected" { "good" } else { "bad" };
+        let error = connection.blocked_because.as_deref().or(connection.last_error.as_deref()).unwrap_or("");
+        write!(
+            page,
+            "<tr><td class=\"number\">{}</td><td><span class=\"pill {class}\">{}</span></td><td>{}</td>\
+             <td class=\"number\">{}</td><td>{}</td></tr>\n",
+            number + 1,
+            Escaped(connection.state),
+            Escaped(how_long(Duration::from_secs_f64(connection.for_seconds))),
+            connection.reconnects,
+            Escaped(error),
+        )?;
+    }
+    page.push_str("</tbody></table></div></section>\n");
+    Ok(())
+}
+
+fn workers(page: &mut String, view: &View) -> fmt::Result {
+    page.push_str("<section id=\"workers\"><h2>Workers</h2>\n");
+    if view.workers.is_empty() {
+        page.push_str("<p class=\"none\">This relay runs outside of a group: every stream is its own.</p></section>\n");
+        return Ok(());
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+    let share = 100.0 / view.workers.len() as f64;
+    write!(page, "<p>{} live, each with {share:.0} % of the streams.</p><ul class=\"workers\">\n", view.workers.len())?;
+    for worker in &view.workers {
+        let is_me = view.worker.as_ref() == Some(worker);
+        let me = if is_me { " <small>(this one)</small>" } else { "" };
+        write!(page, "<li>{}{me}</li>\n", Escaped(worker))?;
+    }
+    page.push_str("</ul></section>\n");
+    Ok(())
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Text as HTML, in content and in quoted attributes. What is invisible and turns the direction of writing is left out, so
+/// that nothing looks like another.
+struct Escaped<T>(T);
+
+impl<T: Display> Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for char in self.0.to_string().chars() {
+            match char {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
+                    f.write_char('\u{fffd}')?
+                }
+                char if char.is_control() => f.write_char(' ')?,
+                char => f.write_char(char)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

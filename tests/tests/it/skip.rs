@@ -1,0 +1,144 @@
+//! An operator gives up on a pending entry: it is removed, and who did it, when and why stays in the table.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use streambox::{
+    ExpectedVersion::{At, NoStream},
+    limits::MAX_SKIP_REASON_BYTES,
+    outbox::Skipping,
+};
+use streambox_tests::{
+    broker::{Inbox, shared_broker_url},
+    engine::{TestTable, event, stream},
+    programs::{Finished, Process, run},
+    unique,
+};
+
+async fn skip(table: &TestTable, arguments: &[&str]) -> Finished {
+    run("streambox-relay", Some(table), None, ["skip"].iter().chain(arguments)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g7_a_halted_stream_goes_on_after_a_skip_under_a_running_relay_and_the_record_stays() {
+    let table = TestTable::create().await;
+    let url = shared_broker_url();
+    // Nobody listens to what the first event is.
+    let mut inbox = Inbox::bound(&url, &unique("events"), "permit.Counted").await.unwrap();
+    let permit = stream("permit-1");
+    let odd = streambox::NewEvent::json("Odd", &1).unwrap();
+    let first = table.store.append(&permit, NoStream, [odd]).await.unwrap();
+    table.store.append(&permit, At(first.position), [event(2)]).await.unwrap();
+    let arguments = ["run", "--exchange", inbox.exchange(), "--max-retry-delay-ms", "1000"];
+    let mut relay = Process::start("streambox-relay", Some(&table), Some(&url), arguments);
+    relay.logs("permit.Odd").await;
+
+    let arguments = ["permit-1", "1", "--reason", "nobody wants it", "--by", "ada", "--format", "json"];
+    let skipped = skip(&table, &arguments).await;
+
+    assert_eq!(skipped.code(), Some(0), "{}", skipped.stderr);
+    let printed: Value = serde_json::from_str(&skipped.stdout).expect("one JSON object");
+    assert_eq!((&printed["stream"], &printed["first_version"]), (&"permit-1".into(), &1.into()));
+    assert_eq!((&printed["by"], &printed["reason"]), (&"ada".into(), &"nobody wants it".into()));
+    assert_eq!(printed["skipped_before"], Value::Bool(false));
+
+    let next = inbox.next().await;
+    assert_eq!((next.stream.as_str(), next.version), ("permit-1", 2), "the stream goes on by itself");
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.finish().await.code(), Some(0));
+    assert_eq!(table.pending().await, 0);
+    assert_eq!(table.store.read(&permit).await.unwrap().events.len(), 2, "the event itself is untouched");
+    let records = table.store.outbox().skips(10).await.unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!((records[0].stream_id.as_str(), records[0].first, records[0].last), ("permit-1", 1, Some(1)));
+    assert_eq!((records[0].by.as_str(), records[0].reason.as_str()), ("ada", "nobody wants it"));
+
+    let again = skip(&table, &arguments).await;
+    let printed: Value = serde_json::from_str(&again.stdout).expect("one JSON object");
+    assert_eq!((again.code(), &printed["skipped_before"]), (Some(0), &Value::Bool(true)));
+    assert_eq!(table.store.outbox().skips(10).await.unwrap(), records, "no second record");
+    inbox.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_skip_of_what_is_not_pending_changes_nothing_and_says_what_is_pending() {
+    let table = TestTable::create().await;
+    table.fill(&stream("order-1"), 2).await;
+    let history = table.store.read(&stream("order-1")).await.unwrap();
+    table.store.append(&stream("order-1"), At(history.position), (3..=5).map(event)).await.unwrap();
+    let items = table.items().await;
+
+    let missing = skip(&table, &["order-1", "6", "--reason", "a mistake"]).await;
+    assert_eq!(missing.code(), Some(1));
+    let said = &missing.stderr;
+    assert!(said.contains("version 6 of stream order-1 is not pending"), "{said}");
+    assert!(said.contains("version 1; version 2; versions 3 to 5"), "{said}");
+    let nothing = skip(&table, &["order-2", "1", "--reason", "a mistake"]).await;
+    assert!(nothing.stderr.contains("nothing of the stream is"), "{}", nothing.stderr);
+    let empty = skip(&table, &["order-1", "1", "--reason", " "]).await;
+    assert!(empty.code() == Some(1) && empty.stderr.contains("reason is empty"), "{}", empty.stderr);
+    let usage = skip(&table, &["order-1", "0", "--reason", "a mistake"]).await;
+    assert_eq!(usage.code(), Some(2), "{}", usage.stderr);
+    assert_eq!(table.items().await, items, "nothing was written or removed");
+}
+
+#[tokio::test]
+async fn a_skip_removes_the_whole_append_that_holds_the_version_and_costs_one_transaction() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    table.store.append(&order, NoStream, (1..=3).map(event)).await.unwrap();
+    table.wire.take();
+    let skipping = table.store.outbox().skip(&order, 2, "ada", "why not").await.unwrap();
+    let Skipping::Done(skip) = skipping else { panic!("{skipping:?}") };
+    assert_eq!((skip.first, skip.last), (1, Some(3)));
+    let costs = table.wire.take_costs();
+    // One KB each of a record and an entry, doubled, and the index.
+    assert_eq!(costs, [("Query".to_owned(), 1.0), ("TransactWriteItems".to_owned(), 5.0)]);
+    assert_eq!(table.store.outbox().scan(None, 10).await.unwrap().streams, []);
+    assert_eq!(table.items().await, 4, "three events and the record");
+}
+
+#[tokio::test]
+async fn a_skip_whose_answer_is_lost_is_done_once() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    table.fill(&order, 1).await;
+    table.wire.lose_answers("TransactWriteItems", 1);
+    let skipping = table.store.outbox().skip(&order, 1, "ada", "why not").await.unwrap();
+    assert!(matches!(skipping, Skipping::Done(_)), "{skipping:?}");
+    assert_eq!(table.store.outbox().skips(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_entry_can_be_skipped_by_its_first_version() {
+    use aws_sdk_dynamodb::types::AttributeValue;
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    table.store.append(&order, NoStream, (1..=3).map(event)).await.unwrap();
+    let damaged = table.client().update_item().table_name(&table.name);
+    let damaged = damaged.key("stream_id", AttributeValue::S("order-1".to_owned()));
+    let damaged = damaged.key("entity", AttributeValue::S(format!("pending#{:020}", 1)));
+    damaged.update_expression("REMOVE last_version").send().await.expect("the engine updates");
+
+    let outbox = table.store.outbox();
+    let second = outbox.skip(&order, 2, "ada", "it is damaged").await.unwrap();
+    assert_eq!(second, Skipping::NotPending { pending: vec![(1, None)], has_more: false });
+    let skipping = outbox.skip(&order, 1, "ada", "it is damaged").await.unwrap();
+    let Skipping::Done(skip) = skipping else { panic!("{skipping:?}") };
+    assert_eq!((skip.first, skip.last), (1, None));
+    assert_eq!(table.pending().await, 0);
+}
+
+#[tokio::test]
+async fn the_newest_skips_come_first_and_long_texts_are_refused() {
+    let table = TestTable::create().await;
+    let (order, outbox) = (stream("order-1"), table.store.outbox());
+    table.fill(&order, 3).await;
+    for version in 1..=3 {
+        outbox.skip(&order, version, "ada", "why not").await.unwrap();
+    }
+    let newest: Vec<_> = outbox.skips(2).await.unwrap().into_iter().map(|skip| skip.at_ms).collect();
+    assert!(newest.len() == 2 && newest[0] >= newest[1], "{newest:?}");
+    let long = "x".repeat(MAX_SKIP_REASON_BYTES + 1);
+    let error = outbox.skip(&order, 1, "ada", &long).await.unwrap_err();
+    assert!(error.to_string().contains("reason is too long: at most 1024 bytes, got 1025"), "{error}");
+}

@@ -36,6 +36,9 @@ pub enum Unpublishable {
         /// Its bytes.
         bytes: usize,
     },
+    /// A payload that is no JSON can't stand in a CloudEvent.
+    #[error("the payload is not JSON, which the data of a CloudEvent has to be")]
+    NotJson,
     /// A number that is no time or no version.
     #[error("the {what} {value} is out of range")]
     OutOfRange {
@@ -46,17 +49,25 @@ pub enum Unpublishable {
     },
 }
 
-/// A message without its body: that is the event's payload.
+/// A message.
 #[derive(Clone, Debug)]
 pub struct Message {
     /// `{category}.{event type}`.
     pub routing_key: ShortString,
     /// Everything else.
     pub properties: BasicProperties,
+    /// The body, where it is not the event's payload.
+    pub body: Option<String>,
 }
 
 impl Message {
-    /// The message of an event.
+    /// The body of the message of `event`.
+    #[must_use]
+    pub fn body<'a>(&'a self, event: &'a OutboxEvent) -> &'a [u8] {
+        self.body.as_ref().unwrap_or(&event.payload).as_bytes()
+    }
+
+    /// The plain message of an event.
     ///
     /// # Errors
     /// [`Unpublishable`]: AMQP can't carry the event. The store refuses such events; a table written by hand may have one.
@@ -64,9 +75,7 @@ impl Message {
         let out_of_range = |what, value: i128| Unpublishable::OutOfRange { what, value };
         let routing_key = short("routing key", format!("{}.{}", stream.category(), event.event_type))?;
         let version = i64::try_from(event.version).map_err(|_| out_of_range("version", event.version.into()))?;
-        let recorded_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(event.recorded_at_ms) * 1_000_000)
-            .map_err(|_| out_of_range("time", event.recorded_at_ms.into()))?;
-        let iso = recorded_at.format(ISO_8601_MS).map_err(|_| out_of_range("time", event.recorded_at_ms.into()))?;
+        let (recorded_at, iso) = (time(event.recorded_at_ms)?, iso_8601_ms(event.recorded_at_ms)?);
 
         let mut headers = FieldTable::default();
         headers.insert(STREAM_ID_HEADER.into(), AMQPValue::LongString(stream.as_str().into()));
@@ -74,9 +83,7 @@ impl Message {
         headers.insert(RECORDED_AT_HEADER.into(), AMQPValue::LongString(iso.into()));
         for name in METADATA_HEADERS {
             if let Some(value) = event.metadata.get(name) {
-                // A number or an object is legal there: it goes out as its JSON text.
-                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                headers.insert(name.into(), AMQPValue::LongString(text.into()));
+                headers.insert(name.into(), AMQPValue::LongString(header_text(value).into()));
             }
         }
         let properties = BasicProperties::default()
@@ -88,8 +95,23 @@ impl Message {
             // AMQP's timestamps have whole seconds; the header above has the milliseconds.
             .with_timestamp(u64::try_from(recorded_at.unix_timestamp()).unwrap_or_default())
             .with_headers(headers);
-        Ok(Self { routing_key, properties })
+        Ok(Self { routing_key, properties, body: None })
     }
+}
+
+/// A value of the metadata as a text. A number or an object is legal there: it goes out as its JSON text.
+pub(super) fn header_text(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Milliseconds since the Unix epoch as ISO 8601.
+pub(super) fn iso_8601_ms(ms: i64) -> Result<String, Unpublishable> {
+    time(ms)?.format(ISO_8601_MS).map_err(|_| Unpublishable::OutOfRange { what: "time", value: ms.into() })
+}
+
+fn time(ms: i64) -> Result<OffsetDateTime, Unpublishable> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
+        .map_err(|_| Unpublishable::OutOfRange { what: "time", value: ms.into() })
 }
 
 fn short(what: &'static str, text: String) -> Result<ShortString, Unpublishable> {

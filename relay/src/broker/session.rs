@@ -70,17 +70,17 @@ impl Session {
 
     /// Publishes a batch and waits at the barrier. The outcomes are in the order of the batch.
     pub(super) async fn publish(&self, settings: &BrokerSettings, batch: &[Outgoing]) -> Result<Vec<Outcome>, Broken> {
-        let messages: Vec<_> = batch.iter().map(|outgoing| Message::new(&outgoing.stream, &outgoing.event)).collect();
+        let messages: Vec<_> = batch.iter().map(|outgoing| settings.form.message(&outgoing.stream, &outgoing.event)).collect();
 
         // All are handed to lapin at once, which then writes them in large pieces. By one task: each future takes its place
         // among the confirms and in the queue of frames in one go, when it is polled first.
         let written = try_join_all(batch.iter().zip(&messages).filter_map(|(outgoing, message)| {
             let message = message.as_ref().ok()?;
             Some(self.channel.basic_publish(
-                settings.exchange.clone(),
+                settings.destination(),
                 message.routing_key.clone(),
                 BasicPublishOptions { mandatory: true, immediate: false },
-                outgoing.event.payload.as_bytes(),
+                message.body(&outgoing.event),
                 message.properties.clone(),
             ))
         }));

@@ -5,7 +5,11 @@ use std::{net::SocketAddr, str::FromStr as _, time::Duration};
 use lapin::{types::ShortString, uri::AMQPUri};
 
 use super::grammar::{BrokerOptions, HttpOption, RelayOptions, WorkOptions};
-use crate::{broker::BrokerSettings, core::Bounds, relay::RelaySettings};
+use crate::{
+    broker::{BrokerSettings, MessageForm},
+    core::Bounds,
+    relay::RelaySettings,
+};
 
 /// A setting that can't be used: which one, its value, and what is allowed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,7 +68,21 @@ impl BrokerOptions {
     /// # Errors
     /// [`BadConfiguration`] names the setting, its value and what is allowed.
     pub fn settings(&self) -> Result<BrokerSettings, BadConfiguration> {
-        Ok(BrokerSettings { uri: self.uri()?, exchange: self.exchange()?, unroutable: self.unroutable })
+        let (uri, exchange, form) = (self.uri()?, self.exchange()?, self.form()?);
+        Ok(BrokerSettings { uri, exchange, unroutable: self.unroutable, form })
+    }
+
+    fn form(&self) -> Result<MessageForm, BadConfiguration> {
+        let source = &self.cloudevents_source;
+        if source.is_empty() || source.chars().any(|char| char.is_whitespace() || char.is_control()) {
+            return Err(BadConfiguration {
+                setting: "--cloudevents-source (STREAMBOX_CLOUDEVENTS_SOURCE)",
+                value: source.clone(),
+                why: "it is no URI reference; allowed is for example /shop or https://shop.example/orders".to_owned(),
+            });
+        }
+        let (format, cloudevents_source) = (self.message_format, source.clone());
+        Ok(MessageForm { format, cloudevents_source, ..MessageForm::default() })
     }
 
     fn uri(&self) -> Result<AMQPUri, BadConfiguration> {

@@ -6,7 +6,7 @@ use std::{fmt, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use streambox::StreamId;
 
-use crate::broker::Unroutable;
+use crate::broker::{DEFAULT_CLOUDEVENTS_SOURCE, MessageFormat, Unroutable};
 
 const AFTER_HELP: &str = "\
 AWS's own settings are found as by every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
@@ -304,6 +304,14 @@ pub struct BrokerOptions {
     /// What to do with a message that no queue takes.
     #[arg(long, env = "STREAMBOX_UNROUTABLE", value_enum, default_value = "halt")]
     pub unroutable: Unroutable,
+
+    /// What the body of a message is.
+    #[arg(long, env = "STREAMBOX_MESSAGE_FORMAT", value_enum, default_value = "plain")]
+    pub message_format: MessageFormat,
+
+    /// The `source` of CloudEvents, a URI reference.
+    #[arg(long, env = "STREAMBOX_CLOUDEVENTS_SOURCE", default_value = DEFAULT_CLOUDEVENTS_SOURCE)]
+    pub cloudevents_source: String,
 }
 
 impl fmt::Debug for BrokerOptions {

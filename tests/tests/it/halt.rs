@@ -127,6 +127,7 @@ async fn g6_an_entry_that_becomes_visible_late_is_published_before_the_one_behin
             uri: url.parse().expect("a valid URL"),
             exchange: inbox.exchange().into(),
             unroutable: streambox_relay::broker::Unroutable::Halt,
+            form: streambox_relay::broker::MessageForm::default(),
         },
         publishers: 1,
         poll_interval: std::time::Duration::from_millis(10),

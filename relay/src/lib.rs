@@ -6,6 +6,7 @@
 //! - [`broker`]: what an event looks like as a message, and how messages are published.
 //! - [`telemetry`]: what it tells whoever watches it.
 //! - [`http`]: health, metrics and the status page of a running relay.
+//! - [`replay`]: events of the past, published once more.
 //! - [`status`]: what the table says about backlog, halted streams, workers and skips.
 //! - [`config`]: the program's settings.
 //! - [`text`]: how values look to people.
@@ -16,6 +17,7 @@ pub mod config;
 pub mod core;
 pub mod http;
 pub mod relay;
+pub mod replay;
 mod retry;
 pub mod status;
 pub mod telemetry;

@@ -53,12 +53,7 @@ struct Attributes<'a> {
 /// # Errors
 /// [`Unpublishable`]: the version is beyond [`MAX_CLOUDEVENTS_VERSION`], or the payload is not JSON, which the store refuses; a
 /// table written by hand may have one.
-pub(super) fn body(
-    source: &str,
-    stream: &StreamId,
-    event: &OutboxEvent,
-    time: &str,
-) -> Result<String, Unpublishable> {
+pub(super) fn body(source: &str, stream: &StreamId, event: &OutboxEvent, time: &str) -> Result<String, Unpublishable> {
     if event.version > MAX_CLOUDEVENTS_VERSION {
         return Err(Unpublishable::OutOfRange { what: "version", value: event.version.into() });
     }

@@ -10,7 +10,7 @@ use std::{collections::HashSet, future::Future, time::Duration};
 use futures_util::future::try_join_all;
 use lapin::{
     Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
-    options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
+    options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use tokio::time::timeout;
@@ -62,6 +62,12 @@ impl Session {
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        if let Some(queue) = &settings.form.queue {
+            // A queue that does not exist is noticed before anything is published.
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
+            return Ok(Self { channel, _connection: connection });
+        }
         channel
             .exchange_declare(settings.exchange.clone(), ExchangeKind::Topic, durable, FieldTable::default())
             .await?;
@@ -70,7 +76,8 @@ impl Session {
 
     /// Publishes a batch and waits at the barrier. The outcomes are in the order of the batch.
     pub(super) async fn publish(&self, settings: &BrokerSettings, batch: &[Outgoing]) -> Result<Vec<Outcome>, Broken> {
-        let messages: Vec<_> = batch.iter().map(|outgoing| settings.form.message(&outgoing.stream, &outgoing.event)).collect();
+        let messages: Vec<_> =
+            batch.iter().map(|outgoing| settings.form.message(&outgoing.stream, &outgoing.event)).collect();
 
         // All are handed to lapin at once, which then writes them in large pieces. By one task: each future takes its place
         // among the confirms and in the queue of frames in one go, when it is polled first.
@@ -121,6 +128,9 @@ async fn within<T>(limit: Duration, what: &'static str, work: impl Future<Output
 
 fn judge_routing(settings: &BrokerSettings, message: &Message, is_returned: bool) -> Outcome {
     match settings.unroutable {
+        _ if is_returned && settings.form.queue.is_some() => {
+            Outcome::Refused(format!("there is no queue {:?}", message.routing_key.as_str()))
+        }
         Unroutable::Halt if is_returned => Outcome::Refused(format!(
             "no queue takes routing key {:?} of exchange {:?}: bind one, or run with --unroutable accept",
             message.routing_key.as_str(),

@@ -3,12 +3,15 @@
 use std::{net::SocketAddr, str::FromStr as _, time::Duration};
 
 use lapin::{types::ShortString, uri::AMQPUri};
+use streambox::StreamId;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::grammar::{BrokerOptions, HttpOption, RelayOptions, WorkOptions};
+use super::grammar::{BrokerOptions, HttpOption, RelayOptions, ReplayOptions, WorkOptions};
 use crate::{
     broker::{BrokerSettings, MessageForm},
     core::Bounds,
     relay::RelaySettings,
+    replay::{Of, ReplaySettings},
 };
 
 /// A setting that can't be used: which one, its value, and what is allowed.
@@ -106,6 +109,63 @@ impl BrokerOptions {
         }
         ShortString::try_new(self.exchange.as_str()).or_else(|_| refuse("it has more than 255 bytes"))
     }
+}
+
+impl ReplayOptions {
+    /// What to replay, where to, and how fast.
+    ///
+    /// # Errors
+    /// [`BadConfiguration`] names the setting, its value and what is allowed.
+    pub fn settings(&self) -> Result<ReplaySettings, BadConfiguration> {
+        let mut broker = self.broker.settings()?;
+        broker.form.queue = self.queue.as_deref().map(queue).transpose()?;
+        let from_ms = self.from_time.as_deref().map(|text| time_ms("--from-time", text)).transpose()?;
+        let to_ms = self.to_time.as_deref().map(|text| time_ms("--to-time", text)).transpose()?;
+        if let (Some(from), Some(to)) = (from_ms, to_ms)
+            && from >= to
+        {
+            let value = self.to_time.clone().unwrap_or_default();
+            let why = "it is not later than --from-time: nothing is between the two".to_owned();
+            return Err(BadConfiguration { setting: "--to-time", value, why });
+        }
+        Ok(ReplaySettings { of: self.of()?, from_ms, to_ms, broker, rate: self.rate })
+    }
+
+    fn of(&self) -> Result<Of, BadConfiguration> {
+        if let Some(stream) = &self.of.stream {
+            let (from, to) = (self.from_version.unwrap_or(1), self.to_version);
+            if let Some(to) = to.filter(|to| *to < from) {
+                let why = format!("it is less than the first version, {from}");
+                return Err(BadConfiguration { setting: "--to-version", value: to.to_string(), why });
+            }
+            return Ok(Of::Stream { stream: stream.clone(), from, to });
+        }
+        match &self.of.category {
+            None => Ok(Of::All),
+            Some(category) if category.contains('-') || StreamId::new(format!("{category}-id")).is_err() => {
+                let why = "it is no category; allowed is what stands before the first `-` of a stream id".to_owned();
+                Err(BadConfiguration { setting: "--category", value: category.clone(), why })
+            }
+            Some(category) => Ok(Of::Category(category.clone())),
+        }
+    }
+}
+
+fn queue(name: &str) -> Result<ShortString, BadConfiguration> {
+    let refuse = |why: &str| BadConfiguration { setting: "--queue", value: name.to_owned(), why: why.to_owned() };
+    if name.is_empty() {
+        return Err(refuse("it is empty"));
+    }
+    ShortString::try_new(name).map_err(|_| refuse("it has more than 255 bytes"))
+}
+
+fn time_ms(setting: &'static str, text: &str) -> Result<i64, BadConfiguration> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok();
+    time.and_then(|time| i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()).ok_or_else(|| BadConfiguration {
+        setting,
+        value: text.to_owned(),
+        why: "it is no time; allowed is RFC 3339, for example 2026-01-31T00:00:00Z".to_owned(),
+    })
 }
 
 impl HttpOption {

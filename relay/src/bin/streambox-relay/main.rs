@@ -3,6 +3,7 @@
 mod failure;
 mod logs;
 mod relay;
+mod replay;
 mod skip;
 mod status;
 mod stop;
@@ -35,7 +36,7 @@ async fn execute(command: Command) -> Result<bool, Failure> {
         Command::Drain(options) => relay::drain(&options).await,
         Command::Skip(options) => skip::run(&store(&options.table).await, &options).await,
         Command::Status(options) => status::run(store(&options.table).await, &options).await,
-        Command::Replay(_) => todo!(),
+        Command::Replay(options) => replay::run(&store(&options.table).await, &options).await,
     }
 }
 

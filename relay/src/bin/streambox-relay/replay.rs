@@ -1,0 +1,105 @@
+//! `streambox-relay replay`: events of the past, published once more.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+};
+
+use streambox::{EventStore, Uuid};
+use streambox_relay::{
+    Chain,
+    config::{BadConfiguration, Format, ReplayOptions},
+    replay::{Position, ReplayError, ReplaySettings, Replayed, replay},
+};
+
+use crate::{
+    failure::{Failure, print_json, print_line},
+    stop,
+};
+
+/// Returns whether the replay has come to its end.
+pub(crate) async fn run(store: &EventStore, options: &ReplayOptions) -> Result<bool, Failure> {
+    let mut settings = options.settings()?;
+    let position = begin(store.table(), options, &settings)?;
+    settings.broker.form.replay = Some(position.replay.clone());
+    if position.is_done {
+        tracing::info!(replay = position.replay, "the replay was done before");
+    } else {
+        tracing::info!(replay = position.replay, of = %settings.of, published = position.published, "the replay begins");
+    }
+    let stop = stop::signal()?;
+    let mut last = position.clone();
+    let keep = |position: &Position| {
+        last = position.clone();
+        options.state.as_deref().map_or(Ok(()), |file| write(file, position))
+    };
+    let replayed = match replay(store, settings, position, stop, keep).await {
+        Ok(replayed) => replayed,
+        Err(error) => {
+            let way = way_on(options.state.as_deref());
+            let message = format!("{}; {} events were published{way}", Chain(&error), last.published);
+            return Err(match error {
+                ReplayError::Store(error @ streambox::Error::Setup { .. }) => Failure::from(error),
+                _ => Failure::new(message),
+            });
+        }
+    };
+    print(&replayed, options);
+    Ok(replayed.done)
+}
+
+/// The position in the state file, or the beginning.
+fn begin(table: &str, options: &ReplayOptions, settings: &ReplaySettings) -> Result<Position, Failure> {
+    let id = options.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+    let beginning = Position::beginning(table, settings, id);
+    let Some(file) = &options.state else { return Ok(beginning) };
+    let refuse = |why: String| BadConfiguration { setting: "--state", value: file.display().to_string(), why };
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Better now than after the first events.
+            write(file, &beginning).map_err(|error| refuse(format!("it can't be written: {error}")))?;
+            return Ok(beginning);
+        }
+        Err(error) => return Err(refuse(format!("it can't be read: {error}")).into()),
+    };
+    let advice = "choose another file for another replay";
+    let position: Position = text.trim_end().parse().map_err(|why| refuse(format!("{why}; {advice}")))?;
+    position.check_for(&beginning).map_err(|why| refuse(format!("{why}; {advice}")))?;
+    if let Some(id) = options.id.as_ref().filter(|id| **id != position.replay) {
+        return Err(refuse(format!("it is of the replay {}, --id is {id}; {advice}", position.replay)).into());
+    }
+    Ok(position)
+}
+
+/// Replaces the file as a whole: after a crash there is the old position or the new one.
+fn write(file: &Path, position: &Position) -> io::Result<()> {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = file.with_file_name(name);
+    let mut writer = fs::File::create(&new)?;
+    writeln!(writer, "{position}")?;
+    writer.sync_data()?;
+    fs::rename(&new, file)
+}
+
+fn way_on(state: Option<&Path>) -> String {
+    match state {
+        Some(file) => format!("; the same command goes on from {}", file.display()),
+        None => "; with --state it could go on from here".to_owned(),
+    }
+}
+
+fn print(replayed: &Replayed, options: &ReplayOptions) {
+    match options.format {
+        Format::Json => print_json(replayed),
+        Format::Text => {
+            let end = if replayed.done { String::new() } else { way_on(options.state.as_deref()) };
+            print_line(&format!(
+                "replay {}: published {} events, left out {}, in {:.1} s{end}",
+                replayed.replay, replayed.published, replayed.left_out, replayed.seconds,
+            ));
+        }
+    }
+}

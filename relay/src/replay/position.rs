@@ -1,0 +1,167 @@
+//! How far a replay has come, as a text that survives the process.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ReplaySettings, source::OfText};
+
+/// The format of the positions that this version writes and reads.
+const FORMAT: u32 = 1;
+
+/// How far a replay has come, and which replay it is: [`Display`](fmt::Display) writes it as one line of JSON, [`FromStr`] reads
+/// it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    format: u32,
+    /// The replay's id.
+    pub replay: String,
+    of: OfText,
+    from_ms: Option<i64>,
+    to_ms: Option<i64>,
+    table: String,
+    destination: String,
+    pub(super) next: Next,
+    /// Events that the broker has confirmed.
+    pub published: u64,
+    /// Events that were read and left out.
+    pub left_out: u64,
+    /// Whether the end is reached.
+    #[serde(rename = "done")]
+    pub is_done: bool,
+}
+
+/// Where it goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Next {
+    Beginning,
+    /// At this version of the one stream.
+    Version(u64),
+    /// Behind what a scan has handed out.
+    Token(String),
+}
+
+/// A position that a replay can't go on from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadPosition(String);
+
+impl Position {
+    /// The beginning of a replay of `table`.
+    #[must_use]
+    pub fn beginning(table: &str, settings: &ReplaySettings, replay: impl Into<String>) -> Self {
+        let (exchange, queue) = (&settings.broker.exchange, &settings.broker.form.queue);
+        let destination = match queue {
+            Some(queue) => format!("queue {queue}"),
+            None => format!("exchange {exchange}"),
+        };
+        Self {
+            format: FORMAT,
+            replay: replay.into(),
+            of: OfText::from(&settings.of),
+            from_ms: settings.from_ms,
+            to_ms: settings.to_ms,
+            table: table.to_owned(),
+            destination,
+            next: Next::Beginning,
+            published: 0,
+            left_out: 0,
+            is_done: false,
+        }
+    }
+
+    /// Whether it belongs to the replay that begins with `beginning`: the same events to the same place.
+    ///
+    /// # Errors
+    /// [`BadPosition`] says what is other.
+    pub fn check_for(&self, beginning: &Self) -> Result<(), BadPosition> {
+        let refuse = |what: &str| Err(BadPosition(format!("it is of a replay of {what}")));
+        if self.table != beginning.table {
+            return refuse(&format!("table {}", self.table));
+        }
+        if self.of != beginning.of {
+            return refuse("other events");
+        }
+        if (self.from_ms, self.to_ms) != (beginning.from_ms, beginning.to_ms) {
+            return refuse("other times");
+        }
+        if self.destination != beginning.destination {
+            return refuse(&format!("the same events to {}", self.destination));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl FromStr for Position {
+    type Err = BadPosition;
+
+    fn from_str(text: &str) -> Result<Self, BadPosition> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            format: u32,
+        }
+        let refuse = |why: String| Err(BadPosition(why));
+        match serde_json::from_str::<Versioned>(text) {
+            Ok(Versioned { format: FORMAT }) => {}
+            Ok(Versioned { format }) => return refuse(format!("its format is {format}, this version knows {FORMAT}")),
+            Err(_) => return refuse("it is no position of a replay".to_owned()),
+        }
+        serde_json::from_str(text).or_else(|error| refuse(format!("it is damaged: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        broker::{BrokerSettings, MessageForm, Unroutable},
+        replay::Of,
+    };
+
+    fn settings(of: Of) -> ReplaySettings {
+        let broker = BrokerSettings {
+            uri: lapin::uri::AMQPUri::default(),
+            exchange: "streambox".into(),
+            unroutable: Unroutable::Halt,
+            form: MessageForm::default(),
+        };
+        ReplaySettings { of, from_ms: None, to_ms: Some(5), broker, rate: 1 }
+    }
+
+    #[test]
+    fn a_position_is_read_as_it_was_written_and_belongs_to_one_replay() {
+        let settings = settings(Of::Category("order".to_owned()));
+        let beginning = Position::beginning("events", &settings, "r-1");
+        let position = Position { next: Next::Token("{\"x\":1}".to_owned()), published: 7, ..beginning.clone() };
+        assert_eq!(position.to_string().parse(), Ok(position.clone()));
+        assert!(!position.to_string().contains('\n'));
+        assert_eq!(position.check_for(&beginning), Ok(()));
+
+        let other = |change: &dyn Fn(&mut ReplaySettings), table: &str| {
+            let mut settings = settings.clone();
+            change(&mut settings);
+            position.check_for(&Position::beginning(table, &settings, "r-2")).expect_err("it is another").to_string()
+        };
+        assert!(other(&|_| {}, "orders").contains("table events"));
+        assert!(other(&|settings| settings.of = Of::All, "events").contains("other events"));
+        assert!(other(&|settings| settings.from_ms = Some(1), "events").contains("other times"));
+        let elsewhere = other(&|settings| settings.broker.form.queue = Some("q".into()), "events");
+        assert!(elsewhere.contains("exchange streambox"), "{elsewhere}");
+    }
+
+    #[test]
+    fn what_is_no_position_is_refused_with_the_reason() {
+        let refused = |text: &str| text.parse::<Position>().expect_err(text).to_string();
+        assert!(refused("").contains("no position"));
+        assert!(refused("{\"format\":2}").contains("its format is 2"));
+        assert!(refused("{\"format\":1}").contains("damaged"));
+    }
+}

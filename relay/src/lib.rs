@@ -8,6 +8,7 @@
 //! - [`http`]: health, metrics and the status page of a running relay.
 //! - [`replay`]: events of the past, published once more.
 //! - [`status`]: what the table says about backlog, halted streams, workers and skips.
+//! - `traces`, with the feature `opentelemetry`: the publishing of each event as a span.
 //! - [`config`]: the program's settings.
 //! - [`text`]: how values look to people.
 
@@ -22,6 +23,8 @@ mod retry;
 pub mod status;
 pub mod telemetry;
 pub mod text;
+#[cfg(feature = "opentelemetry")]
+pub mod traces;
 
 pub use chain::Chain;
 pub use relay::{RelaySettings, Report, Until, run, run_observed};

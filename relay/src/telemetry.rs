@@ -206,6 +206,33 @@ pub struct Telemetry {
     publishers: Arc<Mutex<Vec<watch::Receiver<PublisherState>>>>,
 }
 
+/// Several observers, one after the other.
+impl Observer for Vec<Arc<dyn Observer>> {
+    fn batch_published(&self, batch: &PublishedBatch) {
+        self.iter().for_each(|observer| observer.batch_published(batch));
+    }
+
+    fn stream_halted(&self, halt: &HaltedStream) {
+        self.iter().for_each(|observer| observer.stream_halted(halt));
+    }
+
+    fn stream_resumed(&self, stream: &StreamId) {
+        self.iter().for_each(|observer| observer.stream_resumed(stream));
+    }
+
+    fn event_published(&self, outgoing: &Outgoing, outcome: &Outcome, took: Duration) {
+        self.iter().for_each(|observer| observer.event_published(outgoing, outcome, took));
+    }
+
+    fn request_made(&self, request: Request) {
+        self.iter().for_each(|observer| observer.request_made(request));
+    }
+
+    fn request_failed(&self, request: Request) {
+        self.iter().for_each(|observer| observer.request_failed(request));
+    }
+}
+
 struct Nobody;
 
 impl Observer for Nobody {}

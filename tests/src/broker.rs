@@ -203,6 +203,12 @@ impl BoundQueue {
         &self.exchange
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Begins to consume.
     #[must_use]
     pub fn consume(self) -> Inbox {

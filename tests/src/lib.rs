@@ -6,10 +6,12 @@
 //! - [`wire`]: what goes over the wire to DynamoDB: counted, and altered on purpose.
 //! - [`metering`]: how each engine counts capacity units.
 //! - [`broker`]: RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
+//! - [`browser`]: a headless Chromium.
 //! - [`tally`]: what was received: distinct, duplicates, order.
 //! - [`programs`]: the programs `streambox` and `streambox-relay` as processes.
 
 pub mod broker;
+pub mod browser;
 pub mod engine;
 pub mod metering;
 pub mod orders;

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{PATIENCE, engine::TestTable};
 
-/// The path of a program of this workspace. The first call builds them all, which is quick where nothing has changed.
+/// The path of a program of this workspace, or of an example: `examples/NAME`. The first call builds them all, which is quick where nothing has changed.
 ///
 /// # Panics
 /// If they can't be built.

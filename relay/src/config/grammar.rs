@@ -127,6 +127,10 @@ pub struct RelayOptions {
     /// How much at a time.
     #[command(flatten)]
     pub work: WorkOptions,
+    /// What to export.
+    #[cfg(feature = "opentelemetry")]
+    #[command(flatten)]
+    pub traces: TraceOption,
     /// What to log.
     #[command(flatten)]
     pub log: LogOptions,
@@ -378,6 +382,18 @@ pub struct HttpOption {
     /// system chooses; it is logged). There is no authentication: bind what only your own network reaches.
     #[arg(long, env = "STREAMBOX_HTTP", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT|off")]
     pub http: String,
+}
+
+/// Traces.
+#[cfg(feature = "opentelemetry")]
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Looking into it")]
+pub struct TraceOption {
+    /// Where spans are exported to, an OpenTelemetry collector, for example `http://127.0.0.1:4318`: OTLP over HTTP. Without
+    /// it there are none. OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_EXPORTER_OTLP_HEADERS and OTEL_BSP_… work as
+    /// everywhere.
+    #[arg(long, env = "STREAMBOX_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 /// The log.

@@ -11,5 +11,8 @@ pub use grammar::{
     RunOptions, SkipOptions, StatusOptions, TableOption, WorkOptions,
 };
 
+#[cfg(feature = "opentelemetry")]
+pub use grammar::TraceOption;
+
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,6 @@ mod server;
 mod view;
 
 use std::{
-    future::Future,
     io,
     net::SocketAddr,
     sync::{
@@ -41,6 +40,15 @@ pub use view::{
 use crate::telemetry::Telemetry;
 
 /// What is served.
+pub trait Show: Send + Sync + 'static {
+    /// The relay now.
+    fn view(&self) -> View;
+
+    /// The metrics now, in OpenMetrics' text format.
+    fn metrics(&self) -> String;
+}
+
+/// A running relay, as its telemetry shows it.
 #[derive(Debug)]
 pub struct Watch {
     about: About,
@@ -62,24 +70,25 @@ impl Watch {
         self.is_stopping.store(true, Ordering::Relaxed);
     }
 
-    /// The relay now.
-    #[must_use]
-    pub fn view(&self) -> View {
-        let is_stopping = self.is_stopping.load(Ordering::Relaxed);
-        View::of(&self.telemetry, &self.about, is_stopping, self.history.samples())
-    }
-
-    fn metrics_text(&self) -> String {
-        self.metrics.text(&self.view())
-    }
-
-    async fn keep_history(&self) {
+    /// Takes samples for the plots, for ever.
+    pub async fn keep_history(&self) {
         let mut ticks = interval(SAMPLE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
             self.history.take(&self.view());
         }
+    }
+}
+
+impl Show for Watch {
+    fn view(&self) -> View {
+        let is_stopping = self.is_stopping.load(Ordering::Relaxed);
+        View::of(&self.telemetry, &self.about, is_stopping, self.history.samples())
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.text(&self.view())
     }
 }
 
@@ -91,9 +100,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves what `watch` shows, for ever, until the future is dropped.
-pub fn serve(listener: TcpListener, watch: Arc<Watch>) -> impl Future<Output = ()> + Send {
-    async move {
-        tokio::join!(server::serve(listener, Arc::clone(&watch)), watch.keep_history());
-    }
+/// Serves what `show` shows, for ever, until the future is dropped.
+pub async fn serve(listener: TcpListener, show: Arc<impl Show>) {
+    server::serve(listener, show).await;
 }

@@ -18,7 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Watch, metrics, page};
+use super::{Show, metrics, page};
 
 /// Most connections at the same time; others wait.
 pub const MAX_CONNECTIONS: usize = 32;
@@ -35,16 +35,16 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-pub(super) async fn serve(listener: TcpListener, watch: Arc<Watch>) {
+pub(super) async fn serve(listener: TcpListener, show: Arc<impl Show>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
-                let watch = Arc::clone(&watch);
+                let show = Arc::clone(&show);
                 tokio::spawn(async move {
                     // Whoever is too slow, or gone, gets no answer.
-                    let _ = timeout(ANSWER_TIMEOUT, connection(stream, watch)).await;
+                    let _ = timeout(ANSWER_TIMEOUT, connection(stream, show)).await;
                     drop(place);
                 });
             }
@@ -56,9 +56,9 @@ pub(super) async fn serve(listener: TcpListener, watch: Arc<Watch>) {
     }
 }
 
-async fn connection(stream: TcpStream, watch: Arc<Watch>) {
+async fn connection(stream: TcpStream, show: Arc<impl Show>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), &watch);
+        let response = answer(request.method(), request.uri().path(), &*show);
         async { Ok::<_, Infallible>(response) }
     });
     let mut http = http1::Builder::new();
@@ -66,21 +66,21 @@ async fn connection(stream: TcpStream, watch: Arc<Watch>) {
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }
 
-fn answer(method: &Method, path: &str, watch: &Watch) -> Response<Full<Bytes>> {
+fn answer(method: &Method, path: &str, show: &impl Show) -> Response<Full<Bytes>> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match path {
-        "/livez" => health(watch.view().not_live.as_slice()),
-        "/readyz" => health(&watch.view().not_ready),
-        "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, watch.metrics_text()),
+        "/livez" => health(show.view().not_live.as_slice()),
+        "/readyz" => health(&show.view().not_ready),
+        "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, show.metrics()),
         "/status.json" => {
-            let json = serde_json::to_string(&watch.view()).expect("a view is plain data");
+            let json = serde_json::to_string(&show.view()).expect("a view is plain data");
             respond(StatusCode::OK, "application/json", json)
         }
-        "/" => respond(StatusCode::OK, "text/html; charset=utf-8", page::html(&watch.view())),
+        "/" => respond(StatusCode::OK, "text/html; charset=utf-8", page::html(&show.view())),
         "/page.css" => respond(StatusCode::OK, "text/css; charset=utf-8", page::STYLE.to_owned()),
         "/page.js" => respond(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT.to_owned()),
         "/icon.svg" => respond(StatusCode::OK, "image/svg+xml", page::ICON.to_owned()),

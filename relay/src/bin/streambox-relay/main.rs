@@ -7,6 +7,7 @@ mod replay;
 mod skip;
 mod status;
 mod stop;
+mod traces;
 
 use std::process::ExitCode;
 

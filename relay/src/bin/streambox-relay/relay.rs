@@ -13,15 +13,22 @@ use tokio::net::TcpListener;
 use crate::{
     failure::{Failure, print_json, print_line},
     stop, store,
+    traces::Traces,
 };
 
 pub(crate) async fn run(options: &RunOptions) -> Result<bool, Failure> {
     let settings = options.relay.settings()?;
     let metrics = Arc::new(Metrics::new());
-    let telemetry = Telemetry::new(Arc::clone(&metrics) as _);
+    let traces = Traces::start(&options.relay)?;
+    let telemetry = Telemetry::new(traces.observer_beside(Arc::clone(&metrics) as _));
     let watch = Arc::new(Watch::new(about(&options.relay, &settings), telemetry.clone(), metrics));
     let serving = match options.http.address()? {
-        Some(address) => Some(tokio::spawn(http::serve(listen(address).await?, Arc::clone(&watch)))),
+        Some(address) => {
+            let (listener, shown) = (listen(address).await?, Arc::clone(&watch));
+            Some(tokio::spawn(async move {
+                tokio::join!(http::serve(listener, Arc::clone(&shown)), shown.keep_history());
+            }))
+        }
         None => None,
     };
     let stop = stop::signal()?;
@@ -29,17 +36,23 @@ pub(crate) async fn run(options: &RunOptions) -> Result<bool, Failure> {
         stop.await;
         watch.stopping();
     };
-    publish(&options.relay, settings, &telemetry, Until::Stopped, stop).await?;
+    let published = publish(&options.relay, settings, &telemetry, Until::Stopped, stop).await;
     if let Some(serving) = serving {
         serving.abort();
     }
+    traces.shut_down().await;
+    published?;
     Ok(true)
 }
 
 /// Returns whether nothing is pending any more.
 pub(crate) async fn drain(options: &RelayOptions) -> Result<bool, Failure> {
     let (settings, stop) = (options.settings()?, stop::signal()?);
-    Ok(publish(options, settings, &Telemetry::default(), Until::Drained, stop).await?.drained)
+    let traces = Traces::start(options)?;
+    let telemetry = traces.observer().map_or_else(Telemetry::default, Telemetry::new);
+    let published = publish(options, settings, &telemetry, Until::Drained, stop).await;
+    traces.shut_down().await;
+    Ok(published?.drained)
 }
 
 fn about(options: &RelayOptions, settings: &RelaySettings) -> About {

@@ -1,0 +1,62 @@
+//! Traces, where the program is built with them and was told where to.
+
+use std::sync::Arc;
+
+use streambox_relay::{config::RelayOptions, telemetry::Observer};
+
+use crate::failure::Failure;
+
+#[cfg(feature = "opentelemetry")]
+pub(crate) struct Traces(Option<Arc<streambox_relay::traces::Traces>>);
+
+#[cfg(feature = "opentelemetry")]
+impl Traces {
+    pub(crate) fn start(options: &RelayOptions) -> Result<Self, Failure> {
+        let Some(endpoint) = &options.traces.otlp_endpoint else { return Ok(Self(None)) };
+        let traces = streambox_relay::traces::Traces::start(endpoint, &options.broker.exchange).map_err(|why| {
+            let why = format!("{why}; allowed is a URL such as http://127.0.0.1:4318");
+            let setting = "--otlp-endpoint (STREAMBOX_OTLP_ENDPOINT)";
+            streambox_relay::config::BadConfiguration { setting, value: endpoint.clone(), why }
+        })?;
+        Ok(Self(Some(Arc::new(traces))))
+    }
+
+    pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
+        self.0.clone().map(|traces| traces as _)
+    }
+
+    pub(crate) async fn shut_down(&self) {
+        if let Some(traces) = &self.0 {
+            traces.shut_down().await;
+        }
+    }
+}
+
+#[cfg(not(feature = "opentelemetry"))]
+pub(crate) struct Traces;
+
+#[cfg(not(feature = "opentelemetry"))]
+impl Traces {
+    #[expect(clippy::unnecessary_wraps, reason = "the same as with the feature")]
+    pub(crate) fn start(_options: &RelayOptions) -> Result<Self, Failure> {
+        Ok(Self)
+    }
+
+    #[expect(clippy::unused_self, reason = "the same as with the feature")]
+    pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
+        None
+    }
+
+    #[expect(clippy::unused_async, clippy::unused_self, reason = "the same as with the feature")]
+    pub(crate) async fn shut_down(&self) {}
+}
+
+impl Traces {
+    /// Another observer, and this one behind it.
+    pub(crate) fn observer_beside(&self, other: Arc<dyn Observer>) -> Arc<dyn Observer> {
+        match self.observer() {
+            None => other,
+            Some(own) => Arc::new(vec![other, own]),
+        }
+    }
+}

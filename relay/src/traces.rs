@@ -1,0 +1,195 @@
+//! Traces: the publishing of each event as a span that continues the trace in which the event was appended, exported to an
+//! OpenTelemetry collector over OTLP/HTTP.
+//!
+//! An event whose metadata carry a sampled `traceparent` gets a span of kind *producer* with that context as its parent:
+//! from the moment its batch was handed over to its last confirm, once for each attempt. Events without one get none, and
+//! cost nothing.
+//!
+//! The message itself carries the appender's context on, unchanged, whether spans are exported or not: in the words of
+//! OpenTelemetry's conventions for messaging, it is the *creation context*, and the relay an intermediary. So a repeat of a
+//! message is the same message, and a consumer's span stands beside the relay's under the append that caused both.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use opentelemetry::{
+    Context, KeyValue,
+    propagation::{Extractor, TextMapPropagator as _},
+    trace::{Span as _, SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _},
+};
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracer, SdkTracerProvider},
+};
+use streambox::Metadata;
+
+use crate::{
+    core::{Outcome, Outgoing},
+    telemetry::Observer,
+};
+
+/// The longest that one export may take. Spans that can't be exported are dropped: they never hold up the relay.
+pub const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest to wait for the last export when the relay stops.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+const SERVICE: &str = "streambox-relay";
+
+/// Writes the spans. As an [`Observer`] it is called by the relay's own task: a span goes to a bounded queue, whose exporter has
+/// a thread of its own.
+pub struct Traces {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    propagator: TraceContextPropagator,
+    exchange: String,
+}
+
+impl Traces {
+    /// Exports to `endpoint`, for example `http://127.0.0.1:4318`. The SDK's own variables (`OTEL_SERVICE_NAME`,
+    /// `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_…`) work as everywhere.
+    ///
+    /// # Errors
+    /// Why no exporter can be made of it, for people.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn start(endpoint: &str, exchange: &str) -> Result<Self, String> {
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(Carrier::new())
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+            .with_timeout(EXPORT_TIMEOUT)
+            .build()
+            .map_err(|error| error.to_string())?;
+        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+        let resource = Resource::builder().with_attribute(version);
+        let resource = match std::env::var_os("OTEL_SERVICE_NAME") {
+            Some(_) => resource.build(),
+            None => resource.with_service_name(SERVICE).build(),
+        };
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            // Whoever began the trace has decided.
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
+            .with_resource(resource)
+            .build();
+        let tracer = provider.tracer(SERVICE);
+        Ok(Self { provider, tracer, propagator: TraceContextPropagator::new(), exchange: exchange.to_owned() })
+    }
+
+    /// Exports what is left, within [`SHUTDOWN_TIMEOUT`].
+    pub async fn shut_down(&self) {
+        let provider = self.provider.clone();
+        let done =
+            tokio::task::spawn_blocking(move || -> OTelSdkResult { provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT) });
+        if let Ok(Err(error)) = done.await {
+            tracing::warn!(%error, "not all spans could be exported");
+        }
+    }
+}
+
+impl fmt::Debug for Traces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Traces").finish_non_exhaustive()
+    }
+}
+
+impl Observer for Traces {
+    fn event_published(&self, outgoing: &Outgoing, outcome: &Outcome, took: Duration) {
+        let event = &outgoing.event;
+        if event.metadata.text(Metadata::TRACEPARENT).is_none() {
+            return;
+        }
+        let parent = self.propagator.extract_with_context(&Context::new(), &Headers(&event.metadata));
+        if !parent.span().span_context().is_sampled() {
+            return;
+        }
+        let ended = SystemTime::now();
+        let routing_key = format!("{}.{}", outgoing.stream.category(), event.event_type);
+        let mut span = self
+            .tracer
+            .span_builder(format!("publish {}", self.exchange))
+            .with_kind(SpanKind::Producer)
+            .with_start_time(ended - took)
+            .with_attributes([
+                KeyValue::new("messaging.system", "rabbitmq"),
+                KeyValue::new("messaging.operation.name", "publish"),
+                KeyValue::new("messaging.operation.type", "send"),
+                KeyValue::new("messaging.destination.name", self.exchange.clone()),
+                KeyValue::new("messaging.rabbitmq.destination.routing_key", routing_key),
+                KeyValue::new("messaging.message.id", event.event_id.to_string()),
+                KeyValue::new("messaging.message.body.size", size(event.payload.len())),
+                KeyValue::new("streambox.stream_id", outgoing.stream.to_string()),
+                KeyValue::new("streambox.version", size(event.version)),
+            ])
+            .start_with_context(&self.tracer, &parent);
+        match outcome {
+            Outcome::Confirmed => {}
+            Outcome::Refused(reason) => span.set_status(Status::error(reason.clone())),
+            Outcome::Unknown => span.set_status(Status::error("the connection broke: it is published again")),
+        }
+        span.end_with_timestamp(ended);
+    }
+}
+
+fn size(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+/// An event's metadata as the headers that its appender's trace context stands in.
+struct Headers<'a>(&'a Metadata);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.text(key)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![Metadata::TRACEPARENT, Metadata::TRACESTATE]
+    }
+}
+
+/// Carries exports with the HTTP client that is there already. The exporter's thread is outside of the runtime, so the request
+/// is made inside of it.
+#[derive(Clone, Debug)]
+struct Carrier {
+    runtime: tokio::runtime::Handle,
+    client: Client<HttpConnector, http_body_util::Full<Bytes>>,
+}
+
+impl Carrier {
+    fn new() -> Self {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { runtime: tokio::runtime::Handle::current(), client }
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpClient for Carrier {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        use http_body_util::BodyExt as _;
+
+        let client = self.client.clone();
+        let sent = self.runtime.spawn(async move {
+            tokio::time::timeout(EXPORT_TIMEOUT, async move {
+                let (head, body) = client.request(request.map(http_body_util::Full::new)).await?.into_parts();
+                let body = body.collect().await?.to_bytes();
+                Ok::<_, HttpError>(Response::from_parts(head, body))
+            })
+            .await?
+        });
+        sent.await?
+    }
+}

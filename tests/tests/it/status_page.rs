@@ -1,0 +1,257 @@
+//! The status page in a browser: what a person sees, what its script does, and what hostile text does not.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use streambox_relay::http::{self, BacklogView, ConnectionView, HaltedView, Sample, Show, View};
+use streambox_tests::browser::Browser;
+use tokio::task::JoinHandle;
+
+/// A relay that always looks the same.
+#[derive(Debug)]
+struct Still {
+    view: View,
+    asked: AtomicU64,
+    /// After so many answers it says that it is another.
+    then: Option<(u64, View)>,
+}
+
+impl Show for Still {
+    fn view(&self) -> View {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        match &self.then {
+            Some((after, then)) if asked >= *after => then.clone(),
+            _ => self.view.clone(),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        String::new()
+    }
+}
+
+struct Served {
+    url: String,
+    show: Arc<Still>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(view: View, then: Option<(u64, View)>) -> Served {
+    let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let show = Arc::new(Still { view, asked: AtomicU64::new(0), then });
+    let task = tokio::spawn(http::serve(listener, Arc::clone(&show)));
+    Served { url, show, task }
+}
+
+const NOW_MS: i64 = 1_780_000_000_000;
+
+fn connection(state: &'static str) -> ConnectionView {
+    ConnectionView { state, for_seconds: 4_000.0, reconnects: 1, last_error: None, blocked_because: None }
+}
+
+/// A quarter of an hour in which a backlog came and went.
+#[expect(clippy::cast_precision_loss, reason = "few samples")]
+fn history() -> Vec<Sample> {
+    let samples = 0..180_u32;
+    let sample = |number: u32| {
+        let hill = (f64::from(number) / 180.0 * std::f64::consts::PI).sin().powi(6);
+        Sample {
+            at_ms: NOW_MS - i64::from(179 - number) * 5_000,
+            entries: Some((hill * 84_000.0) as u64),
+            oldest_age_seconds: hill * 95.0,
+            published_per_second: 120.0 + hill * 3_900.0,
+            halted_streams: 0,
+        }
+    };
+    samples.map(sample).collect()
+}
+
+fn well() -> View {
+    View {
+        taken_at_ms: NOW_MS,
+        version: "0.1.0",
+        table: "orders-production".to_owned(),
+        exchange: "streambox".to_owned(),
+        published: 1_284_771,
+        deleted: 1_102_390,
+        open_streams: 12,
+        buffered_bytes: 48_000,
+        backlog: Some(BacklogView {
+            entries: 37,
+            own_entries: 12,
+            oldest_age_seconds: Some(0.4),
+            at_least: false,
+            read_seconds_ago: 0.3,
+        }),
+        connections: vec![connection("connected"), connection("connected")],
+        worker: Some("relay-7d9c6-x2x4q".to_owned()),
+        workers: ["relay-7d9c6-8mzkp", "relay-7d9c6-bq77d", "relay-7d9c6-x2x4q"].map(str::to_owned).to_vec(),
+        history: history(),
+        ..View::default()
+    }
+}
+
+fn halted(stream: &str, version: u64, reason: &str) -> HaltedView {
+    HaltedView {
+        stream: stream.to_owned(),
+        version,
+        reason: reason.to_owned(),
+        for_seconds: 754.0,
+        attempts: 17,
+        retry_in_seconds: 41.0,
+    }
+}
+
+fn with_halted() -> View {
+    let reason = "version 7: no queue takes routing key \"permit.PermitIssued\" of exchange \"streambox\": bind one, or run \
+                  with --unroutable accept";
+    let damaged = "pending#00000000000000000003: last_version is missing";
+    let halted = vec![halted("permit-2026-000417", 7, reason), halted("order-4711", 3, damaged)];
+    View { halted_streams: 2, halted, ..well() }
+}
+
+fn lost() -> View {
+    let error = "the broker can't be reached at 10.2.0.17:5671: connection refused";
+    let lost = ConnectionView { last_error: Some(error.to_owned()), for_seconds: 185.0, ..connection("connecting") };
+    View {
+        connections: vec![lost.clone(), lost],
+        not_ready: vec![format!("there is no connection to the broker: {error}")],
+        ..well()
+    }
+}
+
+fn at_the_start() -> View {
+    View {
+        table: "streambox".to_owned(),
+        exchange: "streambox".to_owned(),
+        version: "0.1.0",
+        taken_at_ms: NOW_MS,
+        ..View::default()
+    }
+}
+
+/// Tries to run in every way that text can.
+const EVIL: &str = "order-<img src=x onerror=\"document.documentElement.dataset.pwned=1\">'\"><script>document.documentElement.\
+                    dataset.pwned=1</script><svg onload=document.documentElement.dataset.pwned=1></td></table>{{7*7}}";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_keeps_itself_up_to_date_and_nothing_is_refused_by_its_policy() {
+    let Some(browser) = Browser::find() else { return };
+    let served = serve(well(), Some((2, with_halted()))).await;
+    let page = browser.open(&served.url, 9_000).await;
+    assert!(page.dom.contains("2 streams are halted") && page.dom.contains("permit-2026-000417"), "{}", page.dom);
+    assert!(page.dom.contains("<title>✕ 2 streams are halted"), "the tab says so, too: {}", page.dom);
+    assert!(served.show.asked.load(Ordering::Relaxed) >= 3, "it has asked again and again");
+    assert!(page.dom.contains("class=\"line\" d=\"M"), "there are plots: {}", page.dom);
+    assert_eq!(page.console, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_text_does_not_run() {
+    let Some(browser) = Browser::find() else { return };
+    let evil = EVIL.to_owned();
+    let connection = ConnectionView { last_error: Some(evil.clone()), ..connection("connected") };
+    let view = View {
+        table: evil.clone(),
+        exchange: evil.clone(),
+        worker: Some(evil.clone()),
+        workers: vec![evil.clone()],
+        halted: vec![halted(EVIL, 1, EVIL)],
+        connections: vec![connection],
+        ..with_halted()
+    };
+    let served = serve(view, None).await;
+    let page = browser.open(&served.url, 5_000).await;
+    assert!(page.dom.contains("order-&lt;img src=x onerror="), "it is shown: {}", page.dom);
+    assert!(!page.dom.contains("data-pwned"), "it has run: {}", page.dom);
+    assert_eq!(page.console, Vec::<String>::new(), "the policy had nothing to refuse");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_answers_no_more_is_said_to() {
+    let Some(browser) = Browser::find() else { return };
+    let served = serve(well(), None).await;
+    // The page, its style sheet, its script and its icon; then nobody is there any more.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let upstream = served.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let forwarding = tokio::spawn(async move {
+        for _ in 0..4 {
+            let (mut inbound, _) = listener.accept().await.unwrap();
+            let mut outbound = tokio::net::TcpStream::connect(&upstream).await.unwrap();
+            tokio::spawn(async move {
+                let _ = tokio::io::copy_bidirectional(&mut inbound, &mut outbound).await;
+            });
+        }
+    });
+    let page = browser.open(&url, 20_000).await;
+    forwarding.abort();
+    assert!(page.dom.contains("The relay has not answered for"), "{}", page.dom);
+    assert!(page.dom.contains("<title>✕ No answer"), "{}", page.dom);
+    assert!(page.dom.contains("1\u{202f}284\u{202f}771"), "what was known last still stands there: {}", page.dom);
+}
+
+/// For people: `STREAMBOX_SCREENSHOTS=directory cargo test … status_page` leaves a picture of each state there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_state_can_be_drawn_in_light_and_dark_wide_and_narrow() {
+    let Some(browser) = Browser::find() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let directory = std::env::var_os("STREAMBOX_SCREENSHOTS").map_or(directory.path().to_owned(), Into::into);
+    let (wide, narrow) = ((1_100, 1_000), (390, 1_300));
+    for (name, view) in [("well", well()), ("halted", with_halted()), ("lost", lost()), ("start", at_the_start())] {
+        let served = serve(view, None).await;
+        let shots = [("light", wide, false), ("dark", wide, true), ("narrow", narrow, false)];
+        for (kind, size, is_dark) in shots {
+            if name == "start" && kind != "light" {
+                continue;
+            }
+            let file = directory.join(format!("{name}-{kind}.png"));
+            browser.draw(&served.url, &file, size, is_dark).await;
+            let bytes = std::fs::metadata(&file).expect("a picture").len();
+            assert!(bytes > 10_000, "{}: {bytes} bytes are no picture of a page", file.display());
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_and_status_are_answered_and_nothing_else_is() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let served = serve(lost(), None).await;
+    let address = served.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let ask = async |request: &str| {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        stream.write_all(format!("{request} HTTP/1.1\r\nHost: relay\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(Duration::from_secs(60), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    };
+    assert!(ask("GET /livez").await.starts_with("HTTP/1.1 200"));
+    let ready = ask("GET /readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("connection refused"), "{ready}");
+    let json = ask("GET /status.json").await;
+    let body: serde_json::Value = serde_json::from_str(json.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!((&body["published"], &body["connections"][0]["state"]), (&1_284_771.into(), &"connecting".into()));
+    let page = ask("GET /").await;
+    for header in
+        ["content-security-policy: default-src 'none'", "x-content-type-options: nosniff", "cache-control: no-store"]
+    {
+        assert!(page.to_lowercase().contains(header), "{header}: {page}");
+    }
+    assert!(!page.contains("https://") && page.matches("http://").count() == 0, "nothing from elsewhere: {page}");
+    let head = ask("HEAD /").await;
+    assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(ask("POST /").await.starts_with("HTTP/1.1 405"));
+    assert!(ask("GET /../etc/passwd").await.starts_with("HTTP/1.1 404"));
+}

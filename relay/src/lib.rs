@@ -27,5 +27,5 @@ pub mod text;
 pub mod traces;
 
 pub use chain::Chain;
-pub use relay::{RelaySettings, Report, Until, run, run_observed};
+pub use relay::{RelaySettings, Report, StartError, Until, run, run_observed};
 pub use telemetry::Telemetry;

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    broker::{self, BrokerSettings, Publisher},
+    broker::{self, BrokerSettings, Publisher, Refusal},
     chain::Chain,
     core::{Answer, Bounds, Core, Found, Outcome, Outgoing, Read},
     telemetry::{PublishedBatch, SNAPSHOT_INTERVAL, Snapshot, Telemetry},
@@ -88,17 +88,30 @@ pub struct Report {
     pub halted: BTreeMap<String, String>,
 }
 
+/// Why a relay did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The table can't be read.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// The broker refuses what it was given, and has never accepted it.
+    #[error(transparent)]
+    Broker(#[from] Refusal),
+}
+
 /// Runs a relay until it is done or `stop` resolves; then it begins nothing new, waits for what is in flight at most for
 /// the drain timeout, deletes what was confirmed, and returns.
 ///
 /// # Errors
-/// [`Error::Setup`] where the first scan of the table is refused. Everything that happens later is retried for ever.
+/// [`Error::Setup`] where the first scan of the table is refused, and [`Refusal`] where the broker refuses the login, the
+/// virtual host, the exchange or TLS before there was any connection. Everything that happens later is retried for ever:
+/// what worked once may be in the middle of a change, of a password for instance.
 pub async fn run(
     store: &EventStore,
     settings: RelaySettings,
     until: Until,
     stop: impl Future<Output = ()>,
-) -> Result<Report, Error> {
+) -> Result<Report, StartError> {
     run_observed(store, settings, &Telemetry::default(), until, stop).await
 }
 
@@ -112,19 +125,23 @@ pub async fn run_observed(
     telemetry: &Telemetry,
     until: Until,
     stop: impl Future<Output = ()>,
-) -> Result<Report, Error> {
+) -> Result<Report, StartError> {
     let outbox = store.outbox();
     // Before anything is published: a table that is not there is a mistake to report, not to retry.
     if let Err(error @ Error::Setup { .. }) = outbox.scan(None, 1).await {
-        return Err(error);
+        return Err(error.into());
     }
     let (stop_publishers, publishers_stop) = watch::channel(false);
     let broker = Arc::new(settings.broker.clone());
     let publishers = (0..settings.publishers).map(|_| broker::start(Arc::clone(&broker), publishers_stop.clone()));
+    let publishers: Vec<_> = publishers.collect();
+    let states: Vec<_> = publishers.iter().map(Publisher::state).collect();
+    telemetry.set_publishers(states.clone());
+    let refusal = broker::refusal_at_start(states);
     let relay = Relay {
         core: Core::new(settings.bounds.clone()),
         outbox,
-        idle_publishers: publishers.collect(),
+        idle_publishers: publishers,
         scan: Scan::new(),
         tasks: JoinSet::new(),
         deletes_under_way: 0,
@@ -135,7 +152,11 @@ pub async fn run_observed(
         telemetry: telemetry.clone(),
         next_snapshot: Instant::now(),
     };
-    Ok(relay.run(stop, &stop_publishers).await)
+    tokio::select! {
+        report = relay.run(stop, &stop_publishers) => Ok(report),
+        // Nothing is in flight: there was no connection.
+        refusal = refusal => Err(refusal.into()),
+    }
 }
 
 struct Relay {
@@ -227,7 +248,12 @@ impl Relay {
                 }
             }
         }
-        self.report()
+        let report = self.report();
+        stop_publishers.send_replace(true);
+        for publisher in self.idle_publishers {
+            publisher.close().await;
+        }
+        report
     }
 
     /// Begins everything that can be begun.

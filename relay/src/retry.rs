@@ -5,7 +5,8 @@ use std::time::Duration;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as _};
 
 const FIRST_RECONNECT_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_RECONNECT_DELAY: Duration = Duration::from_secs(10);
+/// The longest time between two attempts to connect.
+pub(crate) const LONGEST_RECONNECT_DELAY: Duration = Duration::from_secs(10);
 
 /// Exponentially growing, jittered (±50 %) waiting times, without an end.
 pub(crate) struct Delays(ExponentialBackoff);

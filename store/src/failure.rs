@@ -20,6 +20,8 @@ pub(crate) fn judge<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Verdict {
     match error {
         SdkError::ConstructionFailure(_) => Verdict::Mend(NOT_CONFIGURED.to_owned()),
         SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => Verdict::Again,
+        // A connection that was closed in the middle of an answer, for instance. The HTTP client says that it is transient.
+        SdkError::DispatchFailure(failure) if failure.as_other().is_some() => Verdict::Again,
         SdkError::DispatchFailure(failure) => judge_unsent(failure.as_connector_error().map(|error| error as _)),
         SdkError::ServiceError(answer) => {
             let status = answer.raw().status().as_u16();

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Output, Stdio},
     time::Duration,
 };
 
@@ -70,6 +70,31 @@ impl OwnBroker {
         Self { url, state }
     }
 
+    /// Starts a broker with more lines in its configuration and with plugins: a node of the system's package.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn start_with(configuration: &str, plugins: &str) -> Self {
+        let state = tempfile::Builder::new().prefix("streambox-broker-").tempdir().expect("a directory");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), configuration).expect("a file can be written");
+        let output = command(state.path(), &["start"])
+            .env("STREAMBOX_RABBITMQ_CONFIG", file.path())
+            .env("STREAMBOX_RABBITMQ_PLUGINS", plugins)
+            .output();
+        let url = printed(&["start"], &output.await.expect("localstack/rabbitmq runs"));
+        Self { url, state }
+    }
+
+    /// Runs `rabbitmqctl` on it.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn ctl(&self, arguments: &[&str]) {
+        let arguments: Vec<_> = ["ctl"].iter().chain(arguments).copied().collect();
+        control(self.state.path(), &arguments).await;
+    }
+
     /// Its URL, the same after each restart.
     #[must_use]
     pub fn url(&self) -> &str {
@@ -118,14 +143,17 @@ fn control_program() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../localstack/rabbitmq")
 }
 
+fn command(state: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(control_program());
+    command.args(arguments).env("STREAMBOX_STATE_DIR", state).stdin(Stdio::null());
+    command
+}
+
 async fn control(state: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(control_program())
-        .args(arguments)
-        .env("STREAMBOX_STATE_DIR", state)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .expect("localstack/rabbitmq runs");
+    printed(arguments, &command(state, arguments).output().await.expect("localstack/rabbitmq runs"))
+}
+
+fn printed(arguments: &[&str], output: &Output) -> String {
     let messages = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "localstack/rabbitmq {arguments:?} failed:\n{messages}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()

@@ -34,7 +34,7 @@ pub struct TestTable {
     engine: Engine,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Engine {
     url: String,
     /// Dropped with the last table of the test: the engine ends.
@@ -169,6 +169,19 @@ impl TestTable {
             .send()
             .await
             .expect("the engine answers");
+    }
+
+    /// Waits until nothing is pending. A table gives no signal, so it is asked again and again.
+    ///
+    /// # Panics
+    /// If something still is after [`PATIENCE`].
+    pub async fn wait_for_nothing_pending(&self) {
+        let reached = async {
+            while self.pending().await > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, reached).await.expect("everything is deleted at last");
     }
 
     /// Appends events one by one, each an append of its own, to a new stream.

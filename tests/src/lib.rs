@@ -5,18 +5,26 @@
 //! - [`orders`]: an aggregate to test with.
 //! - [`wire`]: what goes over the wire to DynamoDB: counted, and altered on purpose.
 //! - [`metering`]: how each engine counts capacity units.
+//! - [`amqp`]: a broker that misbehaves on purpose.
 //! - [`broker`]: RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
 //! - [`browser`]: a headless Chromium.
+//! - [`fault`]: what can go wrong between a program and DynamoDB.
+//! - [`proxy`]: the way of a process to DynamoDB, with faults on it.
 //! - [`tally`]: what was received: distinct, duplicates, order.
+//! - [`tls`]: certificates, and TLS before a broker.
 //! - [`programs`]: the programs `streambox` and `streambox-relay` as processes.
 
+pub mod amqp;
 pub mod broker;
 pub mod browser;
 pub mod engine;
+pub mod fault;
 pub mod metering;
 pub mod orders;
 pub mod programs;
+pub mod proxy;
 pub mod tally;
+pub mod tls;
 pub mod wire;
 
 use std::time::Duration;

@@ -119,6 +119,15 @@ impl Process {
         Self { child, name: name.to_owned(), stdin, stdout, stderr }
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("the process has not ended")
+    }
+
     /// Waits until a line of its log contains `text`.
     ///
     /// # Panics
@@ -162,8 +171,8 @@ impl Process {
     /// # Panics
     /// If it has ended.
     pub fn signal(&self, signal: Signal) {
-        let id = self.child.id().expect("the process has not ended");
-        kill(Pid::from_raw(i32::try_from(id).expect("a process id")), signal).expect("the process takes signals");
+        kill(Pid::from_raw(i32::try_from(self.id()).expect("a process id")), signal)
+            .expect("the process takes signals");
     }
 
     /// Closes its standard input and waits for its end.

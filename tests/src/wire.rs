@@ -19,22 +19,8 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 use serde_json::{Value, json};
 
-/// One request and its answer.
-#[derive(Clone, Debug)]
-pub struct Exchange {
-    /// What was asked for, `Query` for instance.
-    pub operation: String,
-    /// The request's body.
-    pub request: Value,
-    /// The answer's body.
-    pub answer: Value,
-    /// The capacity units that DynamoDB says it has consumed.
-    pub units: f64,
-    /// Whether the answer is lost on its way back. The request has been carried out.
-    pub is_lost: bool,
-}
-
-type Fault = Box<dyn FnMut(&mut Exchange) + Send>;
+pub use crate::fault::Exchange;
+use crate::fault::{self, Fault};
 
 /// Why DynamoDB says that it has not done what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,13 +103,7 @@ impl Wire {
 
     /// Loses the next `times` answers to an operation.
     pub fn lose_answers(&self, operation: &'static str, times: u32) {
-        let mut left = times;
-        self.set_fault(move |exchange| {
-            if exchange.operation == operation && left > 0 {
-                left -= 1;
-                exchange.is_lost = true;
-            }
-        });
+        self.set_fault(fault::lose_answers(operation, times));
     }
 
     /// Answers the next `times` requests of an operation with a refusal. They are neither sent nor counted.
@@ -208,8 +188,7 @@ impl HttpConnector for Connector {
             let body = std::mem::replace(response.body_mut(), SdkBody::taken());
             let body = ByteStream::new(body).collect().await.map_err(|error| ConnectorError::io(error.into()))?;
             let received: Value = serde_json::from_slice(&body.into_bytes()).unwrap_or_default();
-            let units = consumed_units(&received);
-            let mut exchange = Exchange { operation, request: sent, answer: received, units, is_lost: false };
+            let mut exchange = Exchange::new(operation, sent, received);
             if let Some(fault) = state.fault.lock().expect("no fault has panicked").as_mut() {
                 fault(&mut exchange);
             }
@@ -220,14 +199,5 @@ impl HttpConnector for Connector {
             state.exchanges.lock().expect("no fault has panicked").push(exchange);
             if is_lost { Err(ConnectorError::io("the answer is lost".into())) } else { Ok(response) }
         })
-    }
-}
-
-/// One table's units, or those of each table: in batches and transactions it is a list.
-fn consumed_units(answer: &Value) -> f64 {
-    let units = |consumed: &Value| consumed["CapacityUnits"].as_f64().unwrap_or_default();
-    match &answer["ConsumedCapacity"] {
-        Value::Array(tables) => tables.iter().map(units).sum(),
-        table => units(table),
     }
 }

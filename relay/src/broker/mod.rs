@@ -1,24 +1,40 @@
 //! Everything about RabbitMQ: how an event becomes a message, and how messages are published.
+//!
+//! - `message`: an event as a message; `form`, `cloudevents`: other forms of it, and other places for it.
+//! - `publisher`: a task that keeps a connection alive for ever; `session`: one connection, one channel, the batch barrier.
+//! - `link`, `tls`: the socket, which can be cut, and TLS.
+//! - `failure`: what an error means, in words; `state`: what a publisher is doing, to be looked at.
+//! - `url`, `options`: the settings.
 
 mod cloudevents;
+mod failure;
 mod form;
+mod link;
 mod message;
+mod options;
 mod publisher;
 mod session;
 mod state;
+mod tls;
+mod url;
+
+use std::{fmt, time::Duration};
 
 pub use cloudevents::{CLOUDEVENTS_CONTENT_TYPE, MAX_CLOUDEVENTS_VERSION};
+pub use failure::Refusal;
 pub use form::{DEFAULT_CLOUDEVENTS_SOURCE, MessageForm, MessageFormat, REPLAY_HEADER};
 pub use message::{Message, RECORDED_AT_HEADER, STREAM_ID_HEADER, Unpublishable, VERSION_HEADER};
+pub use options::LinkOptions;
 pub use publisher::{Publisher, start};
-pub use session::{BATCH_CONFIRM_TIMEOUT, BATCH_WRITE_TIMEOUT, CONNECT_TIMEOUT};
-
-pub use state::{Link, PublisherState};
+pub use state::{Link, PublisherState, refusal_at_start};
+pub use tls::{TlsError, TlsFiles};
+pub use url::{parse_url, without_password};
 
 use lapin::{types::ShortString, uri::AMQPUri};
 
 /// Where and how to publish.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
+#[non_exhaustive]
 pub struct BrokerSettings {
     /// The broker: host, credentials, virtual host.
     pub uri: AMQPUri,
@@ -28,12 +44,77 @@ pub struct BrokerSettings {
     pub unroutable: Unroutable,
     /// What form messages have, and where else they go.
     pub form: MessageForm,
+    /// What TLS needs (`amqps`).
+    pub tls: TlsFiles,
+    /// The longest times.
+    pub timeouts: Timeouts,
 }
 
 impl BrokerSettings {
+    /// A broker and an exchange, and the defaults of everything else.
+    #[must_use]
+    pub fn new(uri: AMQPUri, exchange: ShortString) -> Self {
+        let (unroutable, tls, timeouts) = (Unroutable::default(), TlsFiles::default(), Timeouts::default());
+        Self { uri, exchange, unroutable, form: MessageForm::default(), tls, timeouts }
+    }
+
     /// The exchange that messages go to: the default one, where they go to one queue.
     fn destination(&self) -> ShortString {
         if self.form.queue.is_some() { ShortString::default() } else { self.exchange.clone() }
+    }
+
+    fn address(&self) -> String {
+        let (host, port) = (&self.uri.authority.host, self.uri.authority.port);
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// The URL's own parameter comes first.
+    fn connect_timeout(&self) -> Duration {
+        self.uri.query.connection_timeout.map_or(self.timeouts.connect, Duration::from_millis)
+    }
+}
+
+impl fmt::Debug for BrokerSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the password.
+        f.debug_struct("BrokerSettings")
+            .field("address", &self.address())
+            .field("user", &self.uri.authority.userinfo.username)
+            .field("vhost", &self.uri.vhost)
+            .field("exchange", &self.exchange)
+            .field("unroutable", &self.unroutable)
+            .field("form", &self.form)
+            .field("tls", &self.tls)
+            .field("timeouts", &self.timeouts)
+            .finish()
+    }
+}
+
+/// The longest times that a connection may take for something; then it is cut, and the next one is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the name to the end of AMQP's handshake.
+    pub connect: Duration,
+    /// To open the channel, turn on confirms and declare the exchange.
+    pub channel: Duration,
+    /// To write one batch. A broker that has run out of memory or disk stops reading. The time stands still while it says
+    /// that it is blocked; the same goes for `confirm`.
+    pub publish: Duration,
+    /// To confirm one batch.
+    pub confirm: Duration,
+    /// To say goodbye.
+    pub close: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            channel: Duration::from_secs(10),
+            publish: Duration::from_secs(15),
+            confirm: Duration::from_secs(30),
+            close: Duration::from_secs(5),
+        }
     }
 }
 
@@ -45,4 +126,16 @@ pub enum Unroutable {
     Halt,
     /// Take it as published: for pub/sub where nobody need listen.
     Accept,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_never_show_the_password() {
+        let settings = BrokerSettings::new(parse_url("amqp://relay:secret@h/%2f").unwrap(), "streambox".into());
+        let text = format!("{settings:?} {settings:#?}");
+        assert!(text.contains("relay") && !text.contains("secret"), "{text}");
+    }
 }

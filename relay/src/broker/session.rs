@@ -5,77 +5,82 @@
 //! return comes before its own confirm; so at the barrier all returns of the batch are known, whoever carries them.
 //! For the same reason a batch that breaks off says nothing about any of its messages.
 
-use std::{collections::HashSet, future::Future, time::Duration};
-
-use futures_util::future::try_join_all;
-use lapin::{
-    Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
-    options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions},
-    types::FieldTable,
+use std::{
+    collections::HashSet,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
 };
-use tokio::time::timeout;
 
-use super::{BrokerSettings, Message, Unroutable};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, TryFutureExt as _, future::try_join_all};
+use lapin::{
+    Channel, Confirmation, Connection, ConnectionProperties, Event, ExchangeKind,
+    options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
+    types::{FieldTable, ShortString},
+};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use super::{BrokerSettings, Message, Unroutable, failure::Broken, link, state::Status};
 use crate::core::{Outcome, Outgoing};
 
-/// The longest to wait for connection, channel and exchange together.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The longest that writing one batch may take. A broker that has run out of memory or disk stops reading.
-pub const BATCH_WRITE_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// The longest to wait for the confirms of one batch.
-pub const BATCH_CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
-
+/// The heartbeat that is asked for; the URL's parameter `heartbeat` comes first. A peer that is silent for two is gone.
 const HEARTBEAT_SECONDS: u16 = 20;
 
-/// Why a connection was given up.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
-    #[error(transparent)]
-    Amqp(#[from] lapin::Error),
-    #[error("{what} took longer than {limit:?}")]
-    Slow { what: &'static str, limit: Duration },
-    #[error("the broker did not confirm in confirm mode")]
-    NotConfirmed,
-}
+/// How often an idle connection is looked at: of an orderly close by the broker lapin gives no sign.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) struct Session {
+pub(super) struct Session<'a> {
+    /// First, so that the socket is cut before anything of lapin's is dropped, and can't be used by it any more.
+    _plug: link::Plug,
+    settings: &'a BrokerSettings,
     channel: Channel,
-    /// Dropping it closes the connection, and with it whatever lapin still holds back.
-    _connection: Connection,
+    health: Health<'a>,
 }
 
-impl Session {
-    pub(super) async fn open(settings: &BrokerSettings) -> Result<Self, Broken> {
-        within(CONNECT_TIMEOUT, "connecting", Self::connect(settings)).await?
+/// Whether the connection is alive, and whether the broker takes messages.
+struct Health<'a> {
+    connection: Arc<Connection>,
+    events: Pin<Box<dyn Stream<Item = Event> + Send>>,
+    status: &'a Status,
+    settings: &'a BrokerSettings,
+    is_blocked: bool,
+    /// Whether the channel is open for publishing. Before, an error of a channel is an answer to what was tried.
+    is_open: bool,
+}
+
+impl<'a> Session<'a> {
+    pub(super) async fn open(settings: &'a BrokerSettings, status: &'a Status) -> Result<Self, Broken> {
+        let plug = link::Plug::default();
+        let limit = settings.connect_timeout();
+        let slow = |_| Broken::Slow { what: "connecting", limit };
+        let connection = Arc::new(timeout(limit, connect(settings, &plug)).await.map_err(slow)??);
+        let events = Box::pin(connection.events_listener());
+        let mut health =
+            Health { connection: Arc::clone(&connection), events, status, settings, is_blocked: false, is_open: false };
+        let opening = open_channel(&connection, settings);
+        let channel = health.within(settings.timeouts.channel, "opening a channel", opening).await?;
+        // What was refused on the way is no news.
+        while let Some(Some(_)) = health.events.next().now_or_never() {}
+        health.is_open = true;
+        status.connected();
+        Ok(Self { _plug: plug, settings, channel, health })
     }
 
-    async fn connect(settings: &BrokerSettings) -> Result<Self, Broken> {
-        let mut uri = settings.uri.clone();
-        // The only way to bound the TCP connect itself.
-        let timeout_ms = u64::try_from(CONNECT_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
-        uri.query.connection_timeout = uri.query.connection_timeout.or(Some(timeout_ms));
-        uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT_SECONDS));
-        let properties = ConnectionProperties::default().with_connection_name("streambox-relay".into());
-        let connection = Connection::connect_uri(uri, properties).await?;
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        if let Some(queue) = &settings.form.queue {
-            // A queue that does not exist is noticed before anything is published.
-            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
-            return Ok(Self { channel, _connection: connection });
-        }
-        channel
-            .exchange_declare(settings.exchange.clone(), ExchangeKind::Topic, durable, FieldTable::default())
-            .await?;
-        Ok(Self { channel, _connection: connection })
+    /// Whether the broker has said that it takes no messages.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.health.is_blocked
+    }
+
+    /// Waits until the connection is blocked, unblocked or broken.
+    pub(super) async fn changed(&mut self) -> Result<(), Broken> {
+        self.health.changed().await
     }
 
     /// Publishes a batch and waits at the barrier. The outcomes are in the order of the batch.
-    pub(super) async fn publish(&self, settings: &BrokerSettings, batch: &[Outgoing]) -> Result<Vec<Outcome>, Broken> {
+    pub(super) async fn publish(&mut self, batch: &[Outgoing]) -> Result<Vec<Outcome>, Broken> {
+        let (settings, channel) = (self.settings, &self.channel);
         let messages: Vec<_> =
             batch.iter().map(|outgoing| settings.form.message(&outgoing.stream, &outgoing.event)).collect();
 
@@ -83,7 +88,7 @@ impl Session {
         // among the confirms and in the queue of frames in one go, when it is polled first.
         let written = try_join_all(batch.iter().zip(&messages).filter_map(|(outgoing, message)| {
             let message = message.as_ref().ok()?;
-            Some(self.channel.basic_publish(
+            Some(channel.basic_publish(
                 settings.destination(),
                 message.routing_key.clone(),
                 BasicPublishOptions { mandatory: true, immediate: false },
@@ -91,12 +96,14 @@ impl Session {
                 message.properties.clone(),
             ))
         }));
-        let confirms = within(BATCH_WRITE_TIMEOUT, "writing a batch", written).await??;
+        let broken = |error: lapin::Error| Broken::from_lapin(&error, settings);
+        let written = written.map_err(broken);
+        let confirms = self.health.within(settings.timeouts.publish, "writing a batch", written).await?;
 
-        let confirmed = try_join_all(confirms);
+        let confirmed = try_join_all(confirms).map_err(broken);
         let mut acked = Vec::with_capacity(batch.len());
         let mut returned = HashSet::new();
-        for confirmation in within(BATCH_CONFIRM_TIMEOUT, "confirming a batch", confirmed).await?? {
+        for confirmation in self.health.within(settings.timeouts.confirm, "confirming a batch", confirmed).await? {
             acked.push(match confirmation {
                 Confirmation::Ack(_) => true,
                 Confirmation::Nack(_) => false,
@@ -105,25 +112,151 @@ impl Session {
             let message = confirmation.take_message();
             returned.extend(message.and_then(|message| message.delivery.properties.message_id().clone()));
         }
+        Ok(judge(settings, messages, acked, &returned))
+    }
 
-        let mut acked = acked.into_iter();
-        let outcome = |message: Result<Message, _>| match message {
-            Err(unpublishable) => Outcome::Refused(format!("{unpublishable}")),
-            Ok(_) if acked.next() != Some(true) => {
-                Outcome::Refused("the broker refused the message (nack): look at its queues' limits and log".to_owned())
-            }
-            Ok(message) => {
-                let id = message.properties.message_id().as_ref();
-                let is_returned = id.is_some_and(|id| returned.contains(id));
-                judge_routing(settings, &message, is_returned)
-            }
-        };
-        Ok(messages.into_iter().map(outcome).collect())
+    /// Says goodbye. A broker that does not listen is not waited for.
+    pub(super) async fn close(self) {
+        if !self.is_blocked() {
+            let closed = self.health.connection.close(200, "the relay is done".into());
+            // Either way the socket is cut then.
+            let _ = timeout(self.settings.timeouts.close, closed).await;
+        }
     }
 }
 
-async fn within<T>(limit: Duration, what: &'static str, work: impl Future<Output = T>) -> Result<T, Broken> {
-    timeout(limit, work).await.map_err(|_| Broken::Slow { what, limit })
+impl Health<'_> {
+    async fn changed(&mut self) -> Result<(), Broken> {
+        // It may have been said before anybody listened.
+        if self.connection.status().blocked() != self.is_blocked {
+            self.turn("the broker gives no reason".to_owned());
+            return Ok(());
+        }
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = self.events.next() => match event {
+                    Some(Event::ConnectionBlocked(reason)) if !self.is_blocked => {
+                        self.turn(reason);
+                        return Ok(());
+                    }
+                    Some(Event::ConnectionUnblocked) if self.is_blocked => {
+                        self.turn(String::new());
+                        return Ok(());
+                    }
+                    Some(Event::Error(error)) if self.is_open || !error.is_amqp_soft_error() => return Err(Broken::from_lapin(&error, self.settings)),
+                    Some(_) => {}
+                    None => return Err(Broken::Closed),
+                },
+                _ = look.tick() => if !self.connection.status().connected() {
+                    return Err(Broken::Closed);
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, reason: String) {
+        self.is_blocked = !self.is_blocked;
+        if self.is_blocked {
+            tracing::warn!(reason, "the broker takes no messages (an alarm of memory or disk); it is waited for");
+            self.status.blocked(reason);
+        } else {
+            tracing::info!("the broker takes messages again");
+            self.status.unblocked();
+        }
+    }
+
+    /// Does `work` within `limit`. While the broker is blocked the time stands still: a new connection would be blocked as
+    /// well.
+    async fn within<T>(
+        &mut self,
+        limit: Duration,
+        what: &'static str,
+        work: impl Future<Output = Result<T, Broken>>,
+    ) -> Result<T, Broken> {
+        let mut work = pin!(work);
+        let mut deadline = Instant::now() + limit;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                changed = self.changed() => {
+                    changed?;
+                    deadline = Instant::now() + limit;
+                }
+                () = sleep_until(deadline), if !self.is_blocked => return Err(Broken::Slow { what, limit }),
+            }
+        }
+    }
+}
+
+async fn connect(settings: &BrokerSettings, plug: &link::Plug) -> Result<Connection, Broken> {
+    let mut uri = settings.uri.clone();
+    uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT_SECONDS));
+    let properties = ConnectionProperties::default().with_connection_name("streambox-relay".into());
+    let connected = link::connect(uri, properties, settings.tls.clone(), plug, settings.connect_timeout());
+    connected.await.map_err(|error| Broken::from_lapin(&error, settings))
+}
+
+async fn open_channel(connection: &Connection, settings: &BrokerSettings) -> Result<Channel, Broken> {
+    let broken = |error: &lapin::Error| Broken::from_lapin(error, settings);
+    let exchange = &settings.exchange;
+    if let Some(queue) = &settings.form.queue {
+        return open_channel_for_queue(connection, queue).await.map_err(|error| broken(&error));
+    }
+    let mut channel = connection.create_channel().await.map_err(|error| broken(&error))?;
+    if let Err(refused) = declare(&channel, exchange, false).await {
+        // Where the user may not configure the exchange, it is enough that it exists. An error has closed the channel.
+        if !is_access_refused(&refused) {
+            return Err(broken(&refused));
+        }
+        channel = connection.create_channel().await.map_err(|error| broken(&error))?;
+        declare(&channel, exchange, true).await.map_err(|_| broken(&refused))?;
+    }
+    channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| broken(&error))?;
+    Ok(channel)
+}
+
+/// Past any exchange. A queue that does not exist is noticed before anything is published.
+async fn open_channel_for_queue(connection: &Connection, queue: &ShortString) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+async fn declare(channel: &Channel, exchange: &ShortString, passive: bool) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions { durable: true, passive, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, options, FieldTable::default()).await
+}
+
+fn is_access_refused(error: &lapin::Error) -> bool {
+    matches!(error.kind(), lapin::ErrorKind::ProtocolError(error)
+        if matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)))
+}
+
+/// What the barrier says of each message.
+fn judge(
+    settings: &BrokerSettings,
+    messages: Vec<Result<Message, super::Unpublishable>>,
+    acked: Vec<bool>,
+    returned: &HashSet<ShortString>,
+) -> Vec<Outcome> {
+    let mut acked = acked.into_iter();
+    let outcome = |message: Result<Message, _>| match message {
+        Err(unpublishable) => Outcome::Refused(format!("{unpublishable}")),
+        Ok(_) if acked.next() != Some(true) => {
+            Outcome::Refused("the broker refused the message (nack): look at its queues' limits and log".to_owned())
+        }
+        Ok(message) => {
+            let id = message.properties.message_id().as_ref();
+            let is_returned = id.is_some_and(|id| returned.contains(id));
+            judge_routing(settings, &message, is_returned)
+        }
+    };
+    messages.into_iter().map(outcome).collect()
 }
 
 fn judge_routing(settings: &BrokerSettings, message: &Message, is_returned: bool) -> Outcome {

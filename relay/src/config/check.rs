@@ -1,6 +1,6 @@
 //! Checks everything that the command line's grammar can't, and turns it into settings.
 
-use std::{net::SocketAddr, str::FromStr as _, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use lapin::{types::ShortString, uri::AMQPUri};
 use streambox::StreamId;
@@ -8,7 +8,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::grammar::{BrokerOptions, HttpOption, RelayOptions, ReplayOptions, WorkOptions};
 use crate::{
-    broker::{BrokerSettings, MessageForm},
+    broker::{BrokerSettings, MessageForm, parse_url, without_password},
     core::Bounds,
     relay::RelaySettings,
     replay::{Of, ReplaySettings},
@@ -71,8 +71,13 @@ impl BrokerOptions {
     /// # Errors
     /// [`BadConfiguration`] names the setting, its value and what is allowed.
     pub fn settings(&self) -> Result<BrokerSettings, BadConfiguration> {
-        let (uri, exchange, form) = (self.uri()?, self.exchange()?, self.form()?);
-        Ok(BrokerSettings { uri, exchange, unroutable: self.unroutable, form })
+        let mut broker = BrokerSettings::new(self.uri()?, self.exchange()?);
+        (broker.unroutable, broker.form) = (self.unroutable, self.form()?);
+        (broker.tls, broker.timeouts) = self
+            .link
+            .settings(&broker.uri)
+            .map_err(|(setting, path, why)| BadConfiguration { setting, value: path.display().to_string(), why })?;
+        Ok(broker)
     }
 
     fn form(&self) -> Result<MessageForm, BadConfiguration> {
@@ -89,10 +94,10 @@ impl BrokerOptions {
     }
 
     fn uri(&self) -> Result<AMQPUri, BadConfiguration> {
-        AMQPUri::from_str(&self.amqp_url).map_err(|why| BadConfiguration {
+        parse_url(&self.amqp_url).map_err(|why| BadConfiguration {
             setting: "--amqp-url (STREAMBOX_AMQP_URL)",
             value: without_password(&self.amqp_url),
-            why: format!("{why}; allowed is amqp:// or amqps://, then user:password@host:port/vhost, percent-encoded"),
+            why,
         })
     }
 
@@ -184,15 +189,5 @@ impl HttpOption {
                   0.0.0.0:9090 or [::1]:0"
                 .to_owned(),
         })
-    }
-}
-
-/// A URL as it can be shown: what stands before its last `@` is left out.
-#[must_use]
-pub fn without_password(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}…{}", &url[..scheme + 3], &url[at..]),
-        (None, Some(at)) => format!("…{}", &url[at..]),
-        _ => url.to_owned(),
     }
 }

@@ -6,7 +6,7 @@ use std::{fmt, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use streambox::StreamId;
 
-use crate::broker::{DEFAULT_CLOUDEVENTS_SOURCE, MessageFormat, Unroutable};
+use crate::broker::{DEFAULT_CLOUDEVENTS_SOURCE, LinkOptions, MessageFormat, Unroutable, without_password};
 
 const AFTER_HELP: &str = "\
 AWS's own settings are found as by every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
@@ -20,7 +20,7 @@ Whether a worker is alive shows between two readings of its row: the command wai
 Exit codes: 0 done, 1 failed, or what --fail-if-… names is the case, 2 usage, 78 bad configuration.";
 
 const SKIP_HELP: &str = "\
-A pending entry is one append. Skipping it skips all events of that append that are not published yet; where a relay is just
+Only the first pending entry of a stream can be skipped. It is one append: skipping it skips all events of that append that are not published yet; where a relay is just
 publishing one, that one may arrive all the same. The relay goes on with the stream by itself, within --max-retry-delay-ms.
 Repeating the command is harmless: a skip that was done before is reported, not done again.
 
@@ -297,9 +297,14 @@ pub struct TableOption {
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Broker")]
 pub struct BrokerOptions {
-    /// The broker, for example `amqp://user:password@host:5672/vhost`.
+    /// The broker, for example `amqps://user:password@host:5671/vhost`. Parameters: `heartbeat` (seconds), `auth_mechanism`
+    /// (plain, external), `connection_timeout` (ms), `frame_max`, `channel_max`.
     #[arg(long, env = "STREAMBOX_AMQP_URL", hide_env_values = true)]
     pub amqp_url: String,
+
+    /// How a connection to the broker is made.
+    #[command(flatten)]
+    pub link: LinkOptions,
 
     /// The topic exchange; it is declared, durable, where it does not exist.
     #[arg(long, env = "STREAMBOX_EXCHANGE", default_value = "streambox")]
@@ -321,10 +326,10 @@ pub struct BrokerOptions {
 impl fmt::Debug for BrokerOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BrokerOptions")
-            .field("amqp_url", &super::without_password(&self.amqp_url))
+            .field("amqp_url", &without_password(&self.amqp_url))
             .field("exchange", &self.exchange)
             .field("unroutable", &self.unroutable)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,7 @@
 pub mod check;
 pub mod grammar;
 
-pub use check::{BadConfiguration, without_password};
+pub use check::BadConfiguration;
 pub use grammar::{
     BrokerOptions, Cli, Command, Format, HttpOption, LogFormat, LogOptions, RelayOptions, ReplayOf, ReplayOptions,
     RunOptions, SkipOptions, StatusOptions, TableOption, WorkOptions,

@@ -45,9 +45,19 @@ fn the_listener_is_an_address_or_off() {
 }
 
 #[test]
+fn a_file_that_tls_cannot_use_is_named_with_its_flag() {
+    let error = settings(&["--amqp-url", "amqps://h", "--amqp-ca-file", "/no/such.pem"]).unwrap_err();
+    assert!(error.contains("--amqp-ca-file") && error.contains("/no/such.pem"), "{error}");
+    let error = settings(&["--amqp-url", "amqp://h", "--amqp-ca-file", "/no/such.pem"]).unwrap_err();
+    assert!(error.contains("amqps://"), "{error}");
+}
+
+#[test]
 fn the_defaults_of_the_flags_are_the_defaults_of_the_library() {
-    let (bounds, defaults) = (settings(&["--amqp-url", "amqp://h"]).unwrap().bounds, Bounds::default());
-    assert_eq!(format!("{bounds:?}"), format!("{defaults:?}"));
+    let settings = settings(&["--amqp-url", "amqp://h"]).unwrap();
+    assert_eq!(format!("{:?}", settings.bounds), format!("{:?}", Bounds::default()));
+    assert_eq!(settings.broker.timeouts, crate::broker::Timeouts::default());
+    assert_eq!(settings.broker.form, crate::broker::MessageForm::default());
 }
 
 #[test]
@@ -74,7 +84,4 @@ fn every_flag_has_a_variable_and_a_heading() {
 fn a_password_is_not_shown() {
     let options = options(&["--amqp-url", "amqp://user:s3cret@host/"]);
     assert!(!format!("{options:?}").contains("s3cret"));
-    assert_eq!(without_password("amqp://u:p@ss@h/v"), "amqp://…@h/v");
-    assert_eq!(without_password("u:p@h"), "…@h");
-    assert_eq!(without_password("amqp://h:1/"), "amqp://h:1/");
 }

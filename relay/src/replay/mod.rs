@@ -28,7 +28,7 @@ pub use source::Of;
 
 use self::source::Source;
 use crate::{
-    broker::{self, BrokerSettings, Publisher},
+    broker::{self, BrokerSettings, Publisher, Refusal},
     chain::Chain,
     core::{Outcome, Outgoing},
     retry::Delays,
@@ -94,6 +94,9 @@ pub enum ReplayError {
     /// The table can't be read, or holds what it should not.
     #[error(transparent)]
     Store(#[from] Error),
+    /// The broker refuses what it was given, the login or the queue, and has never accepted it.
+    #[error(transparent)]
+    Broker(#[from] Refusal),
     /// The broker refuses an event again and again.
     #[error("version {version} of stream {stream} can't be published: {reason}")]
     Refused {
@@ -123,6 +126,7 @@ pub async fn replay(
     let began = Instant::now();
     let (stop_publisher, publisher_stop) = watch::channel(false);
     let publisher = broker::start(Arc::new(settings.broker.clone()), publisher_stop);
+    let refusal = broker::refusal_at_start([publisher.state()]);
     let mut run = Run {
         source: Source::open(store, &settings.of, position.next.clone())?,
         publisher,
@@ -131,12 +135,13 @@ pub async fn replay(
         next_report: began + REPORT_INTERVAL,
         settings,
     };
-    let mut stop = pin!(stop);
+    let (mut stop, mut refusal) = (pin!(stop), pin!(refusal));
     while !position.is_done {
         let done = tokio::select! {
             done = run.window() => done?,
             // The position stands before the window: what was confirmed of it comes once more.
             () = &mut stop => break,
+            refusal = &mut refusal => return Err(refusal.into()),
         };
         position.published += done.published;
         position.left_out += done.left_out;
@@ -146,6 +151,7 @@ pub async fn replay(
         run.report(&position);
     }
     stop_publisher.send_replace(true);
+    run.publisher.close().await;
     Ok(Replayed {
         replay: position.replay.clone(),
         published: position.published,

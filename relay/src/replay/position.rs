@@ -121,18 +121,10 @@ impl FromStr for Position {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        broker::{BrokerSettings, MessageForm, Unroutable},
-        replay::Of,
-    };
+    use crate::{broker::BrokerSettings, replay::Of};
 
     fn settings(of: Of) -> ReplaySettings {
-        let broker = BrokerSettings {
-            uri: lapin::uri::AMQPUri::default(),
-            exchange: "streambox".into(),
-            unroutable: Unroutable::Halt,
-            form: MessageForm::default(),
-        };
+        let broker = BrokerSettings::new(lapin::uri::AMQPUri::default(), "streambox".into());
         ReplaySettings { of, from_ms: None, to_ms: Some(5), broker, rate: 1 }
     }
 

@@ -12,15 +12,15 @@ use aws_sdk_dynamodb::{
 };
 use uuid::Uuid;
 
-use super::Outbox;
+use super::{Outbox, Predecessor};
 use crate::{
     error::{Error, Invalid},
     failure::Attempts,
     limits::{MAX_SKIP_BY_BYTES, MAX_SKIP_REASON_BYTES},
     retry::Delays,
     schema::{
-        self, ENTITY, Item, LAST_VERSION, RELAY_PARTITION, SKIP_PREFIX, SKIP_REASON, SKIPPED_AT, SKIPPED_BY,
-        SKIPPED_FIRST, SKIPPED_LAST, SKIPPED_STREAM, STREAM_ID,
+        self, ENTITY, Item, LAST_VERSION, PREVIOUS_FIRST, RELAY_PARTITION, SKIP_PREFIX, SKIP_REASON, SKIPPED_AT,
+        SKIPPED_BY, SKIPPED_FIRST, SKIPPED_LAST, SKIPPED_STREAM, STREAM_ID,
     },
     stream::StreamId,
 };
@@ -63,6 +63,12 @@ pub enum Skipping {
     Done(Skip),
     /// It was removed before. This is the first record; no second one was written.
     DoneBefore(Skip),
+    /// An earlier entry of the stream is pending. Only the first can be skipped: a relay takes an entry that is gone as proof
+    /// that everything up to it has been published.
+    NotFirst {
+        /// First and last version of the first pending entry; the last is unknown where it can't be read.
+        first: (u64, Option<u64>),
+    },
     /// No pending entry holds the version: it was published, or never appended, or is a private event.
     NotPending {
         /// First and last version of what is pending in the stream, at most ten entries; the last is unknown where an entry
@@ -74,13 +80,16 @@ pub enum Skipping {
 }
 
 impl Outbox {
-    /// Removes the pending entry that holds `version` of `stream`, and records in the same transaction who did it, when
-    /// and why. All events of the entry are skipped: it stands for one append. Where a relay is just publishing it, it may
-    /// be published all the same.
+    /// Removes the first pending entry of `stream`, if it holds `version`, and records in the same transaction who did it,
+    /// when and why. All events of the entry are skipped: it stands for one append. Where a relay is just publishing it, it
+    /// may be published all the same.
+    ///
+    /// Even a consistent `Query` may show an entry before the one in front of it; so a serializable read makes sure first
+    /// that the append before is published.
     ///
     /// # Errors
     /// [`Error::Invalid`] where `by` or `reason` is empty or too long, [`Error::Unavailable`] and [`Error::Setup`] as
-    /// DynamoDB answers. Repeating it is harmless.
+    /// DynamoDB answers; unavailable, too, where the append before is not visible yet. Repeating it is harmless.
     pub async fn skip(&self, stream: &StreamId, version: u64, by: &str, reason: &str) -> Result<Skipping, Error> {
         check("name of who skips", by, MAX_SKIP_BY_BYTES)?;
         check("reason", reason, MAX_SKIP_REASON_BYTES)?;
@@ -89,9 +98,26 @@ impl Outbox {
         let id = Uuid::new_v4();
         let mut attempts = Attempts::of("skip an entry", stream.as_str());
         loop {
-            let Some((first, last)) = self.entry_with(stream, version).await? else {
+            let (entries, _) = self.entries(stream, 1).await?;
+            let Some(entry) = entries.first() else {
                 return self.not_pending(stream, version).await;
             };
+            let (first, last) = (entry.first, entry.last);
+            if version > last.unwrap_or(first) && self.is_pending(stream, version).await? {
+                return Ok(Skipping::NotFirst { first: (first, last) });
+            }
+            if !(first..=last.unwrap_or(first)).contains(&version) {
+                return self.not_pending(stream, version).await;
+            }
+            if !self.is_settled(stream, entry).await? {
+                attempts.made += 1;
+                if attempts.made >= SKIP_ATTEMPTS {
+                    let why = "the append before it is not visible yet, or not published: ask again";
+                    return Err(attempts.unavailable(false, why));
+                }
+                delays.wait().await;
+                continue;
+            }
             let at_ms = self.store.now_ms();
             let (by, reason) = (by.to_owned(), reason.to_owned());
             let skip = Skip { stream_id: stream.clone(), first, last, at_ms, by, reason };
@@ -136,22 +162,28 @@ impl Outbox {
         Ok(output.items().iter().map(read_skip).collect())
     }
 
-    /// First and last version of the pending entry that holds `version`.
-    async fn entry_with(&self, stream: &StreamId, version: u64) -> Result<Option<(u64, Option<u64>)>, Error> {
-        let nearest = self.entries(stream, 1, version, 1, false).await?.0.pop();
+    /// Whether a pending entry holds `version`.
+    async fn is_pending(&self, stream: &StreamId, version: u64) -> Result<bool, Error> {
+        let nearest = self.query(stream, version, 1, false).await?.0.pop();
         // Of an entry that can't be read the first version is all that is known.
-        Ok(nearest.filter(|(first, last)| version <= last.unwrap_or(*first)))
+        Ok(nearest.is_some_and(|entry| version <= entry.last.unwrap_or(entry.first)))
     }
 
-    /// First and last version of the pending entries that begin between two versions, and whether there are more.
-    async fn entries(
-        &self,
-        stream: &StreamId,
-        from: u64,
-        to: u64,
-        limit: u16,
-        forward: bool,
-    ) -> Result<(Vec<(u64, Option<u64>)>, bool), Error> {
+    /// Whether the append before an entry is published. The relay asks the same before it publishes.
+    async fn is_settled(&self, stream: &StreamId, entry: &Entry) -> Result<bool, Error> {
+        match entry.previous {
+            None => Ok(true),
+            Some(previous) => Ok(self.predecessor(stream, previous).await? == Predecessor::Published),
+        }
+    }
+
+    /// The first pending entries, and whether there are more.
+    async fn entries(&self, stream: &StreamId, limit: u16) -> Result<(Vec<Entry>, bool), Error> {
+        self.query(stream, u64::MAX, limit, true).await
+    }
+
+    /// Pending entries that begin up to version `to`, from either end, and whether there are more.
+    async fn query(&self, stream: &StreamId, to: u64, limit: u16, forward: bool) -> Result<(Vec<Entry>, bool), Error> {
         let attempts = Attempts { made: 1, ..Attempts::of("read the pending entries", stream.as_str()) };
         let output = self
             .store
@@ -163,14 +195,14 @@ impl Outbox {
             .limit(i32::from(limit))
             .key_condition_expression(format!("{STREAM_ID} = :stream AND {ENTITY} BETWEEN :from AND :to"))
             .expression_attribute_values(":stream", schema::text(stream.as_str()))
-            .expression_attribute_values(":from", schema::text(schema::pending_key(from)))
+            .expression_attribute_values(":from", schema::text(schema::pending_key(1)))
             .expression_attribute_values(":to", schema::text(schema::pending_key(to)))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
             .map_err(|error| attempts.failed(error))?;
         let has_more = output.last_evaluated_key().is_some_and(|key| !key.is_empty());
-        Ok((output.items().iter().filter_map(read_range).collect(), has_more))
+        Ok((output.items().iter().filter_map(read_entry).collect(), has_more))
     }
 
     async fn not_pending(&self, stream: &StreamId, version: u64) -> Result<Skipping, Error> {
@@ -180,7 +212,8 @@ impl Outbox {
         if let Some(skip) = self.skips(REMEMBERED_SKIPS).await?.into_iter().find(holds) {
             return Ok(Skipping::DoneBefore(skip));
         }
-        let (pending, has_more) = self.entries(stream, 1, u64::MAX, NAMED_ENTRIES, true).await?;
+        let (entries, has_more) = self.entries(stream, NAMED_ENTRIES).await?;
+        let pending = entries.iter().map(|entry| (entry.first, entry.last)).collect();
         Ok(Skipping::NotPending { pending, has_more })
     }
 
@@ -256,11 +289,20 @@ fn read_skip(item: &Item) -> Skip {
     }
 }
 
-/// First and last version of a pending entry; the last is unknown where the entry is damaged. That one above all has to be
-/// skippable.
-fn read_range(item: &Item) -> Option<(u64, Option<u64>)> {
+/// What has to be known of a pending entry to remove it.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    first: u64,
+    /// Unknown where the entry is damaged. That one above all has to be skippable.
+    last: Option<u64>,
+    /// The first version of the append before that has an entry, too.
+    previous: Option<u64>,
+}
+
+fn read_entry(item: &Item) -> Option<Entry> {
     let first = schema::pending_first(item.get(ENTITY)?.as_s().ok()?)?;
-    Some((first, number(item, LAST_VERSION).filter(|last| *last >= first)))
+    let last = number(item, LAST_VERSION).filter(|last| *last >= first);
+    Some(Entry { first, last, previous: number(item, PREVIOUS_FIRST) })
 }
 
 fn number<T: std::str::FromStr>(item: &Item, name: &str) -> Option<T> {
@@ -291,11 +333,13 @@ mod tests {
             item.insert(LAST_VERSION.to_owned(), schema::text(last));
             item
         };
-        assert_eq!(read_range(&entry("x")), Some((3, None)));
+        let read = |item: &Item| read_entry(item).map(|entry| (entry.first, entry.last, entry.previous));
+        assert_eq!(read(&entry("x")), Some((3, None, None)));
         let mut whole = entry("");
         whole.insert(LAST_VERSION.to_owned(), schema::number(5));
-        assert_eq!(read_range(&whole), Some((3, Some(5))));
+        whole.insert(PREVIOUS_FIRST.to_owned(), schema::number(2));
+        assert_eq!(read(&whole), Some((3, Some(5), Some(2))));
         whole.insert(LAST_VERSION.to_owned(), schema::number(2));
-        assert_eq!(read_range(&whole), Some((3, None)), "less than the first is damage, too");
+        assert_eq!(read(&whole), Some((3, None, Some(2))), "less than the first is damage, too");
     }
 }

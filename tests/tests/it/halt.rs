@@ -123,12 +123,10 @@ async fn g6_an_entry_that_becomes_visible_late_is_published_before_the_one_behin
     table.wire.hide("pending#00000000000000000001", 3);
 
     let settings = streambox_relay::RelaySettings {
-        broker: streambox_relay::broker::BrokerSettings {
-            uri: url.parse().expect("a valid URL"),
-            exchange: inbox.exchange().into(),
-            unroutable: streambox_relay::broker::Unroutable::Halt,
-            form: streambox_relay::broker::MessageForm::default(),
-        },
+        broker: streambox_relay::broker::BrokerSettings::new(
+            url.parse().expect("a valid URL"),
+            inbox.exchange().into(),
+        ),
         publishers: 1,
         poll_interval: std::time::Duration::from_millis(10),
         drain_timeout: std::time::Duration::from_secs(10),

@@ -1,7 +1,6 @@
 //! Replay: events of the past come once more, marked, in order, and what is pending stays as it is.
 
 use lapin::types::AMQPValue;
-use nix::sys::signal::Signal;
 use serde_json::Value;
 use streambox::{
     ExpectedVersion::{At, NoStream},
@@ -83,16 +82,9 @@ async fn a_part_of_a_stream_goes_to_one_queue_and_to_no_other() {
     assert_eq!(versions, [2, 3, 4]);
     assert_eq!(everybody.receive_rest().await.unwrap().received(), 0);
 
-    let arguments = ["--stream", "order-1", "--queue", "no-such-queue"];
-    let mut missing = Process::start(
-        "streambox-relay",
-        Some(&table),
-        Some(&url),
-        ["replay", "--exchange", everybody.exchange()].into_iter().chain(arguments),
-    );
-    missing.logs("no-such-queue").await;
-    missing.signal(Signal::SIGTERM);
-    assert_eq!(missing.finish().await.code(), Some(1), "it has not come to its end");
+    let missing = replay(&table, everybody.exchange(), &["--stream", "order-1", "--queue", "no-such-queue"]).await;
+    assert_eq!(missing.code(), Some(78), "{}", missing.stderr);
+    assert!(missing.stderr.contains("no-such-queue"), "{}", missing.stderr);
     everybody.close().await.unwrap();
     rebuilt.close().await.unwrap();
 }

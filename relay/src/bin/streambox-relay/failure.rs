@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use serde::Serialize;
 use streambox::Error;
-use streambox_relay::{Chain, config::BadConfiguration};
+use streambox_relay::{Chain, StartError, config::BadConfiguration};
 
 pub(crate) const FAILED: u8 = 1;
 /// `EX_CONFIG` of sysexits.h.
@@ -29,6 +29,15 @@ impl Failure {
 impl From<BadConfiguration> for Failure {
     fn from(error: BadConfiguration) -> Self {
         Self::configuration(&error)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Store(error) => error.into(),
+            StartError::Broker(refusal) => Self::configuration(&refusal),
+        }
     }
 }
 

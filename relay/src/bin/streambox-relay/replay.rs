@@ -41,6 +41,7 @@ pub(crate) async fn run(store: &EventStore, options: &ReplayOptions) -> Result<b
             let message = format!("{}; {} events were published{way}", Chain(&error), last.published);
             return Err(match error {
                 ReplayError::Store(error @ streambox::Error::Setup { .. }) => Failure::from(error),
+                ReplayError::Broker(refusal) => Failure::configuration(&refusal),
                 _ => Failure::new(message),
             });
         }

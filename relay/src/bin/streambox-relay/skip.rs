@@ -27,6 +27,11 @@ pub(crate) async fn run(store: &EventStore, options: &SkipOptions) -> Result<boo
             print(skip, true, options.format);
             Ok(true)
         }
+        Skipping::NotFirst { first: (first, last) } => Err(Failure::new(format!(
+            "an earlier entry of stream {} is pending, {}: only the first can be skipped",
+            options.stream,
+            versions(*first, *last),
+        ))),
         Skipping::NotPending { pending, has_more } => {
             Err(Failure::new(not_pending(&options.stream.to_string(), options.version, pending, *has_more)))
         }

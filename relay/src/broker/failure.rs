@@ -1,0 +1,162 @@
+//! Why a connection was given up, in words that say what to do.
+
+use std::{error::Error as _, io, time::Duration};
+
+use lapin::{
+    ErrorKind,
+    protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError},
+};
+use rustls::{AlertDescription, CertificateError};
+
+use super::BrokerSettings;
+
+/// What the broker will refuse until somebody changes a setting here or a permission there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(String);
+
+/// Why a connection was given up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("{0}")]
+    Failed(String),
+    #[error("{what} took longer than {limit:?}")]
+    Slow { what: &'static str, limit: Duration },
+    #[error("the broker has closed the connection")]
+    Closed,
+    #[error("the broker did not confirm in confirm mode")]
+    NotConfirmed,
+}
+
+impl Broken {
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.clone()),
+            _ => None,
+        }
+    }
+
+    /// What an error of lapin's means.
+    pub(super) fn from_lapin(error: &lapin::Error, settings: &BrokerSettings) -> Self {
+        let (uri, address) = (&settings.uri, settings.address());
+        match error.kind() {
+            ErrorKind::ProtocolError(error) => from_broker(error, settings),
+            ErrorKind::IOError(error) => from_io(error, settings),
+            ErrorKind::InvalidProtocolVersion(version) => {
+                Self::refused(format!("what answers at {address} speaks AMQP {version}; RabbitMQ speaks 0-9-1"))
+            }
+            ErrorKind::ParsingError(_) if uri.scheme == lapin::uri::AMQPScheme::AMQP => Self::Failed(format!(
+                "what answers at {address} does not speak AMQP; if TLS is spoken there, use amqps://"
+            )),
+            ErrorKind::MissingHeartbeatError => Self::Failed(format!("{address} has sent nothing for two heartbeats")),
+            // A password could stand in none of them, see the tests.
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+
+    fn refused(why: String) -> Self {
+        Self::Refused(Refusal(why))
+    }
+}
+
+/// The broker's own words go along: they name what was refused.
+fn from_broker(error: &AMQPError, settings: &BrokerSettings) -> Broken {
+    let (uri, address, said) = (&settings.uri, settings.address(), error.get_message().as_str());
+    let (user, exchange) = (&uri.authority.userinfo.username, settings.exchange.as_str());
+    match error.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) if said.contains("exchange") => Broken::refused(format!(
+            "user {user:?} may not use exchange {exchange:?} of vhost {:?}: it needs the permission to write to it, and to \
+             configure it where it does not exist yet ({said})",
+            uri.vhost,
+        )),
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Broken::refused(format!(
+            "the broker at {address} refuses the login of user {user:?}: check user and password of --amqp-url ({said})",
+        )),
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if said.contains("inequivalent arg") => {
+            Broken::refused(format!(
+                "exchange {exchange:?} exists and is no durable topic exchange: use another name, or delete it ({said})"
+            ))
+        }
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) if settings.form.queue.is_some() => {
+            let queue = settings.form.queue.as_ref().map_or("", |queue| queue.as_str());
+            Broken::refused(format!("there is no queue {queue:?} in vhost {:?}: declare it first ({said})", uri.vhost))
+        }
+        // Beside an unknown vhost and a missing permission, a limit of connections: that one may pass.
+        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if !said.contains("limit") => Broken::refused(format!(
+            "user {user:?} can't use vhost {:?} at {address}: check that it exists (`amqp://host` without a path, or with /%2f, \
+             is the default one) and that the user has permissions in it ({said})",
+            uri.vhost,
+        )),
+        _ => Broken::Failed(format!("the broker at {address} says: {said}")),
+    }
+}
+
+fn from_io(error: &io::Error, settings: &BrokerSettings) -> Broken {
+    let address = settings.address();
+    let inner = error.get_ref();
+    if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return from_tls(tls, settings);
+    }
+    if let Some(file) = inner.and_then(|inner| inner.downcast_ref::<super::TlsError>()) {
+        let source = file.source().map(|source| format!(": {source}")).unwrap_or_default();
+        return Broken::refused(format!("{file}{source}"));
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Broken::Failed(format!("nothing listens at {address}")),
+        io::ErrorKind::TimedOut => {
+            Broken::Slow { what: "connecting (name, TCP, TLS)", limit: settings.connect_timeout() }
+        }
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+            Broken::Failed(format!("{address} has closed the connection without a word"))
+        }
+        _ => Broken::Failed(format!("the connection to {address} has failed: {error}")),
+    }
+}
+
+fn from_tls(error: &rustls::Error, settings: &BrokerSettings) -> Broken {
+    use rustls::Error;
+    let (address, host) = (settings.address(), &settings.uri.authority.host);
+    let trusted = match &settings.tls.authorities {
+        Some(path) => format!("those in --amqp-ca-file {}", path.display()),
+        None => "those of this system; name others with --amqp-ca-file".to_owned(),
+    };
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => Broken::refused(format!(
+            "the certificate of {address} comes from an authority that is not trusted; trusted are {trusted}"
+        )),
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            Broken::refused(format!("the certificate of {address} has expired: renew it there ({error})"))
+        }
+        Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            Broken::refused(format!("the certificate of {address} is not valid yet: check the clocks ({error})"))
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => Broken::refused(format!("the certificate of {address} is not for the name {host:?} ({error})")),
+        Error::InvalidCertificate(_) => {
+            Broken::refused(format!("the certificate of {address} is not accepted: {error}"))
+        }
+        Error::AlertReceived(AlertDescription::CertificateRequired) => Broken::refused(format!(
+            "{address} asks for a client certificate: name it with --amqp-cert-file and --amqp-key-file"
+        )),
+        Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied,
+        ) => {
+            let which =
+                settings.tls.certificate.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
+            Broken::refused(format!("{address} does not accept the client certificate{which}: {error}"))
+        }
+        Error::InvalidMessage(_) => {
+            Broken::refused(format!("what answers at {address} does not speak TLS: use its TLS port, or amqp://"))
+        }
+        _ => Broken::Failed(format!("TLS with {address} has failed: {error}")),
+    }
+}

@@ -1,0 +1,113 @@
+//! What RabbitMQ refuses: logins, virtual hosts, exchanges; and an alarm that makes it take nothing.
+
+use lapin::{Connection, ConnectionProperties, ExchangeKind, options::ExchangeDeclareOptions, types::FieldTable};
+use nix::sys::signal::Signal;
+use streambox_tests::{
+    broker::{Inbox, OwnBroker},
+    engine::{TestTable, stream},
+    programs::{Finished, Process, run},
+    unique,
+};
+
+const PASSWORD: &str = "open-sesame";
+
+fn url(broker: &OwnBroker, user: &str, password: &str, vhost: &str) -> String {
+    let uri = streambox_relay::broker::parse_url(broker.url()).expect("a valid URL");
+    format!("amqp://{user}:{password}@{}:{}/{vhost}", uri.authority.host, uri.authority.port)
+}
+
+/// That it ends at once as badly configured, and says why, and no password.
+fn assert_refused(finished: &Finished, words: &[&str]) {
+    assert_eq!(finished.code(), Some(78), "{}", finished.stderr);
+    for word in words {
+        assert!(finished.stderr.contains(word), "{word:?} is missing in:\n{}", finished.stderr);
+    }
+    for password in ["wrong-password", PASSWORD] {
+        assert!(!finished.stderr.contains(password), "{}", finished.stderr);
+    }
+}
+
+async fn declare_fanout(url: &str, exchange: &str) -> lapin::Result<()> {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(exchange.into(), ExchangeKind::Fanout, options, FieldTable::default()).await?;
+    connection.close(200, "done".into()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rabbitmq_refuses_at_the_start_is_bad_configuration_and_told_in_a_sentence() {
+    let broker = OwnBroker::start().await;
+    broker.ctl(&["add_user", "relay", PASSWORD]).await;
+    broker.ctl(&["add_vhost", "closed"]).await;
+    // It may write to some exchanges, and configure none.
+    broker.ctl(&["set_permissions", "relay", "^$", "^events-.*", "^$"]).await;
+    let table = TestTable::create().await;
+    table.fill(&stream("order-1"), 2).await;
+    let run = async |url: String, exchange: &str| {
+        run("streambox-relay", Some(&table), Some(&url), ["run", "--exchange", exchange]).await
+    };
+
+    let refused = run(url(&broker, "relay", "wrong-password", "%2f"), "events-x").await;
+    assert_refused(&refused, &["refuses the login of user \"relay\"", "--amqp-url"]);
+    let refused = run(url(&broker, "relay", PASSWORD, "unknown"), "events-x").await;
+    assert_refused(&refused, &["vhost \"unknown\"", "not found"]);
+    let refused = run(url(&broker, "relay", PASSWORD, "closed"), "events-x").await;
+    assert_refused(&refused, &["vhost \"closed\"", "permissions"]);
+    let refused = run(url(&broker, "relay", PASSWORD, "%2f"), "events-x").await;
+    assert_refused(&refused, &["exchange \"events-x\"", "permission", "configure"]);
+    declare_fanout(broker.url(), "fanout").await.unwrap();
+    let refused = run(broker.url().to_owned(), "fanout").await;
+    assert_refused(&refused, &["exchange \"fanout\"", "topic", "fanout"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permission_that_is_missing_is_waited_for_and_an_exchange_of_somebody_elses_is_enough() {
+    let broker = OwnBroker::start().await;
+    broker.ctl(&["add_user", "relay", PASSWORD]).await;
+    broker.ctl(&["set_permissions", "relay", "^$", "^$", "^$"]).await;
+    let table = TestTable::create().await;
+    table.fill(&stream("order-1"), 2).await;
+    // Its owner has made the exchange; the relay may not configure it, and not write to it either.
+    let mut inbox = Inbox::open(broker.url(), &unique("events")).await.unwrap();
+    let arguments = ["run", "--exchange", inbox.exchange()];
+    let url = url(&broker, "relay", PASSWORD, "%2f");
+    let mut relay = Process::start("streambox-relay", Some(&table), Some(&url), arguments);
+    relay.logs("it needs the permission to write to it").await;
+
+    broker.ctl(&["set_permissions", "relay", "^$", "^events-.*", "^$"]).await;
+    inbox.receive_distinct(2).await;
+    relay.signal(Signal::SIGTERM);
+    let finished = relay.finish().await;
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert!(!finished.stderr.contains(PASSWORD), "{}", finished.stderr);
+    assert_eq!(inbox.receive_rest().await.unwrap().order_violations(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g5_g6_an_alarm_that_blocks_publishers_is_waited_out() {
+    const STREAMS: u64 = 10;
+    let broker = OwnBroker::start().await;
+    let table = TestTable::create().await;
+    let mut inbox = Inbox::open(broker.url(), &unique("events")).await.unwrap();
+    let arguments = ["run", "--exchange", inbox.exchange(), "--publishers", "2", "--confirm-timeout-ms", "200"];
+    let mut relay = Process::start("streambox-relay", Some(&table), Some(broker.url()), arguments);
+    relay.logs("connected to the broker").await;
+
+    broker.ctl(&["set_vm_memory_high_watermark", "0"]).await;
+    for number in 0..STREAMS {
+        table.fill(&stream(&format!("order-{number}")), 3).await;
+    }
+    relay.logs("the broker takes no messages").await;
+    // Seconds go by here, many confirm timeouts.
+    broker.ctl(&["set_vm_memory_high_watermark", "0.9"]).await;
+    inbox.receive_distinct(STREAMS * 3).await;
+
+    relay.signal(Signal::SIGTERM);
+    let finished = relay.finish().await;
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    let tally = inbox.receive_rest().await.unwrap();
+    assert_eq!((tally.distinct(), tally.order_violations()), (STREAMS * 3, [].as_slice()));
+    assert_eq!(table.pending().await, 0);
+    assert!(!finished.stderr.contains("no connection to the broker"), "it has reconnected:\n{}", finished.stderr);
+}

@@ -14,9 +14,10 @@ use std::{
 use streambox::{StreamId, outbox::WorkerId};
 use tokio::{sync::watch, time::Instant};
 
+pub use crate::core::Backlog;
 use crate::{
     broker::PublisherState,
-    core::{Outcome, Outgoing, Totals},
+    core::{Halt, Outcome, Outgoing, Totals},
 };
 
 /// The shortest time from one snapshot to the next.
@@ -143,7 +144,7 @@ pub struct Snapshot {
 pub struct HaltedStream {
     /// The stream.
     pub stream: StreamId,
-    /// The version that can't be published: `skip` takes it. Of an entry that can't be read, its first.
+    /// The version that can't be published; 0 where it is not known. Of an entry that can't be read, its first.
     pub version: u64,
     /// Why, for the operator.
     pub reason: String,
@@ -155,20 +156,17 @@ pub struct HaltedStream {
     pub retry_at: Instant,
 }
 
-/// What a pass over the index has shown. The index lags a little behind the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Backlog {
-    /// Pending entries of all streams.
-    pub entries: u64,
-    /// Those of this worker's streams among them.
-    pub own_entries: u64,
-    /// When the oldest of all was recorded, by its appender's clock: milliseconds since the Unix epoch.
-    pub oldest_pending_since_ms: Option<i64>,
-    /// Whether the pass has come to the end of the index. Until then there may be more, and older ones.
-    pub is_whole: bool,
-    /// When the last page was read.
-    pub at: Instant,
+impl HaltedStream {
+    pub(crate) fn of(stream: &StreamId, halt: &Halt) -> Self {
+        Self {
+            stream: stream.clone(),
+            version: halt.version,
+            reason: halt.reason.clone(),
+            since: halt.since,
+            attempts: halt.attempts,
+            retry_at: halt.retry_at,
+        }
+    }
 }
 
 /// The group as this worker sees it.

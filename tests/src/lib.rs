@@ -8,10 +8,12 @@
 //! - [`amqp`]: a broker that misbehaves on purpose.
 //! - [`broker`]: RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
 //! - [`browser`]: a headless Chromium.
+//! - [`http`]: a plain HTTP client.
 //! - [`fault`]: what can go wrong between a program and DynamoDB.
 //! - [`proxy`]: the way of a process to DynamoDB, with faults on it.
 //! - [`tally`]: what was received: distinct, duplicates, order.
 //! - [`tls`]: certificates, and TLS before a broker.
+//! - [`sim`]: the decisions of relays, simulated by seeds.
 //! - [`programs`]: the programs `streambox` and `streambox-relay` as processes.
 
 pub mod amqp;
@@ -19,10 +21,12 @@ pub mod broker;
 pub mod browser;
 pub mod engine;
 pub mod fault;
+pub mod http;
 pub mod metering;
 pub mod orders;
 pub mod programs;
 pub mod proxy;
+pub mod sim;
 pub mod tally;
 pub mod tls;
 pub mod wire;

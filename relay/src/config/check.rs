@@ -3,13 +3,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use lapin::{types::ShortString, uri::AMQPUri};
-use streambox::StreamId;
+use streambox::{StreamId, limits::MAX_WORKER_ID_BYTES, outbox::WorkerId};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::grammar::{BrokerOptions, HttpOption, RelayOptions, ReplayOptions, WorkOptions};
+use super::grammar::{BrokerOptions, GroupOptions, HttpOption, RelayOptions, ReplayOptions, RunOptions, WorkOptions};
 use crate::{
     broker::{BrokerSettings, MessageForm, parse_url, without_password},
-    core::Bounds,
+    core::{Bounds, GroupSettings, LEAST_TIMEOUT_INTERVALS},
     relay::RelaySettings,
     replay::{Of, ReplaySettings},
 };
@@ -38,8 +38,57 @@ impl RelayOptions {
             publishers: usize::from(self.work.publishers),
             poll_interval: Duration::from_millis(self.work.poll_interval_ms),
             drain_timeout: Duration::from_millis(self.work.drain_timeout_ms),
+            group: None,
         })
     }
+}
+
+impl RunOptions {
+    /// The relay's settings, those of its group included.
+    ///
+    /// # Errors
+    /// As [`RelayOptions::settings`].
+    pub fn settings(&self) -> Result<RelaySettings, BadConfiguration> {
+        Ok(RelaySettings { group: Some(self.group.settings()?), ..self.relay.settings()? })
+    }
+}
+
+impl GroupOptions {
+    fn settings(&self) -> Result<GroupSettings, BadConfiguration> {
+        let id = self.worker_id.clone().unwrap_or_else(unique_worker_id);
+        let id = WorkerId::new(&id).map_err(|why| BadConfiguration {
+            setting: "--worker-id (STREAMBOX_WORKER_ID)",
+            value: id,
+            why: why.to_string(),
+        })?;
+        let least_ms = self.heartbeat_interval_ms * LEAST_TIMEOUT_INTERVALS;
+        if self.worker_timeout_ms < least_ms {
+            return Err(BadConfiguration {
+                setting: "--worker-timeout-ms (STREAMBOX_WORKER_TIMEOUT_MS)",
+                value: self.worker_timeout_ms.to_string(),
+                why: format!(
+                    "it has to be at least {LEAST_TIMEOUT_INTERVALS} heartbeat intervals, that is {least_ms}: one \
+                     heartbeat that comes late is no death"
+                ),
+            });
+        }
+        Ok(GroupSettings {
+            id,
+            heartbeat_interval: Duration::from_millis(self.heartbeat_interval_ms.into()),
+            timeout: Duration::from_millis(self.worker_timeout_ms.into()),
+        })
+    }
+}
+
+/// Host and process id alone are not unique: in containers both may be the same everywhere.
+fn unique_worker_id() -> String {
+    let host = nix::unistd::gethostname().map(|host| host.to_string_lossy().into_owned()).unwrap_or_default();
+    let suffix = format!("-{}-{:08x}", std::process::id(), fastrand::u32(..));
+    let mut end = host.len().min(MAX_WORKER_ID_BYTES - suffix.len());
+    while !host.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{suffix}", &host[..end])
 }
 
 impl WorkOptions {

@@ -110,6 +110,9 @@ pub struct RunOptions {
     /// What it has in common with `drain`.
     #[command(flatten)]
     pub relay: RelayOptions,
+    /// Whom it shares the streams with.
+    #[command(flatten)]
+    pub group: GroupOptions,
     /// Where to look into it.
     #[command(flatten)]
     pub http: HttpOption,
@@ -365,9 +368,10 @@ pub struct WorkOptions {
     #[arg(long, env = "STREAMBOX_MAX_BUFFERED_MIB", default_value_t = 32, value_parser = value_parser!(u16).range(1..=4_096))]
     pub max_buffered_mib: u16,
 
-    /// Appends to one stream that are closer than this, in milliseconds, are published only when it is sure that the
-    /// earlier one is: it may become visible later. Twice the difference between the writers' clocks is plenty.
-    #[arg(long, env = "STREAMBOX_SETTLE_WINDOW_MS", default_value_t = 10_000, value_parser = value_parser!(u32).range(1_000..))]
+    /// Appends to one stream that are closer than this by their writers' clocks, in milliseconds, are published only when
+    /// it is sure that the earlier one is: it may become visible later. Longer than the clocks of any two writers are apart;
+    /// the default bears clocks that are wrong by an hour.
+    #[arg(long, env = "STREAMBOX_SETTLE_WINDOW_MS", default_value_t = 10_800_000, value_parser = value_parser!(u32).range(1_000..))]
     pub settle_window_ms: u32,
 
     /// First delay before a halted stream or a failed read is tried again, in milliseconds. It doubles each time.
@@ -377,6 +381,25 @@ pub struct WorkOptions {
     /// Longest delay before a halted stream or a failed read is tried again, in milliseconds.
     #[arg(long, env = "STREAMBOX_MAX_RETRY_DELAY_MS", default_value_t = 60_000, value_parser = value_parser!(u32).range(10..=3_600_000))]
     pub max_retry_delay_ms: u32,
+}
+
+/// The group of relays.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Group")]
+pub struct GroupOptions {
+    /// This worker's name in its group, which no other running worker may have; one that stays the same over restarts lets
+    /// a worker that was killed go on at once. By default host, process id and a random number.
+    #[arg(long, env = "STREAMBOX_WORKER_ID")]
+    pub worker_id: Option<String>,
+
+    /// Time from one heartbeat to the next, in milliseconds. A heartbeat costs one write unit and one read unit.
+    #[arg(long, env = "STREAMBOX_HEARTBEAT_INTERVAL_MS", default_value_t = 5_000, value_parser = value_parser!(u32).range(100..=60_000))]
+    pub heartbeat_interval_ms: u32,
+
+    /// After this time without a heartbeat, in milliseconds, a worker's streams go to the others; at least twice the
+    /// interval.
+    #[arg(long, env = "STREAMBOX_WORKER_TIMEOUT_MS", default_value_t = 15_000, value_parser = value_parser!(u32).range(..=600_000))]
+    pub worker_timeout_ms: u32,
 }
 
 /// Health, metrics and the status page.

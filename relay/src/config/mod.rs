@@ -7,8 +7,8 @@ pub mod grammar;
 
 pub use check::BadConfiguration;
 pub use grammar::{
-    BrokerOptions, Cli, Command, Format, HttpOption, LogFormat, LogOptions, RelayOptions, ReplayOf, ReplayOptions,
-    RunOptions, SkipOptions, StatusOptions, TableOption, WorkOptions,
+    BrokerOptions, Cli, Command, Format, GroupOptions, HttpOption, LogFormat, LogOptions, RelayOptions, ReplayOf,
+    ReplayOptions, RunOptions, SkipOptions, StatusOptions, TableOption, WorkOptions,
 };
 
 #[cfg(feature = "opentelemetry")]

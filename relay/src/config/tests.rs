@@ -1,7 +1,10 @@
 use clap::{CommandFactory as _, Parser as _};
 
 use super::*;
-use crate::{core::Bounds, relay::RelaySettings};
+use crate::{
+    core::{Bounds, GroupSettings},
+    relay::RelaySettings,
+};
 
 fn options(flags: &[&str]) -> RelayOptions {
     let line = ["streambox-relay", "drain"].into_iter().chain(flags.iter().copied());
@@ -42,6 +45,22 @@ fn the_listener_is_an_address_or_off() {
     assert!(by_default.ip().is_loopback());
     let error = address(&["--http", "localhost"]).unwrap_err().to_string();
     assert!(error.contains("--http") && error.contains("localhost") && error.contains("127.0.0.1:9090"), "{error}");
+}
+
+#[test]
+fn a_group_needs_a_name_and_a_timeout_that_one_late_heartbeat_does_not_reach() {
+    let group = |flags: &[&str]| {
+        let line = ["streambox-relay", "run", "--amqp-url", "amqp://h"].into_iter().chain(flags.iter().copied());
+        let Command::Run(options) = Cli::parse_from(line).command else { panic!() };
+        options.settings().map(|settings| settings.group.unwrap()).map_err(|bad| bad.to_string())
+    };
+    let (first, second) = (group(&[]).unwrap(), group(&[]).unwrap());
+    assert_ne!(first.id, second.id, "two workers never have the same id by default");
+    assert_eq!(first, GroupSettings::new(first.id.clone()), "the defaults of the flags are those of the library");
+    assert_eq!(group(&["--worker-id", "relay-1"]).unwrap().id.as_str(), "relay-1");
+    assert!(group(&["--worker-id", ""]).unwrap_err().contains("--worker-id"));
+    let error = group(&["--heartbeat-interval-ms", "5000", "--worker-timeout-ms", "9999"]).unwrap_err();
+    assert!(error.contains("--worker-timeout-ms") && error.contains("9999") && error.contains("10000"), "{error}");
 }
 
 #[test]

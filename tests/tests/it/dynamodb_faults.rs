@@ -157,7 +157,7 @@ async fn g5_g6_an_outage_of_the_table_is_waited_out_and_logged() {
     let mut stage = Stage::set(|_| {}).await;
     stage.inbox.receive_distinct(5).await;
     stage.proxy.set_gatekeeper(|_, _| Passage::Refuse(Refusal::Unavailable));
-    stage.relay.logs("failed; it is tried again").await;
+    stage.relay.logs("failed; it is made again").await;
     stage.relay.logs("ServiceUnavailable").await;
     stage.proxy.behave();
     stage.end().await;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(crate) async fn run(options: &RunOptions) -> Result<bool, Failure> {
-    let settings = options.relay.settings()?;
+    let settings = options.settings()?;
     let metrics = Arc::new(Metrics::new());
     let traces = Traces::start(&options.relay)?;
     let telemetry = Telemetry::new(traces.observer_beside(Arc::clone(&metrics) as _));

@@ -88,7 +88,7 @@ async fn main() -> Result<(), Failure> {
 struct Event<'a> {
     stream: &'a str,
     version: u64,
-    event_type: &'a str,
+    kind: &'a str,
     data: &'a RawValue,
     is_replay: bool,
 }
@@ -105,7 +105,7 @@ impl<'a> Event<'a> {
         Ok(Self {
             stream: std::str::from_utf8(stream.as_bytes())?,
             version: u64::try_from(*version)?,
-            event_type: delivery.properties.kind().as_ref().map_or("", |kind| kind.as_str()),
+            kind: delivery.properties.kind().as_ref().map_or("", |kind| kind.as_str()),
             data: serde_json::from_slice(&delivery.data)?,
             is_replay: headers.contains_key(REPLAY_HEADER),
         })
@@ -153,7 +153,7 @@ impl Journal {
         if self.last_seen.get(event.stream).is_some_and(|last| event.version <= *last) {
             return Ok(false);
         }
-        let (stream, event_type) = (event.stream.into(), event.event_type.into());
+        let (stream, event_type) = (event.stream.into(), event.kind.into());
         // One object a line: in JSON, line breaks stand between tokens only.
         let line = serde_json::to_string(&Line { stream, version: event.version, event_type, data: event.data })?;
         self.file.write_all(format!("{}\n", line.replace(['\n', '\r'], " ")).as_bytes())?;

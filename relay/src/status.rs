@@ -138,12 +138,12 @@ pub struct Skipped {
 pub struct Looker {
     store: EventStore,
     scope: Scope,
-    beats: HashMap<WorkerId, Beat>,
+    beats: HashMap<WorkerId, Seen>,
 }
 
 /// A worker's heartbeat as it was read last.
 #[derive(Clone, Copy, Debug)]
-struct Beat {
+struct Seen {
     beat: u64,
     /// When it was seen to change, by this machine's monotonic clock; or when it was seen first.
     at: Instant,
@@ -196,9 +196,9 @@ impl Looker {
         let now = Instant::now();
         self.beats.retain(|id, _| rows.iter().any(|row| row.id == *id));
         for row in rows {
-            let seen = self.beats.entry(row.id.clone()).or_insert(Beat { beat: row.beat, at: now, alive: None });
+            let seen = self.beats.entry(row.id.clone()).or_insert(Seen { beat: row.beat, at: now, alive: None });
             if seen.beat != row.beat {
-                *seen = Beat { beat: row.beat, at: now, alive: Some(true) };
+                *seen = Seen { beat: row.beat, at: now, alive: Some(true) };
             } else if now - seen.at >= silence_of_the_dead(row) {
                 seen.alive = Some(false);
             }

@@ -207,27 +207,39 @@ pub struct Telemetry {
 /// Several observers, one after the other.
 impl Observer for Vec<Arc<dyn Observer>> {
     fn batch_published(&self, batch: &PublishedBatch) {
-        self.iter().for_each(|observer| observer.batch_published(batch));
+        for observer in self {
+            observer.batch_published(batch);
+        }
     }
 
     fn stream_halted(&self, halt: &HaltedStream) {
-        self.iter().for_each(|observer| observer.stream_halted(halt));
+        for observer in self {
+            observer.stream_halted(halt);
+        }
     }
 
     fn stream_resumed(&self, stream: &StreamId) {
-        self.iter().for_each(|observer| observer.stream_resumed(stream));
+        for observer in self {
+            observer.stream_resumed(stream);
+        }
     }
 
     fn event_published(&self, outgoing: &Outgoing, outcome: &Outcome, took: Duration) {
-        self.iter().for_each(|observer| observer.event_published(outgoing, outcome, took));
+        for observer in self {
+            observer.event_published(outgoing, outcome, took);
+        }
     }
 
     fn request_made(&self, request: Request) {
-        self.iter().for_each(|observer| observer.request_made(request));
+        for observer in self {
+            observer.request_made(request);
+        }
     }
 
     fn request_failed(&self, request: Request) {
-        self.iter().for_each(|observer| observer.request_failed(request));
+        for observer in self {
+            observer.request_failed(request);
+        }
     }
 }
 
@@ -250,6 +262,9 @@ impl Telemetry {
     }
 
     /// What each publisher's connection is doing; empty before they are started.
+    ///
+    /// # Panics
+    /// Never: nobody panics with the lock.
     #[must_use]
     pub fn publishers(&self) -> Vec<PublisherState> {
         let publishers = self.publishers.lock().expect("nobody panics with this lock");
@@ -257,12 +272,18 @@ impl Telemetry {
     }
 
     /// Where the publishers tell their state.
+    ///
+    /// # Panics
+    /// Never: nobody panics with the lock.
     pub fn set_publishers(&self, publishers: Vec<watch::Receiver<PublisherState>>) {
         *self.publishers.lock().expect("nobody panics with this lock") = publishers;
     }
 
     /// When the relay's loop has turned last; before the first turn, when this was made. It turns at least at every report,
     /// every 10 seconds, however little there is to do: one that stands still is stuck.
+    ///
+    /// # Panics
+    /// Never: nobody panics with the lock.
     #[must_use]
     pub fn last_turn(&self) -> Instant {
         *self.turned.lock().expect("nobody panics with this lock")

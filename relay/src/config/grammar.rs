@@ -224,11 +224,11 @@ pub struct ReplayOptions {
     pub of: ReplayOf,
 
     /// Begin at this version.
-    #[arg(long, help_heading = THIS_CALL, requires = "stream", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, help_heading = THIS_CALL, conflicts_with_all = ["category", "all"], value_parser = value_parser!(u64).range(1..))]
     pub from_version: Option<u64>,
 
     /// End behind this version.
-    #[arg(long, help_heading = THIS_CALL, requires = "stream", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, help_heading = THIS_CALL, conflicts_with_all = ["category", "all"], value_parser = value_parser!(u64).range(1..))]
     pub to_version: Option<u64>,
 
     /// Leave out what was recorded before this time (RFC 3339, for example 2026-01-31T00:00:00Z).
@@ -418,7 +418,7 @@ pub struct HttpOption {
 #[command(next_help_heading = "Looking into it")]
 pub struct TraceOption {
     /// Where spans are exported to, an OpenTelemetry collector, for example `http://127.0.0.1:4318`: OTLP over HTTP. Without
-    /// it there are none. OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_EXPORTER_OTLP_HEADERS and OTEL_BSP_… work as
+    /// it there are none. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_BSP_…` work as
     /// everywhere.
     #[arg(long, env = "STREAMBOX_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
@@ -428,8 +428,9 @@ pub struct TraceOption {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct LogOptions {
-    /// What is logged to standard error: a level, or tracing's directives.
-    #[arg(long, env = "STREAMBOX_LOG", default_value = "info,lapin=off")]
+    /// What is logged to standard error: a level, or tracing's directives. The AMQP library is never logged: it would show the
+    /// password.
+    #[arg(long, env = "STREAMBOX_LOG", default_value = "info")]
     pub log: String,
 
     /// The form of the log.

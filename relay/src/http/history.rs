@@ -9,10 +9,10 @@ use super::view::View;
 /// From one sample to the next.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How far back the samples go.
-pub const HISTORY: Duration = Duration::from_mins(15);
+/// How far back the samples go: 15 minutes.
+pub const HISTORY: Duration = Duration::from_secs(SAMPLE_INTERVAL.as_secs() * MAX_SAMPLES as u64);
 
-const MAX_SAMPLES: usize = (HISTORY.as_secs() / SAMPLE_INTERVAL.as_secs()) as usize;
+const MAX_SAMPLES: usize = 180;
 
 /// The relay at one moment, in numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -290,7 +290,7 @@ mod tests {
                 found.insert(if label == "version" { "`version`".to_owned() } else { format!("`{label}`: {value}") });
             }
         }
-        if found.is_empty() { "".to_owned() } else { join(&found) }
+        if found.is_empty() { String::new() } else { join(&found) }
     }
 
     fn join(found: &BTreeSet<String>) -> String {

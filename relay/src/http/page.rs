@@ -65,7 +65,7 @@ pub(super) fn html(view: &View) -> String {
 fn write(page: &mut String, view: &View) -> fmt::Result {
     let verdict = verdict(view);
     let (level, sign) = (verdict.level.class(), verdict.level.sign());
-    write!(
+    writeln!(
         page,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -73,23 +73,23 @@ fn write(page: &mut String, view: &View) -> fmt::Result {
          <title>{sign} {} · streambox-relay</title>\n\
          <link rel=\"icon\" href=\"icon.svg\">\n<link rel=\"stylesheet\" href=\"page.css\">\n\
          <noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>\n\
-         <script src=\"page.js\" defer></script>\n</head>\n<body>\n",
+         <script src=\"page.js\" defer></script>\n</head>\n<body>",
         Escaped(&verdict.title)
     )?;
     let worker = view.worker.as_deref().unwrap_or("a relay without a group");
-    write!(
+    writeln!(
         page,
         "<header><h1>streambox-relay</h1><p><b>{}</b> · table <b>{}</b> → exchange <b>{}</b></p>\
-         <p id=\"silence\" role=\"alert\" hidden></p></header>\n<main id=\"content\" data-taken=\"{}\">\n",
+         <p id=\"silence\" role=\"alert\" hidden></p></header>\n<main id=\"content\" data-taken=\"{}\">",
         Escaped(worker),
         Escaped(&view.table),
         Escaped(&view.exchange),
         view.taken_at_ms,
     )?;
-    write!(
+    writeln!(
         page,
         "<section class=\"verdict {level}\" role=\"status\"><span class=\"sign\" aria-hidden=\"true\">{sign}</span>\
-         <div><h2>{}</h2><p>{}</p></div></section>\n",
+         <div><h2>{}</h2><p>{}</p></div></section>",
         Escaped(&verdict.title),
         Escaped(&verdict.advice),
     )?;
@@ -97,11 +97,11 @@ fn write(page: &mut String, view: &View) -> fmt::Result {
     halted(page, view)?;
     connections(page, &view.connections)?;
     workers(page, view)?;
-    write!(
+    writeln!(
         page,
         "</main>\n<footer><p>Version {}, at {}. An age is this machine's time less the time that an appender gave its \
          event. <a href=\"status.json\">status.json</a> <a href=\"metrics\">metrics</a> <a href=\"readyz\">readyz</a>\
-         </p></footer>\n</body>\n</html>\n",
+         </p></footer>\n</body>\n</html>",
         Escaped(view.version),
         Escaped(iso_8601(view.taken_at_ms)),
     )
@@ -179,10 +179,10 @@ fn tiles(page: &mut String, view: &View) -> fmt::Result {
     let shown = format!("{rate:.0} <small>events/s</small>");
     tile(page, "Published", &shown, &plot::svg("events published in a second", &times, &rates, plot::count))?;
     page.push_str("</section>\n");
-    write!(
+    writeln!(
         page,
         "<p class=\"facts\">Since the start: <b>{}</b> events published, <b>{}</b> entries deleted. At work: <b>{}</b> \
-         streams, <b>{}</b> KiB held.</p>\n",
+         streams, <b>{}</b> KiB held.</p>",
         grouped(view.published),
         grouped(view.deleted),
         grouped(view.open_streams),
@@ -192,7 +192,7 @@ fn tiles(page: &mut String, view: &View) -> fmt::Result {
 
 /// `value` and `plot` are HTML.
 fn tile(page: &mut String, title: &str, value: &str, plot: &str) -> fmt::Result {
-    write!(page, "<div class=\"tile\"><h3>{}</h3><p class=\"value\">{value}</p>{plot}</div>\n", Escaped(title))
+    writeln!(page, "<div class=\"tile\"><h3>{}</h3><p class=\"value\">{value}</p>{plot}</div>", Escaped(title))
 }
 
 fn halted(page: &mut String, view: &View) -> fmt::Result {
@@ -220,10 +220,11 @@ fn halted(page: &mut String, view: &View) -> fmt::Result {
 fn halted_row(page: &mut String, taken_at_ms: i64, halt: &HaltedView) -> fmt::Result {
     let lasting = Duration::from_secs_f64(halt.for_seconds);
     let since = taken_at_ms.saturating_sub(i64::try_from(lasting.as_millis()).unwrap_or(i64::MAX));
-    write!(
+    writeln!(
         page,
-        "<tr><td class=\"id\">{}</td><td class=\"number\">{}</td><td>{}</td><td>{}<br><small>{}</small></td>\
-         <td>{} times<br><small>again in {}</small></td></tr>\n",
+        "<tr><td class=\"id\">{}</td><td class=\"number\" data-label=\"version\">{}</td><td class=\"why\">{}</td>\
+         <td data-label=\"since\">{}<br><small>{}</small></td>\
+         <td data-label=\"tried\">{} times<br><small>again in {}</small></td></tr>",
         Escaped(&halt.stream),
         halt.version,
         Escaped(&halt.reason),
@@ -239,10 +240,10 @@ fn connections(page: &mut String, connections: &[ConnectionView]) -> fmt::Result
     for (number, connection) in connections.iter().enumerate() {
         let class = if connection.state == "connected" { "good" } else { "bad" };
         let error = connection.blocked_because.as_deref().or(connection.last_error.as_deref()).unwrap_or("");
-        write!(
+        writeln!(
             page,
             "<tr><td class=\"number\">{}</td><td><span class=\"pill {class}\">{}</span></td><td>{}</td>\
-             <td class=\"number\">{}</td><td>{}</td></tr>\n",
+             <td class=\"number\">{}</td><td class=\"why\">{}</td></tr>",
             number + 1,
             Escaped(connection.state),
             Escaped(how_long(Duration::from_secs_f64(connection.for_seconds))),
@@ -262,11 +263,11 @@ fn workers(page: &mut String, view: &View) -> fmt::Result {
     }
     #[expect(clippy::cast_precision_loss, reason = "a share for people")]
     let share = 100.0 / view.workers.len() as f64;
-    write!(page, "<p>{} live, each with {share:.0} % of the streams.</p><ul class=\"workers\">\n", view.workers.len())?;
+    writeln!(page, "<p>{} live, each with {share:.0} % of the streams.</p><ul class=\"workers\">", view.workers.len())?;
     for worker in &view.workers {
         let is_me = view.worker.as_ref() == Some(worker);
         let me = if is_me { " <small>(this one)</small>" } else { "" };
-        write!(page, "<li>{}{me}</li>\n", Escaped(worker))?;
+        writeln!(page, "<li>{}{me}</li>", Escaped(worker))?;
     }
     page.push_str("</ul></section>\n");
     Ok(())
@@ -277,7 +278,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push('\u{202f}');
         }
         text.push(digit);
@@ -299,7 +300,7 @@ impl<T: Display> Display for Escaped<T> {
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
                 '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
-                    f.write_char('\u{fffd}')?
+                    f.write_char('\u{fffd}')?;
                 }
                 char if char.is_control() => f.write_char(' ')?,
                 char => f.write_char(char)?,

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A loop that has not turned for so long is stuck: it turns at least every 10 seconds.
-pub const STUCK_AFTER: Duration = Duration::from_secs(60);
+pub const STUCK_AFTER: Duration = Duration::from_mins(1);
 
 /// A table whose index was not read for so long, beside the poll interval, does not answer.
 pub const TABLE_SILENT_AFTER: Duration = Duration::from_secs(30);

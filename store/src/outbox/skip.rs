@@ -98,7 +98,8 @@ impl Outbox {
         let id = Uuid::new_v4();
         let mut attempts = Attempts::of("skip an entry", stream.as_str());
         loop {
-            let (entries, _) = self.entries(stream, 1).await?;
+            // More than one: where the first is not visible yet, the next one tells of it.
+            let (entries, _) = self.entries(stream, NAMED_ENTRIES).await?;
             let Some(entry) = entries.first() else {
                 return self.not_pending(stream, version).await;
             };

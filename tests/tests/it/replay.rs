@@ -70,14 +70,14 @@ async fn a_part_of_a_stream_goes_to_one_queue_and_to_no_other() {
     let table = TestTable::create().await;
     let url = shared_broker_url();
     let mut everybody = Inbox::open(&url, &unique("events")).await.unwrap();
-    let rebuild = BoundQueue::declare(&url, &unique("other"), "none").await.unwrap();
+    let queue = BoundQueue::declare(&url, &unique("other"), "none").await.unwrap();
     table.fill(&stream("order-1"), 5).await;
 
-    let arguments = ["--stream", "order-1", "--from-version", "2", "--to-version", "4", "--queue", rebuild.name()];
+    let arguments = ["--stream", "order-1", "--from-version", "2", "--to-version", "4", "--queue", queue.name()];
     let report = done(&table, everybody.exchange(), &arguments).await;
 
     assert_eq!(report["published"], 3);
-    let mut rebuilt = rebuild.consume();
+    let mut rebuilt = queue.consume();
     let versions = [rebuilt.next().await.version, rebuilt.next().await.version, rebuilt.next().await.version];
     assert_eq!(versions, [2, 3, 4]);
     assert_eq!(everybody.receive_rest().await.unwrap().received(), 0);
@@ -184,7 +184,7 @@ async fn what_is_to_be_replayed_is_checked_before_anything_is_sent() {
     for (arguments, code, parts) in [
         (&[][..], 2, ["--stream", "--all"]),
         (&["--all", "--stream", "order-1"], 2, ["--all", "--stream"]),
-        (&["--all", "--from-version", "2"], 2, ["--stream", "--all"]),
+        (&["--all", "--from-version", "2"], 2, ["--from-version", "--all"]),
         (&["--all", "--rate", "0"], 2, ["--rate", "1..=100000"]),
         (&["--all", "--from-time", "yesterday"], 78, ["--from-time", "RFC 3339"]),
         (&["--category", "order-1"], 78, ["--category", "first `-`"]),

@@ -45,8 +45,9 @@ impl Drop for Served {
 }
 
 async fn serve(view: View, then: Option<(u64, View)>) -> Served {
-    let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let address = "127.0.0.1:0".parse().expect("an address");
+    let listener = http::bind(address).await.expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("a bound address"));
     let show = Arc::new(Still { view, asked: AtomicU64::new(0), then });
     let task = tokio::spawn(http::serve(listener, Arc::clone(&show)));
     Served { url, show, task }
@@ -59,7 +60,7 @@ fn connection(state: &'static str) -> ConnectionView {
 }
 
 /// A quarter of an hour in which a backlog came and went.
-#[expect(clippy::cast_precision_loss, reason = "few samples")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number between 0 and 84,000")]
 fn history() -> Vec<Sample> {
     let samples = 0..180_u32;
     let sample = |number: u32| {

@@ -34,13 +34,13 @@ struct Collector {
 
 impl Collector {
     async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("a bound address"));
         let (sender, exports) = mpsc::unbounded_channel();
         let sender = Arc::new(sender);
         tokio::spawn(async move {
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let (stream, _) = listener.accept().await.expect("a connection");
                 let sender = Arc::clone(&sender);
                 let service = service_fn(move |request: Request<Incoming>| {
                     let sender = Arc::clone(&sender);
@@ -61,9 +61,11 @@ impl Collector {
     async fn spans(&mut self, count: usize) -> Vec<Span> {
         let mut spans = Vec::new();
         while spans.len() < count {
-            let export = timeout(PATIENCE, self.exports.recv()).await.expect("spans are exported").unwrap();
+            let export = timeout(PATIENCE, self.exports.recv()).await.expect("spans are exported");
+            let export = export.expect("the collector runs");
             for resource in export.resource_spans {
-                let service = resource.resource.unwrap().attributes.into_iter().find(|one| one.key == "service.name");
+                let service =
+                    resource.resource.expect("a resource").attributes.into_iter().find(|one| one.key == "service.name");
                 let name = service.and_then(|one| one.value?.value);
                 assert_eq!(name, Some(Value::StringValue("streambox-relay".to_owned())));
                 spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
@@ -74,7 +76,7 @@ impl Collector {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 fn text(span: &Span, name: &str) -> Option<String> {
@@ -88,7 +90,7 @@ fn text(span: &Span, name: &str) -> Option<String> {
 fn traced(event_type: &str, flags: &str) -> NewEvent {
     let traceparent = format!("00-{TRACE}-{PARENT}-{flags}");
     let metadata = Metadata::new().with(Metadata::TRACEPARENT, traceparent).with(Metadata::TRACESTATE, "vendor=x");
-    NewEvent::json(event_type, &1).unwrap().with_metadata(metadata)
+    NewEvent::json(event_type, &1).expect("a valid event").with_metadata(metadata)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

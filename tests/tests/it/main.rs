@@ -27,6 +27,7 @@ mod readme;
 mod refusals;
 mod relay_crash;
 mod replay;
+mod relay_group;
 mod scan;
 mod simulator;
 mod skip;

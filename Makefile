@@ -26,8 +26,8 @@ test-dynamodb-local: ## Run all tests on AWS's DynamoDB Local instead of the emb
 	@env -u AWS_ENDPOINT_URL_DYNAMODB STREAMBOX_DYNAMODB=dynamodb-local localstack/run bash -c \
 	  'STREAMBOX_TEST_DYNAMODB_URL=$$AWS_ENDPOINT_URL_DYNAMODB exec cargo test $(WORKSPACE) --profile $(PROFILE)'
 
-bench: ## Measure the relay against a plain loop, and its memory, optimised [FILE=path.ndjson.gz]
-	@STREAMBOX_PROFILE=release localstack/run cargo bench $(WORKSPACE) --bench relay -- "$(abspath $(FILE))"
+bench: ## Measure the relay: speed, latency, memory, optimised [FILE=path.ndjson.gz] [BENCH="--only shapes"]
+	@STREAMBOX_PROFILE=release localstack/run cargo bench $(WORKSPACE) --bench relay -- "$(abspath $(FILE))" $(BENCH)
 
 bench-store: ## Measure what the library adds to the raw SDK's requests, optimised [CASE=part of a name]
 	@cargo bench $(WORKSPACE) --bench store -- "$(CASE)"

@@ -30,9 +30,8 @@ impl Delays {
         self.0.reset();
     }
 
-    /// Waits for the next, longer time.
-    pub(crate) async fn wait(&mut self) {
-        let delay = self.0.next_backoff().unwrap_or(LONGEST_RECONNECT_DELAY);
-        tokio::time::sleep(delay).await;
+    /// The next, longer time.
+    pub(crate) fn next(&mut self) -> Duration {
+        self.0.next_backoff().unwrap_or(LONGEST_RECONNECT_DELAY)
     }
 }

@@ -219,6 +219,16 @@ impl BoundQueue {
         Self::declare_with(url, exchange, binding, limits).await
     }
 
+    /// As [`declare`](Self::declare), with a quorum queue.
+    ///
+    /// # Errors
+    /// lapin's, where the broker can't be reached or refuses.
+    pub async fn declare_quorum(url: &str, exchange: &str, binding: &str) -> lapin::Result<Self> {
+        let mut kind = FieldTable::default();
+        kind.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        Self::declare_with(url, exchange, binding, kind).await
+    }
+
     async fn declare_with(url: &str, exchange: &str, binding: &str, arguments: FieldTable) -> lapin::Result<Self> {
         let name = unique("inbox");
         declare(url, exchange, &name, binding, arguments).await?;
@@ -235,6 +245,19 @@ impl BoundQueue {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How many messages it holds.
+    ///
+    /// # Errors
+    /// lapin's, where the broker can't be reached.
+    pub async fn messages(&self) -> lapin::Result<u64> {
+        let connection = connect(&self.url).await?;
+        let channel = connection.create_channel().await?;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = channel.queue_declare(self.name.as_str().into(), passive, FieldTable::default()).await?;
+        connection.close(200, "done".into()).await?;
+        Ok(queue.message_count().into())
     }
 
     /// Begins to consume.

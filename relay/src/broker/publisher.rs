@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -99,9 +99,11 @@ async fn supervise(
             Err(broken) => broken,
         };
         status.lost(&broken);
-        tracing::warn!(error = %broken, "no connection to the broker; it is tried again for ever");
+        let delay = delays.next();
+        let retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(error = %broken, retry_in_ms, "no connection to the broker; it is tried again for ever");
         tokio::select! {
-            () = delays.wait() => {}
+            () = sleep(delay) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }

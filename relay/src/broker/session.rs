@@ -20,7 +20,7 @@ use lapin::{
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{FieldTable, ShortString},
 };
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, interval_at, sleep_until, timeout};
 
 use super::{BrokerSettings, Message, Unroutable, failure::Broken, link, state::Status};
 use crate::core::{Outcome, Outgoing};
@@ -127,31 +127,37 @@ impl<'a> Session<'a> {
 
 impl Health<'_> {
     async fn changed(&mut self) -> Result<(), Broken> {
-        // It may have been said before anybody listened.
-        if self.connection.status().blocked() != self.is_blocked {
-            self.turn("the broker gives no reason".to_owned());
-            return Ok(());
-        }
-        let mut look = interval(LOOK_INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval_at(Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
         loop {
-            tokio::select! {
-                event = self.events.next() => match event {
-                    Some(Event::ConnectionBlocked(reason)) if !self.is_blocked => {
-                        self.turn(reason);
+            let event = tokio::select! {
+                biased;
+                event = self.events.next() => event.ok_or(Broken::Closed)?,
+                _ = look.tick() => {
+                    let status = self.connection.status();
+                    if !status.connected() {
+                        return Err(Broken::Closed);
+                    }
+                    // It was said before anybody listened.
+                    if status.blocked() != self.is_blocked {
+                        self.turn("the broker's reason was missed".to_owned());
                         return Ok(());
                     }
-                    Some(Event::ConnectionUnblocked) if self.is_blocked => {
-                        self.turn(String::new());
-                        return Ok(());
-                    }
-                    Some(Event::Error(error)) if self.is_open || !error.is_amqp_soft_error() => return Err(Broken::from_lapin(&error, self.settings)),
-                    Some(_) => {}
-                    None => return Err(Broken::Closed),
-                },
-                _ = look.tick() => if !self.connection.status().connected() {
-                    return Err(Broken::Closed);
+                    continue;
                 }
+            };
+            match event {
+                Event::ConnectionBlocked(reason) if !self.is_blocked => {
+                    self.turn(reason);
+                    return Ok(());
+                }
+                Event::ConnectionUnblocked if self.is_blocked => {
+                    self.turn(String::new());
+                    return Ok(());
+                }
+                Event::Error(error) if self.is_open || !error.is_amqp_soft_error() => {
+                    return Err(Broken::from_lapin(&error, self.settings));
+                }
+                _ => {}
             }
         }
     }

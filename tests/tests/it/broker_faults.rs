@@ -11,6 +11,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use streambox_relay::broker::{BrokerSettings, Link};
 use streambox_tests::{
     amqp::{Act, Moment, PASSWORD, ScriptedBroker, Seen, obedient},
     engine::{TestTable, stream},
@@ -277,6 +278,52 @@ fn io_threads(relay: &Process) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", relay.id())).expect("the relay runs");
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|name| name.trim() == "lapin-io-loop").count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_breaks_at_its_first_batch_is_tried_less_and_less_often() {
+    let mut broken = HashSet::new();
+    let script = move |moment: &Moment<'_>| match moment {
+        Moment::Published(message) if message.connection <= 5 && broken.insert(message.connection) => vec![Act::Reset],
+        _ => obedient(moment),
+    };
+    let (seen, finished) = survives(script, &[]).await;
+    assert_eq!(seen.connections, 6);
+    let delays = finished.stderr.split("retry_in_ms=").skip(1).map(|rest| rest.split_whitespace().next().unwrap());
+    let delays: Vec<u64> = delays.map(|delay| delay.parse().unwrap()).collect();
+    // The fifth is 16 times the first, and jitter takes half of it at the most.
+    assert!(delays.len() == 5 && delays[4] >= 800, "{delays:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publishers_state_can_be_watched() {
+    let broker = ScriptedBroker::start(obedient).await;
+    let uri = streambox_relay::broker::parse_url(&broker.url()).unwrap();
+    let settings = Arc::new(BrokerSettings::new(uri, "streambox".into()));
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let publisher = streambox_relay::broker::start(settings, stopped);
+    let mut state = publisher.state();
+    assert_eq!((state.borrow().link, state.borrow().was_connected), (Link::Connecting, false));
+
+    let connected = state.wait_for(|state| state.link == Link::Connected).await.unwrap().clone();
+    assert_eq!((connected.reconnects, connected.last_error), (0, None));
+    broker.act(Act::Block);
+    let blocked = state.wait_for(|state| state.link == Link::Blocked).await.unwrap().clone();
+    assert_eq!(blocked.blocked_because.as_deref(), Some("low on memory"));
+    broker.act(Act::Unblock);
+    let unblocked = state.wait_for(|state| state.link == Link::Connected).await.unwrap().clone();
+    assert_eq!((unblocked.reconnects, unblocked.blocked_because), (0, None));
+    // Idle, so that nothing but the publisher's own care can notice it.
+    broker.act(Act::CloseConnection(320, "CONNECTION_FORCED - bye"));
+    let lost = state.wait_for(|state| state.last_error.is_some()).await.unwrap().clone();
+    assert!(lost.since >= unblocked.since, "{lost:?}");
+    let again = state.wait_for(|state| state.reconnects == 1).await.unwrap().clone();
+    assert_eq!(again.link, Link::Connected);
+
+    stop.send_replace(true);
+    publisher.close().await;
+    broker.wait_until(|seen| seen.ended == 2).await;
+    assert_eq!(broker.seen().farewells, 1, "the first connection was closed by the broker, the second by us");
 }
 
 const LOGIN_REFUSED: Act =

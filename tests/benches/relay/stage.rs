@@ -1,0 +1,134 @@
+//! A table, an exchange and a queue for one measurement, and what fills and drains them.
+
+use std::{collections::HashMap, path::Path, process::Stdio};
+
+use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::Value;
+use streambox::{
+    EventStore, ExpectedVersion, client_from_env, create_table,
+    schema::{ENTITY, STREAM_ID},
+};
+use streambox_tests::{
+    broker::{BoundQueue, shared_broker_url},
+    engine::{event, pending, stream as stream_id},
+    programs::program,
+    unique,
+};
+use tokio::process::Command;
+
+use crate::Failure;
+
+/// Requests that fill a table at the same time.
+const WRITERS: usize = 16;
+/// Items that one request may write.
+const BATCH_WRITES: usize = 25;
+
+type Item = HashMap<String, AttributeValue>;
+
+/// A table and an exchange with a queue.
+pub(crate) struct Stage {
+    pub(crate) store: EventStore,
+    /// Without a consumer, which would take its share of the processors from the relay.
+    pub(crate) queue: BoundQueue,
+}
+
+impl Stage {
+    /// With a classic queue.
+    pub(crate) async fn set() -> Result<Self, Failure> {
+        Self::with(BoundQueue::declare(&shared_broker_url(), &unique("bench"), "#").await?).await
+    }
+
+    pub(crate) async fn set_with_quorum_queue() -> Result<Self, Failure> {
+        Self::with(BoundQueue::declare_quorum(&shared_broker_url(), &unique("bench"), "#").await?).await
+    }
+
+    async fn with(queue: BoundQueue) -> Result<Self, Failure> {
+        let (client, table) = (client_from_env().await, unique("bench"));
+        create_table(&client, &table).await?;
+        Ok(Self { store: EventStore::new(client, table), queue })
+    }
+
+    pub(crate) async fn import(&self, file: &Path) -> Result<u64, Failure> {
+        let mut import = Command::new(program("streambox"));
+        import.arg("import").arg(file);
+        import.args(["--events-per-append", "1", "--format", "json", "--table", self.store.table()]);
+        Ok(printed(&mut import).await?["events"].as_u64().ok_or("no number of events")?)
+    }
+
+    pub(crate) fn relay(&self, command: &str) -> Command {
+        let mut relay = Command::new(program("streambox-relay"));
+        relay.args([command, "--log", "warn,lapin=off", "--exchange", self.queue.exchange()]);
+        relay.args(["--table", self.store.table()]);
+        if command == "drain" {
+            relay.args(["--format", "json"]);
+        }
+        relay
+    }
+
+    /// Drains the table by the program. Returns events a second until the last confirm.
+    pub(crate) async fn drain(&self) -> Result<f64, Failure> {
+        let report = printed(&mut self.relay("drain")).await?;
+        Ok(report["events_per_second"].as_f64().ok_or("no rate")?)
+    }
+
+    /// Streams of appends with one event each. The first is appended, the others are copies of its items: the embedded engine
+    /// remembers each transaction for ten minutes and becomes slow when there are many. The events themselves are left out
+    /// of the copies, since small ones stand in their entries.
+    pub(crate) async fn fill(&self, streams: u64, entries: u64) -> Result<(), Failure> {
+        let client = client_from_env().await;
+        let first = stream_id("order-0");
+        let mut expected = ExpectedVersion::NoStream;
+        for number in 1..=entries {
+            expected = ExpectedVersion::At(self.store.append(&first, expected, [event(number)]).await?.position);
+        }
+        let items = client
+            .query()
+            .table_name(self.store.table())
+            .key_condition_expression(format!("{STREAM_ID} = :stream AND begins_with({ENTITY}, :pending)"))
+            .expression_attribute_values(":stream", AttributeValue::S(first.to_string()))
+            .expression_attribute_values(":pending", AttributeValue::S("pending#".to_owned()))
+            .send()
+            .await?
+            .items
+            .unwrap_or_default();
+        let puts = (1..streams).flat_map(|number| items.iter().map(move |item| put(item, format!("order-{number}"))));
+        stream::iter(puts)
+            .chunks(BATCH_WRITES)
+            .map(async |puts| {
+                let written = client.batch_write_item().request_items(self.store.table(), puts).send().await?;
+                let is_whole = written.unprocessed_items.unwrap_or_default().is_empty();
+                is_whole.then_some(()).ok_or_else(|| Failure::from("the engine has left items out"))
+            })
+            .buffer_unordered(WRITERS)
+            .try_collect()
+            .await
+    }
+
+    /// Checks that everything has come, and removes the stage.
+    pub(crate) async fn strike(self, events: u64) -> Result<(), Failure> {
+        let mut inbox = self.queue.consume();
+        let tally = inbox.receive_rest().await?;
+        assert_eq!((tally.distinct(), tally.order_violations().len()), (events, 0), "each event, in order");
+        let client = client_from_env().await;
+        assert_eq!(pending(&client, self.store.table()).await, 0, "nothing is left pending");
+        client.delete_table().table_name(self.store.table()).send().await?;
+        Ok(inbox.close().await?)
+    }
+}
+
+pub(crate) async fn printed(command: &mut Command) -> Result<Value, Failure> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let output = child.wait_with_output().await?;
+    if !output.status.success() {
+        return Err(format!("{} has failed: {}", command.as_std().get_program().display(), output.status).into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn put(item: &Item, stream: String) -> WriteRequest {
+    let mut item = item.clone();
+    item.insert(STREAM_ID.to_owned(), AttributeValue::S(stream));
+    let put = PutRequest::builder().set_item(Some(item)).build().expect("a put has an item");
+    WriteRequest::builder().put_request(put).build()
+}

@@ -126,6 +126,10 @@ fn verdict(view: &View) -> Verdict {
             format!("An alarm of memory or disk ({why}): free some on the broker. The relay waits, nothing is lost.");
         return verdict(Level::Bad, "The broker takes no messages", &advice);
     }
+    if !is_connected && view.connections.iter().all(|one| one.last_error.is_none()) {
+        let advice = "It takes a moment. If it stays like this: is the broker up, and --amqp-url right?";
+        return verdict(Level::Warning, "Connecting to the broker", advice);
+    }
     if !is_connected {
         let error = view.connections.iter().find_map(|one| one.last_error.as_deref()).unwrap_or("none was opened yet");
         let advice = format!(
@@ -153,11 +157,9 @@ fn verdict(view: &View) -> Verdict {
                       for what is slow: the broker's confirms, DynamoDB's throttling.";
         return verdict(Level::Warning, &title, advice);
     }
-    verdict(
-        Level::Good,
-        "Everything is published",
-        "Connected, reading the table, no stream halted, nothing old pending.",
-    )
+    let is_empty = view.backlog.as_ref().is_none_or(|backlog| backlog.entries == 0);
+    let title = if is_empty { "Everything is published" } else { "All is well: publishing" };
+    verdict(Level::Good, title, "Connected, reading the table, no stream halted, nothing old pending.")
 }
 
 fn tiles(page: &mut String, view: &View) -> fmt::Result {

@@ -45,6 +45,8 @@ fn the_worst_stands_at_the_top_with_what_to_do() {
     let blocked = View { connections: vec![full], ..lost };
     assert_eq!(title(&blocked), "The broker takes no messages");
     assert!(verdict(&blocked).advice.contains("low on disk"));
+    let young = View { connections: vec![ConnectionView { state: "connecting", ..connected() }], ..well() };
+    assert_eq!((verdict(&young).level, title(&young).as_str()), (Level::Warning, "Connecting to the broker"));
     let stopping = View { is_stopping: true, ..blocked };
     assert_eq!(title(&stopping), "The relay is stopping");
     let stuck = View { not_live: Some("the loop stands still".to_owned()), ..stopping };

@@ -58,7 +58,7 @@ impl Stage {
 
     pub(crate) fn relay(&self, command: &str) -> Command {
         let mut relay = Command::new(program("streambox-relay"));
-        relay.args([command, "--log", "warn,lapin=off", "--exchange", self.queue.exchange()]);
+        relay.args([command, "--log", "warn", "--exchange", self.queue.exchange()]);
         relay.args(["--table", self.store.table()]);
         if command == "drain" {
             relay.args(["--format", "json"]);

@@ -145,8 +145,8 @@ async fn g5_g7_a_message_that_is_sent_back_halts_its_own_stream_whosever_confirm
 
 /// The stream that a line of the log names.
 fn stream_of(line: &str) -> String {
-    let (_, rest) = line.split_once("stream=").expect("the line names a stream");
-    rest.split(' ').next().unwrap_or(rest).to_owned()
+    let line: serde_json::Value = serde_json::from_str(line).expect("a log that is no terminal's is JSON");
+    line["stream"].as_str().expect("the line names a stream").to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -368,6 +368,4 @@ async fn a_password_is_in_no_log_however_much_is_logged() {
     };
     // `finish` looks for it.
     survives(script, &["--log", "trace"]).await;
-    let (_, finished) = survives(obedient, &["--log", "info,lapin=trace"]).await;
-    assert!(finished.stderr.contains("lapin::channel"), "the library logs its frames");
 }

@@ -151,7 +151,7 @@ impl Process {
     /// # Panics
     /// If it ends before, or the line does not come within [`PATIENCE`].
     pub async fn prints(&mut self, text: &str) {
-        let found = timeout(PATIENCE, self.stdout.wait_for(text)).await;
+        let found = timeout(PATIENCE, self.stdout.wait_for(text, 1)).await;
         assert!(matches!(found, Ok(true)), "{} does not print {text:?}:\n{}", self.name, self.stdout.text());
     }
 

@@ -205,7 +205,7 @@ impl Run {
             match self.source.next_event().await {
                 Err(error @ Error::Unavailable { .. }) => {
                     tracing::warn!(error = %Chain(&error), "a read failed; it is tried again");
-                    self.delays.wait().await;
+                    sleep(self.delays.next()).await;
                     self.source.reopen()?;
                 }
                 Ok(event) => {

@@ -17,11 +17,7 @@ use streambox::{
     limits::MAX_BATCH_DELETES,
     outbox::{Outbox, PendingEntry, PendingKey},
 };
-use streambox_relay::{
-    broker::Message,
-    core::Bounds,
-    relay::{MAX_DELETES, SCAN_LIMIT},
-};
+use streambox_relay::{broker::Message, core::Bounds, relay::SCAN_LIMIT};
 use streambox_tests::broker::shared_broker_url;
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -166,7 +162,7 @@ async fn delete(outbox: Outbox, mut keys: mpsc::Receiver<PendingKey>) -> Result<
         // Until it is full, or nothing more will come.
         while batch.len() < MAX_BATCH_DELETES && keys.recv_many(&mut batch, MAX_BATCH_DELETES).await > 0 {}
         while !batch.is_empty() {
-            if under_way.len() == MAX_DELETES
+            if under_way.len() == Bounds::default().max_deletes
                 && let Some(done) = under_way.join_next().await
             {
                 done??;

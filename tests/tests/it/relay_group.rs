@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use streambox::{EventStore, ExpectedVersion::Any, StreamId, outbox::WorkerId};
 use streambox_relay::{
     RelaySettings, Telemetry, Until,
-    broker::{BrokerSettings, Unroutable},
+    broker::BrokerSettings,
     core::{Bounds, GroupSettings},
     run_observed,
 };
@@ -192,16 +192,12 @@ struct Worker {
     wire: Wire,
     telemetry: Telemetry,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<Result<streambox_relay::Report, streambox::Error>>,
+    running: JoinHandle<Result<streambox_relay::Report, streambox_relay::StartError>>,
 }
 
 fn settings(inbox: &Inbox, group: Option<GroupSettings>) -> RelaySettings {
     RelaySettings {
-        broker: BrokerSettings {
-            uri: shared_broker_url().parse().expect("a valid URL"),
-            exchange: inbox.exchange().into(),
-            unroutable: Unroutable::Halt,
-        },
+        broker: BrokerSettings::new(shared_broker_url().parse().expect("a valid URL"), inbox.exchange().into()),
         publishers: 1,
         poll_interval: Duration::from_millis(20),
         drain_timeout: Duration::from_secs(10),

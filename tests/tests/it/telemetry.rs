@@ -8,7 +8,7 @@ use std::{
 use streambox::outbox::WorkerId;
 use streambox_relay::{
     RelaySettings, Telemetry, Until,
-    broker::{BrokerSettings, Unroutable},
+    broker::BrokerSettings,
     core::{Bounds, GroupSettings},
     run_observed,
     telemetry::{HaltedStream, Observer, PublishedBatch, Request},
@@ -63,8 +63,7 @@ async fn g7_a_halted_stream_is_told_in_the_snapshot_to_the_observer_and_in_the_w
 
     let mut group = GroupSettings::new(WorkerId::new("relay-1").unwrap());
     group.heartbeat_interval = Duration::from_millis(100);
-    let broker =
-        BrokerSettings { uri: url.parse().unwrap(), exchange: inbox.exchange().into(), unroutable: Unroutable::Halt };
+    let broker = BrokerSettings::new(url.parse().unwrap(), inbox.exchange().into());
     let settings = RelaySettings {
         broker,
         publishers: 1,

@@ -10,7 +10,7 @@ use tokio::{process::Command, time::timeout};
 
 use crate::PATIENCE;
 
-/// Names the browser, where it is none of [`NAMES`].
+/// Names the browser, where it is none of chromium, chromium-browser, google-chrome and google-chrome-stable.
 pub const BROWSER_VARIABLE: &str = "STREAMBOX_TEST_CHROMIUM";
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];

@@ -289,7 +289,7 @@ async fn a_connection_that_breaks_at_its_first_batch_is_tried_less_and_less_ofte
     };
     let (seen, finished) = survives(script, &[]).await;
     assert_eq!(seen.connections, 6);
-    let delays = finished.stderr.split("retry_in_ms=").skip(1).map(|rest| rest.split_whitespace().next().unwrap());
+    let delays = finished.stderr.split("\"retry_in_ms\":").skip(1).map(|rest| rest.split([',', '}']).next().unwrap());
     let delays: Vec<u64> = delays.map(|delay| delay.parse().unwrap()).collect();
     // The fifth is 16 times the first, and jitter takes half of it at the most.
     assert!(delays.len() == 5 && delays[4] >= 800, "{delays:?}");

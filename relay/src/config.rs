@@ -4,10 +4,11 @@ use std::{str::FromStr as _, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lapin::{types::ShortString, uri::AMQPUri};
+use streambox::{limits::MAX_WORKER_ID_BYTES, outbox::WorkerId};
 
 use crate::{
     broker::{BrokerSettings, Unroutable},
-    core::Bounds,
+    core::{Bounds, GroupSettings, LEAST_TIMEOUT_INTERVALS},
     relay::RelaySettings,
 };
 
@@ -86,10 +87,25 @@ pub struct Options {
     #[arg(long, env = "STREAMBOX_MAX_BUFFERED_MIB", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub max_buffered_mib: u16,
 
-    /// Appends to one stream that are closer than this, in milliseconds, are published only when it is sure that the
-    /// earlier one is: it may become visible later. Twice the difference between the writers' clocks is plenty.
-    #[arg(long, env = "STREAMBOX_SETTLE_WINDOW_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    /// Appends to one stream that are closer than this by their writers' clocks, in milliseconds, are published only when
+    /// it is sure that the earlier one is: it may become visible later. Longer than the clocks of any two writers are apart;
+    /// the default bears clocks that are wrong by an hour.
+    #[arg(long, env = "STREAMBOX_SETTLE_WINDOW_MS", default_value_t = 10_800_000, value_parser = clap::value_parser!(u32).range(1_000..))]
     pub settle_window_ms: u32,
+
+    /// This worker's name in its group, which no other running worker may have; one that stays the same over restarts lets
+    /// a worker that was killed go on at once. By default host, process id and a random number.
+    #[arg(long, env = "STREAMBOX_WORKER_ID")]
+    pub worker_id: Option<String>,
+
+    /// Time from one heartbeat to the next, in milliseconds. A heartbeat costs one write unit and one read unit.
+    #[arg(long, env = "STREAMBOX_HEARTBEAT_INTERVAL_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(100..=60_000))]
+    pub heartbeat_interval_ms: u32,
+
+    /// After this time without a heartbeat, in milliseconds, a worker's streams go to the others; at least twice the
+    /// interval.
+    #[arg(long, env = "STREAMBOX_WORKER_TIMEOUT_MS", default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(..=600_000))]
+    pub worker_timeout_ms: u32,
 
     /// The form of the summary on standard output.
     #[arg(long, value_enum, default_value = "text")]
@@ -132,6 +148,32 @@ impl Options {
             publishers: usize::from(self.publishers),
             poll_interval: Duration::from_millis(self.poll_interval_ms),
             drain_timeout: Duration::from_millis(self.drain_timeout_ms),
+            group: Some(self.group()?),
+        })
+    }
+
+    fn group(&self) -> Result<GroupSettings, BadConfiguration> {
+        let id = self.worker_id.clone().unwrap_or_else(unique_worker_id);
+        let id = WorkerId::new(&id).map_err(|why| BadConfiguration {
+            setting: "--worker-id (STREAMBOX_WORKER_ID)",
+            value: id,
+            why: why.to_string(),
+        })?;
+        let least_ms = self.heartbeat_interval_ms * LEAST_TIMEOUT_INTERVALS;
+        if self.worker_timeout_ms < least_ms {
+            return Err(BadConfiguration {
+                setting: "--worker-timeout-ms (STREAMBOX_WORKER_TIMEOUT_MS)",
+                value: self.worker_timeout_ms.to_string(),
+                why: format!(
+                    "it has to be at least {LEAST_TIMEOUT_INTERVALS} heartbeat intervals, that is {least_ms}: one \
+                     heartbeat that comes late is no death"
+                ),
+            });
+        }
+        Ok(GroupSettings {
+            id,
+            heartbeat_interval: Duration::from_millis(self.heartbeat_interval_ms.into()),
+            timeout: Duration::from_millis(self.worker_timeout_ms.into()),
         })
     }
 
@@ -156,6 +198,17 @@ impl Options {
         }
         ShortString::try_new(self.exchange.as_str()).or_else(|_| refuse("it has more than 255 bytes"))
     }
+}
+
+/// Host and process id alone are not unique: in containers both may be the same everywhere.
+fn unique_worker_id() -> String {
+    let host = nix::unistd::gethostname().map(|host| host.to_string_lossy().into_owned()).unwrap_or_default();
+    let suffix = format!("-{}-{:08x}", std::process::id(), fastrand::u32(..));
+    let mut end = host.len().min(MAX_WORKER_ID_BYTES - suffix.len());
+    while !host.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{suffix}", &host[..end])
 }
 
 fn without_password(url: &str) -> String {
@@ -184,6 +237,21 @@ mod tests {
         let error = settings(&["--amqp-url", "amqp://h", "--exchange", "amq.topic"]).unwrap_err();
         assert!(error.contains("--exchange") && error.contains("amq.topic"), "{error}");
         assert!(settings(&["--amqp-url", "amqp://h", "--exchange", ""]).is_err());
+    }
+
+    #[test]
+    fn a_group_needs_a_name_and_a_timeout_that_one_late_heartbeat_does_not_reach() {
+        let group = |flags: &[&str]| {
+            let flags: Vec<_> = ["--amqp-url", "amqp://h"].iter().chain(flags).copied().collect();
+            settings(&flags).map(|settings| settings.group.unwrap())
+        };
+        let (first, second) = (group(&[]).unwrap(), group(&[]).unwrap());
+        assert_ne!(first.id, second.id, "two workers never have the same id by default");
+        assert_eq!(first, GroupSettings::new(first.id.clone()), "the defaults of the flags are those of the library");
+        assert_eq!(group(&["--worker-id", "relay-1"]).unwrap().id.as_str(), "relay-1");
+        assert!(group(&["--worker-id", ""]).unwrap_err().contains("--worker-id"));
+        let error = group(&["--heartbeat-interval-ms", "5000", "--worker-timeout-ms", "9999"]).unwrap_err();
+        assert!(error.contains("--worker-timeout-ms") && error.contains("9999") && error.contains("10000"), "{error}");
     }
 
     #[test]

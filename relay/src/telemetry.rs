@@ -10,7 +10,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use streambox::{StreamId, outbox::WorkerId};
 use tokio::{sync::watch, time::Instant};
 
-use crate::core::{Outcome, Totals};
+pub use crate::core::Backlog;
+use crate::core::{Halt, Outcome, Totals};
 
 /// The shortest time from one snapshot to the next.
 pub const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
@@ -129,7 +130,7 @@ pub struct Snapshot {
 pub struct HaltedStream {
     /// The stream.
     pub stream: StreamId,
-    /// The version that can't be published: `skip` takes it. Of an entry that can't be read, its first.
+    /// The version that can't be published; 0 where it is not known. Of an entry that can't be read, its first.
     pub version: u64,
     /// Why, for the operator.
     pub reason: String,
@@ -141,20 +142,17 @@ pub struct HaltedStream {
     pub retry_at: Instant,
 }
 
-/// What a pass over the index has shown. The index lags a little behind the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Backlog {
-    /// Pending entries of all streams.
-    pub entries: u64,
-    /// Those of this worker's streams among them.
-    pub own_entries: u64,
-    /// When the oldest of all was recorded, by its appender's clock: milliseconds since the Unix epoch.
-    pub oldest_pending_since_ms: Option<i64>,
-    /// Whether the pass has come to the end of the index. Until then there may be more, and older ones.
-    pub is_whole: bool,
-    /// When the last page was read.
-    pub at: Instant,
+impl HaltedStream {
+    pub(crate) fn of(stream: &StreamId, halt: &Halt) -> Self {
+        Self {
+            stream: stream.clone(),
+            version: halt.version,
+            reason: halt.reason.clone(),
+            since: halt.since,
+            attempts: halt.attempts,
+            retry_at: halt.retry_at,
+        }
+    }
 }
 
 /// The group as this worker sees it.

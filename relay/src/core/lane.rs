@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use streambox::outbox::{OutboxEvent, PendingEntry, PendingPage};
+use streambox::{
+    Corrupt,
+    outbox::{OutboxEvent, PendingEntry, PendingPage},
+};
 
 /// What a lane needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +18,7 @@ pub(super) enum Step {
     Prove { first: u64 },
     /// Its next event can be published.
     Publish,
-    /// An event is in flight, or confirmed entries are not deleted yet.
+    /// An event is in flight, a read is under way, or confirmed entries are not deleted yet.
     Wait,
     /// Nothing is left to do.
     Close,
@@ -29,25 +32,47 @@ pub(super) struct Lane {
     events: VecDeque<Arc<OutboxEvent>>,
     /// How far the entry in front is published; 0 before it was begun.
     begun_through: u64,
-    /// How far an entry was published when the stream halted: not published again on the next attempt.
+    /// How far an entry was published when it was let go: not published again on the next attempt.
     progress: Option<Progress>,
     /// Whether the append before the entry in front was proved published.
     front_is_settled: bool,
-    /// Whether the first event of `events` is in flight.
-    in_flight: bool,
+    under_way: UnderWay,
     /// Where the next read of entries begins; none once the end was reached.
     read_from: Option<u64>,
     /// Why the entry behind `entries` can't be read.
-    unreadable: Option<String>,
+    unreadable: Option<Cause>,
     /// Why nothing more can be published for now.
-    halted: Option<String>,
+    halted: Option<Cause>,
+    /// Whether another worker looks after the stream from now on.
+    is_released: bool,
     /// The last version of the entry that this relay has published last, as a whole.
     published_through: u64,
     /// Confirmed entries that are not deleted yet.
     undeleted: usize,
     /// Reads that failed in a row.
     failures: u32,
+    /// How often in a row the append before the entry in front was neither visible nor published.
+    unsettled: u32,
     bytes: usize,
+}
+
+/// One thing of a lane is under way at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UnderWay {
+    Nothing,
+    /// A read, also one that has failed and rests.
+    Read,
+    /// The first event at hand.
+    Event,
+}
+
+/// Why a stream can't go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cause {
+    /// The version that can't be published; 0 where it is not known.
+    pub(super) version: u64,
+    /// Why, for the operator.
+    pub(super) reason: String,
 }
 
 /// An entry that was published in part. The time tells it from one at the same place of a table that was made anew.
@@ -66,13 +91,15 @@ impl Lane {
             events: VecDeque::new(),
             begun_through: 0,
             front_is_settled: false,
-            in_flight: false,
+            under_way: UnderWay::Nothing,
             read_from: Some(1),
             unreadable: None,
             halted: None,
+            is_released: false,
             published_through,
             undeleted: 0,
             failures: 0,
+            unsettled: 0,
             bytes: 0,
         }
     }
@@ -85,26 +112,27 @@ impl Lane {
         self.published_through
     }
 
-    pub(super) fn halted(&self) -> Option<&str> {
-        self.halted.as_deref()
+    pub(super) fn is_released(&self) -> bool {
+        self.is_released
     }
 
-    pub(super) fn progress(&self) -> Option<Progress> {
-        self.progress
+    /// Why the stream can't go on, and how far the entry is published that it has halted at.
+    pub(super) fn into_halt(self) -> Option<(Cause, Option<Progress>)> {
+        self.halted.map(|cause| (cause, self.progress))
     }
 
     pub(super) fn step(&self, settle_window: Duration) -> Step {
-        let finish = if self.undeleted > 0 { Step::Wait } else { Step::Close };
-        if self.in_flight {
+        if self.under_way != UnderWay::Nothing {
             return Step::Wait;
         }
-        if self.halted.is_some() {
+        let finish = if self.undeleted > 0 { Step::Wait } else { Step::Close };
+        if self.halted.is_some() || self.is_released {
             return finish;
         }
         let Some(front) = self.entries.front() else {
             return self.read_from.map_or(finish, |from| Step::ReadPending { from });
         };
-        if let Some(first) = self.unsettled(front, settle_window) {
+        if let Some(first) = self.before(front, settle_window) {
             return Step::Prove { first };
         }
         if self.events.is_empty() {
@@ -115,28 +143,42 @@ impl Lane {
     }
 
     /// The append before `front`, where it is not known to be published.
-    fn unsettled(&self, front: &PendingEntry, settle_window: Duration) -> Option<u64> {
+    fn before(&self, front: &PendingEntry, settle_window: Duration) -> Option<u64> {
         let previous = front.previous?;
         if self.front_is_settled || self.published_through >= previous.first {
             return None;
         }
-        // Times of two writers. Where their clocks disagree by more than the window, a proof is made that was not needed,
-        // or one is left out that takes a transaction half visible for as long as the clocks are apart.
+        // Times of two writers. Where their clocks disagree, but by less than the window, the worst is a proof that was
+        // not needed.
         let apart_ms = front.pending_since_ms.saturating_sub(previous.recorded_at_ms);
         let window_ms = i64::try_from(settle_window.as_millis()).unwrap_or(i64::MAX);
         (apart_ms <= window_ms).then_some(previous.first)
     }
 
+    pub(super) fn begin_read(&mut self) {
+        self.under_way = UnderWay::Read;
+    }
+
+    /// A read that had failed is made again.
+    pub(super) fn rested(&mut self) {
+        self.under_way = UnderWay::Nothing;
+    }
+
     pub(super) fn take_pending(&mut self, page: PendingPage) {
-        self.failures = 0;
+        self.end_read();
         self.read_from = page.entries.last().filter(|_| page.has_more).map(|last| last.first + 1);
-        self.unreadable = page.unreadable.map(|corrupt| corrupt.to_string());
+        self.unreadable = page.unreadable.as_ref().map(Cause::of);
         if self.unreadable.is_some() {
             self.read_from = None;
         }
         self.entries = page.entries.into();
         self.bytes += self.entries.iter().map(entry_bytes).sum::<usize>();
         self.begin_front();
+    }
+
+    fn end_read(&mut self) {
+        self.under_way = UnderWay::Nothing;
+        self.failures = 0;
     }
 
     /// Unpacks the copies that the entry in front carries, less what was published of it before.
@@ -161,7 +203,7 @@ impl Lane {
     }
 
     pub(super) fn take_events(&mut self, mut events: Vec<OutboxEvent>) {
-        self.failures = 0;
+        self.end_read();
         // Private events stand between those that are to be published.
         if let Some(public) = self.entries.front().and_then(|front| front.public.as_ref()) {
             events.retain(|event| public.binary_search(&event.version).is_ok());
@@ -171,49 +213,76 @@ impl Lane {
     }
 
     pub(super) fn predecessor_is_published(&mut self) {
-        self.failures = 0;
+        self.end_read();
+        self.unsettled = 0;
         self.front_is_settled = true;
     }
 
+    /// The append before the entry in front is not known to be published: everything is read again, after a rest. Returns
+    /// how often that has come in a row before.
+    pub(super) fn predecessor_is_missing(&mut self) -> u32 {
+        let unsettled = self.unsettled;
+        self.forget();
+        self.unsettled = unsettled + 1;
+        self.under_way = UnderWay::Read;
+        unsettled
+    }
+
+    /// The first version of the entry in front.
+    pub(super) fn front(&self) -> u64 {
+        self.entries.front().map_or(0, |front| front.first)
+    }
+
     /// Forgets what was read: it is read again from the first entry on.
-    pub(super) fn restart(&mut self) {
+    fn forget(&mut self) {
         let begun = self.entries.front().filter(|_| self.begun_through > 0).map(|front| Progress {
             first: front.first,
             pending_since_ms: front.pending_since_ms,
             through: self.begun_through,
         });
         let progress = begun.or(self.progress);
-        *self = Self { undeleted: self.undeleted, ..Self::new(self.published_through, progress) };
+        let (is_released, undeleted) = (self.is_released, self.undeleted);
+        *self = Self { is_released, undeleted, ..Self::new(self.published_through, progress) };
     }
 
-    /// Counts a failed read. Returns how long to wait.
-    pub(super) fn fail(&mut self, first: Duration, longest: Duration) -> Duration {
-        let wait = delay(self.failures, first, longest);
+    /// Counts a failed read, which rests. Returns how many failed in a row before.
+    pub(super) fn fail(&mut self) -> u32 {
+        let failures = self.failures;
         self.failures = self.failures.saturating_add(1);
-        wait
+        failures
     }
 
     /// Gives up for now: what was read is let go.
-    pub(super) fn halt(&mut self, reason: String) {
-        self.restart();
+    pub(super) fn halt(&mut self, cause: Cause) {
+        self.forget();
         self.read_from = None;
-        self.halted = Some(reason);
+        self.halted = Some(cause);
+    }
+
+    /// Another worker looks after the stream: nothing new is begun.
+    pub(super) fn release(&mut self) {
+        self.is_released = true;
+    }
+
+    /// Leaves the entries that were not read yet to a later lane, so that other streams get their turn.
+    pub(super) fn leave_rest(&mut self) {
+        self.read_from = None;
     }
 
     /// The event to publish next, which is in flight from now on.
     pub(super) fn take_off(&mut self) -> Option<Arc<OutboxEvent>> {
         let event = self.events.front()?;
-        self.in_flight = true;
+        self.under_way = UnderWay::Event;
         Some(Arc::clone(event))
     }
 
     pub(super) fn publish_again(&mut self) {
-        self.in_flight = false;
+        self.under_way = UnderWay::Nothing;
     }
 
     /// The event in flight has arrived. Returns the first version of its entry, if that is now published as a whole.
     pub(super) fn confirmed(&mut self) -> Option<u64> {
-        self.in_flight = false;
+        self.under_way = UnderWay::Nothing;
         let event = self.events.pop_front()?;
         let front = self.entries.front()?;
         let (first, last, last_public) = (front.first, front.last, front.last_public());
@@ -235,9 +304,27 @@ impl Lane {
     }
 }
 
+impl Cause {
+    /// What stands in the table can't be read; where, says the sort key's number.
+    fn of(corrupt: &Corrupt) -> Self {
+        let version = corrupt.at.rsplit('#').next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
+        Self { version, reason: corrupt.to_string() }
+    }
+}
+
 /// About what an entry and an event take in memory beside their texts.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
 const EVENT_OVERHEAD_BYTES: usize = 256;
+
+/// What an entry takes at the most: one with copies of its events has 1 KB in the table, in which each copy takes at
+/// least 64 bytes for its id and its attributes' names.
+pub(super) const MAX_ENTRY_BYTES: usize = ENTRY_OVERHEAD_BYTES
+    + streambox::limits::MAX_INLINE_ENTRY_BYTES
+    + streambox::limits::MAX_INLINE_ENTRY_BYTES / 64 * EVENT_OVERHEAD_BYTES;
+
+/// What one read of events brings at the most: a page of DynamoDB, of one append.
+pub(super) const MAX_EVENTS_BYTES: usize =
+    1024 * 1024 + streambox::limits::MAX_EVENTS_PER_APPEND * EVENT_OVERHEAD_BYTES;
 
 fn entry_bytes(entry: &PendingEntry) -> usize {
     ENTRY_OVERHEAD_BYTES + entry.events.iter().flatten().map(event_bytes).sum::<usize>()
@@ -245,9 +332,4 @@ fn entry_bytes(entry: &PendingEntry) -> usize {
 
 fn event_bytes(event: &OutboxEvent) -> usize {
     EVENT_OVERHEAD_BYTES + event.event_type.len() + event.payload.len()
-}
-
-/// Doubles with each failure.
-pub(super) fn delay(failures: u32, first: Duration, longest: Duration) -> Duration {
-    first.saturating_mul(2_u32.saturating_pow(failures)).min(longest)
 }

@@ -183,6 +183,11 @@ pub(crate) fn read_stream_id(item: &Item) -> StreamId {
     StreamId::stored(item.get(STREAM_ID).and_then(|value| value.as_s().ok()).map_or("", String::as_str))
 }
 
+/// When an entry of the table or the index was recorded.
+pub(crate) fn read_pending_since(item: &Item) -> Option<i64> {
+    item.get(PENDING_SINCE)?.as_n().ok()?.parse().ok()
+}
+
 /// The sort key of any item of the table.
 pub(crate) fn read_entity(item: &Item) -> &str {
     item.get(ENTITY).and_then(|value| value.as_s().ok()).map_or("", String::as_str)

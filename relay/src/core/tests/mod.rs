@@ -1,6 +1,10 @@
+//! The decisions about streams, one by one. The simulator (`tests/src/sim`) has them all at once.
+
+mod scan;
+
 use streambox::{
     Uuid,
-    outbox::{PendingEntry, Previous},
+    outbox::{OutboxEvent, PendingEntry, PendingPage, Predecessor, Previous},
 };
 
 use super::*;
@@ -13,7 +17,22 @@ fn stream(id: u32) -> StreamId {
 }
 
 fn core() -> Core {
-    Core::new(Bounds::default())
+    with(Bounds::default())
+}
+
+fn with(bounds: Bounds) -> Core {
+    Core::new(settings(bounds), 1, Instant::now())
+}
+
+fn settings(bounds: Bounds) -> CoreSettings {
+    let poll_interval = 500 * MS;
+    CoreSettings { bounds, poll_interval, max_batches: 2, until: Until::Stopped, group: None }
+}
+
+/// Says what became of a version that is in flight.
+fn publish(core: &mut Core, stream: &StreamId, version: u64, outcome: Outcome, now: Instant) {
+    let event = OutboxEvent::new(version, Uuid::from_u128(version.into()), "Placed", "{}");
+    core.published(&Outgoing { stream: stream.clone(), event: event.into() }, outcome, now);
 }
 
 /// An entry of the versions `first` to `last` with copies of its events; the append before was recorded `apart_ms`
@@ -51,7 +70,7 @@ fn g6_one_event_of_a_stream_is_in_flight_at_a_time_and_in_order() {
     for version in 1..=3 {
         assert_eq!(versions(&core.next_batch()), [version]);
         assert_eq!(versions(&core.next_batch()), NOTHING, "nothing more before {version} is confirmed");
-        core.published(&order, version, Outcome::Confirmed, now);
+        publish(&mut core, &order, version, Outcome::Confirmed, now);
     }
     assert_eq!(versions(&core.next_batch()), NOTHING);
 }
@@ -61,11 +80,11 @@ fn g5_an_entry_is_deleted_when_all_of_its_events_are_confirmed_and_not_before() 
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     begin(&mut core, &order, vec![entry(&order, 1, 2, None)], now);
     core.next_batch();
-    core.published(&order, 1, Outcome::Confirmed, now);
+    publish(&mut core, &order, 1, Outcome::Confirmed, now);
     assert_eq!(core.next_deletes(now), []);
     core.next_batch();
     assert_eq!(core.next_deletes(now), []);
-    core.published(&order, 2, Outcome::Confirmed, now);
+    publish(&mut core, &order, 2, Outcome::Confirmed, now);
     assert_eq!(core.next_deletes(now), [key(&order, 1)]);
 }
 
@@ -75,7 +94,7 @@ fn g5_an_unknown_outcome_is_published_again() {
     begin(&mut core, &order, vec![entry(&order, 1, 1, None)], now);
     for _ in 0..3 {
         assert_eq!(versions(&core.next_batch()), [1]);
-        core.published(&order, 1, Outcome::Unknown, now);
+        publish(&mut core, &order, 1, Outcome::Unknown, now);
     }
     assert_eq!(core.next_deletes(now), []);
     assert_eq!(versions(&core.next_batch()), [1]);
@@ -97,13 +116,13 @@ fn a_lane_closes_when_its_deletes_are_done() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     begin(&mut core, &order, vec![entry(&order, 1, 1, None)], now);
     core.next_batch();
-    core.published(&order, 1, Outcome::Confirmed, now);
+    publish(&mut core, &order, 1, Outcome::Confirmed, now);
     assert_eq!(core.found(&order, now), Found::UnderWay, "a lagging index shows the entry still");
     let deletes = core.next_deletes(now);
-    assert!(!core.is_idle() && !core.has_deleted_all());
+    assert!(core.open_streams() > 0 && core.deletes_waiting() > 0);
     core.deleted(&deletes, vec![], now);
-    assert!(core.is_idle() && core.has_deleted_all());
-    assert_eq!(core.totals(), Totals { published: 1, deleted: 1 });
+    assert!(core.open_streams() == 0 && core.deletes_waiting() == 0);
+    assert_eq!(core.totals(), Totals { published: 1, deleted: 1, ..Totals::default() });
 }
 
 #[test]
@@ -112,14 +131,14 @@ fn deletes_that_dynamodb_did_not_get_to_are_asked_for_again_later() {
     begin(&mut core, &order, vec![entry(&order, 1, 1, None), entry(&order, 2, 2, Some((1, 0)))], now);
     for version in 1..=2 {
         core.next_batch();
-        core.published(&order, version, Outcome::Confirmed, now);
+        publish(&mut core, &order, version, Outcome::Confirmed, now);
     }
     let deletes = core.next_deletes(now);
     core.deleted(&deletes, vec![key(&order, 2)], now);
     assert_eq!(core.next_deletes(now), []);
-    let due = core.next_due().expect("the delete rests");
+    let due = core.deletes.next_due().expect("the delete rests");
     assert_eq!(core.next_deletes(due), [key(&order, 2)]);
-    assert!(!core.is_idle(), "the entry is still there, so the lane is");
+    assert!(core.open_streams() > 0, "the entry is still there, so the lane is");
 }
 
 #[test]
@@ -143,7 +162,7 @@ fn g6_clocks_that_run_apart_make_a_proof_not_a_gap() {
 #[test]
 fn a_predecessor_far_in_the_past_needs_no_proof() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
-    begin(&mut core, &order, vec![entry(&order, 5, 5, Some((4, 60_000)))], now);
+    begin(&mut core, &order, vec![entry(&order, 5, 5, Some((4, 4 * 3_600_000)))], now);
     assert_eq!(versions(&core.next_batch()), [5]);
 }
 
@@ -152,7 +171,7 @@ fn a_predecessor_that_this_relay_has_published_needs_no_proof() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     begin(&mut core, &order, vec![entry(&order, 1, 1, None)], now);
     core.next_batch();
-    core.published(&order, 1, Outcome::Confirmed, now);
+    publish(&mut core, &order, 1, Outcome::Confirmed, now);
     let deletes = core.next_deletes(now);
     core.deleted(&deletes, vec![], now);
     begin(&mut core, &order, vec![entry(&order, 2, 2, Some((1, 0)))], now);
@@ -165,23 +184,30 @@ fn g6_an_entry_between_two_that_is_not_visible_yet_is_waited_for() {
     // Versions 2 to 3 are half visible: their pending entry does not show.
     begin(&mut core, &order, vec![entry(&order, 1, 1, None), entry(&order, 4, 4, Some((2, 1)))], now);
     core.next_batch();
-    core.published(&order, 1, Outcome::Confirmed, now);
+    publish(&mut core, &order, 1, Outcome::Confirmed, now);
     assert_eq!(versions(&core.next_batch()), NOTHING);
     let proof = core.next_read().unwrap();
     assert_eq!(proof, Read::Predecessor { stream: order.clone(), first: 2 });
-    core.answered(&proof, Answer::Predecessor(Predecessor::Unsettled), now);
-    assert_eq!(core.next_read(), None);
-
-    let due = core.next_due().unwrap();
-    core.wake(due);
-    assert_eq!(core.next_read().as_ref(), Some(&proof));
+    let (mut proof, mut due) = (proof, now);
+    for seen in [Predecessor::Unsettled, Predecessor::Pending] {
+        core.answered(&proof, Answer::Predecessor(seen), due);
+        assert_eq!(core.next_read(), None, "it is not looked for again and again without a rest");
+        due = core.lanes.next_due().unwrap();
+        core.lanes.wake(&Bounds::default(), due);
+        let read = core.next_read().unwrap();
+        assert!(matches!(read, Read::Pending { from: 1, .. }), "{read:?}");
+        core.answered(&read, page(vec![entry(&order, 4, 4, Some((2, 1)))]), due);
+        proof = core.next_read().unwrap();
+        assert_eq!(proof, Read::Predecessor { stream: order.clone(), first: 2 });
+    }
     core.answered(&proof, Answer::Predecessor(Predecessor::Pending), due);
+    due = core.lanes.next_due().unwrap();
+    core.lanes.wake(&Bounds::default(), due);
     let read = core.next_read().unwrap();
-    assert!(matches!(read, Read::Pending { from: 1, .. }), "{read:?}");
     core.answered(&read, page(vec![entry(&order, 2, 3, Some((1, 1))), entry(&order, 4, 4, Some((2, 1)))]), due);
     for version in 2..=4 {
         assert_eq!(versions(&core.next_batch()), [version]);
-        core.published(&order, version, Outcome::Confirmed, due);
+        publish(&mut core, &order, version, Outcome::Confirmed, due);
     }
 }
 
@@ -191,13 +217,13 @@ fn g7_a_refused_event_halts_its_own_stream_and_no_other() {
     begin(&mut core, &bad, vec![entry(&bad, 1, 1, None), entry(&bad, 2, 2, Some((1, 0)))], now);
     begin(&mut core, &good, vec![entry(&good, 1, 2, None)], now);
     assert_eq!(core.next_batch().len(), 2);
-    core.published(&bad, 1, Outcome::Refused("no queue is bound".to_owned()), now);
-    core.published(&good, 1, Outcome::Confirmed, now);
+    publish(&mut core, &bad, 1, Outcome::Refused("no queue is bound".to_owned()), now);
+    publish(&mut core, &good, 1, Outcome::Confirmed, now);
     assert_eq!(versions(&core.next_batch()), [2], "the other stream goes on, this one does not");
     assert_eq!(core.next_deletes(now), []);
 
     let (_, halt) = core.halts().next().unwrap();
-    assert_eq!((halt.reason.as_str(), halt.attempts), ("version 1: no queue is bound", 1));
+    assert_eq!((halt.version, halt.reason.as_str(), halt.attempts), (1, "no queue is bound", 1));
     assert_eq!(core.found(&bad, now), Found::Halted);
     assert_eq!(core.found(&bad, now + 1_000 * MS), Found::Admitted);
 }
@@ -208,13 +234,13 @@ fn g7_a_halted_stream_is_tried_at_growing_intervals_and_goes_on_when_the_cause_i
     for delay_ms in [1_000, 2_000, 4_000] {
         begin(&mut core, &order, vec![entry(&order, 1, 1, None)], now);
         core.next_batch();
-        core.published(&order, 1, Outcome::Refused("no queue".to_owned()), now);
+        publish(&mut core, &order, 1, Outcome::Refused("no queue".to_owned()), now);
         assert_eq!(core.found(&order, now + (delay_ms - 1) * MS), Found::Halted);
         now += delay_ms * MS;
     }
     begin(&mut core, &order, vec![entry(&order, 1, 1, None)], now);
     core.next_batch();
-    core.published(&order, 1, Outcome::Confirmed, now);
+    publish(&mut core, &order, 1, Outcome::Confirmed, now);
     assert_eq!(core.halts().count(), 0);
 }
 
@@ -223,9 +249,9 @@ fn what_was_published_before_a_halt_is_not_published_again() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     begin(&mut core, &order, vec![entry(&order, 1, 3, None)], now);
     core.next_batch();
-    core.published(&order, 1, Outcome::Confirmed, now);
+    publish(&mut core, &order, 1, Outcome::Confirmed, now);
     core.next_batch();
-    core.published(&order, 2, Outcome::Refused("no queue".to_owned()), now);
+    publish(&mut core, &order, 2, Outcome::Refused("no queue".to_owned()), now);
     let later = now + 1_000 * MS;
     begin(&mut core, &order, vec![entry(&order, 1, 3, None)], later);
     assert_eq!(versions(&core.next_batch()), [2]);
@@ -241,7 +267,7 @@ fn g7_an_unreadable_entry_halts_the_stream_behind_what_can_be_read() {
     let answer = Answer::Pending(PendingPage::new(vec![entry(&order, 1, 1, None)], Some(unreadable), false));
     core.answered(&read, answer, now);
     assert_eq!(versions(&core.next_batch()), [1]);
-    core.published(&order, 1, Outcome::Confirmed, now);
+    publish(&mut core, &order, 1, Outcome::Confirmed, now);
     let deletes = core.next_deletes(now);
     core.deleted(&deletes, vec![], now);
     let (_, halt) = core.halts().next().unwrap();
@@ -253,10 +279,10 @@ fn a_halted_stream_that_a_whole_scan_does_not_find_is_forgotten() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     begin(&mut core, &order, vec![entry(&order, 1, 1, None)], now);
     core.next_batch();
-    core.published(&order, 1, Outcome::Refused("no queue".to_owned()), now);
-    core.scanned_all();
+    publish(&mut core, &order, 1, Outcome::Refused("no queue".to_owned()), now);
+    core.lanes.scanned_all();
     assert_eq!(core.halts().count(), 1);
-    core.scanned_all();
+    core.lanes.scanned_all();
     assert_eq!(core.halts().count(), 0);
 }
 
@@ -274,7 +300,7 @@ fn an_entry_without_copies_reads_its_events_page_by_page() {
         core.answered(&read, events(pages.clone()), now);
         for version in pages {
             assert_eq!(versions(&core.next_batch()), [version]);
-            core.published(&order, version, Outcome::Confirmed, now);
+            publish(&mut core, &order, version, Outcome::Confirmed, now);
         }
     }
     assert_eq!(core.next_deletes(now), [key(&order, 1)]);
@@ -288,7 +314,7 @@ fn streams_with_more_entries_go_round_again_behind_the_last() {
     core.answered(&read, Answer::Pending(PendingPage::new(vec![entry(&order, 1, 2, None)], None, true)), now);
     for version in 1..=2 {
         core.next_batch();
-        core.published(&order, version, Outcome::Confirmed, now);
+        publish(&mut core, &order, version, Outcome::Confirmed, now);
     }
     let deletes = core.next_deletes(now);
     let read = core.next_read().unwrap();
@@ -296,21 +322,21 @@ fn streams_with_more_entries_go_round_again_behind_the_last() {
     core.deleted(&deletes, vec![], now);
     assert_eq!(core.next_read(), None, "one read of a stream at a time");
     core.answered(&read, page(vec![]), now);
-    assert!(core.is_idle());
+    assert!(core.open_streams() == 0);
 }
 
 #[test]
 fn g10_lanes_reads_and_bytes_are_bounded() {
-    let bounds = Bounds { max_streams: 4, max_reads: 2, max_buffered_bytes: 200_000, ..Bounds::default() };
-    let (mut core, now) = (Core::new(bounds), Instant::now());
+    let bounds = Bounds { max_streams: 4, max_reads: 2, max_buffered_bytes: 700_000, ..Bounds::default() };
+    let (mut core, now) = (with(bounds), Instant::now());
     for id in 1..=4 {
         assert_eq!(core.found(&stream(id), now), Found::Admitted);
     }
     assert_eq!(core.found(&stream(5), now), Found::NoRoom);
     let reads = [core.next_read().unwrap(), core.next_read().unwrap()];
     assert_eq!(core.next_read(), None, "two reads are under way");
-    core.answered(&reads[0], page(vec![entry(&stream(1), 1, 99, None)]), now);
-    core.answered(&reads[1], page(vec![entry(&stream(2), 1, 500, None)]), now);
+    core.answered(&reads[0], page(vec![entry(&stream(1), 1, 499, None)]), now);
+    core.answered(&reads[1], page(vec![entry(&stream(2), 1, 2_500, None)]), now);
     assert!(core.next_read().is_some(), "one read is always allowed");
     assert_eq!(core.next_read(), None, "what is held leaves no room for a second");
 }
@@ -322,7 +348,7 @@ fn a_failed_read_is_tried_again_later() {
     let read = core.next_read().unwrap();
     core.answered(&read, Answer::Failed, now);
     assert_eq!(core.next_read(), None);
-    core.wake(core.next_due().unwrap());
+    core.lanes.wake(&Bounds::default(), core.lanes.next_due().unwrap());
     assert_eq!(core.next_read(), Some(read));
 }
 
@@ -340,9 +366,69 @@ fn private_events_of_an_entry_are_passed_over_and_it_is_deleted_after_its_last_p
     for version in [2, 3] {
         assert_eq!(core.next_deletes(now), []);
         assert_eq!(versions(&core.next_batch()), [version]);
-        core.published(&order, version, Outcome::Confirmed, now);
+        publish(&mut core, &order, version, Outcome::Confirmed, now);
     }
     assert_eq!(core.next_deletes(now), [key(&order, 1)]);
     // Version 5 is a private append without an entry; the one before it is known as published, so no proof is needed.
     assert_eq!(versions(&core.next_batch()), [6]);
+}
+
+#[test]
+fn g7_an_append_before_that_never_shows_halts_the_stream_visibly() {
+    let (mut core, order, mut now) = (core(), stream(1), Instant::now());
+    let only = || vec![entry(&order, 5, 5, Some((4, 3)))];
+    begin(&mut core, &order, only(), now);
+    let mut proofs = 0;
+    while let Some(read) = core.next_read() {
+        match read {
+            Read::Predecessor { .. } => {
+                proofs += 1;
+                core.answered(&read, Answer::Predecessor(Predecessor::Unsettled), now);
+            }
+            _ => core.answered(&read, page(only()), now),
+        }
+        if let Some(due) = core.lanes.next_due() {
+            now = due;
+            core.lanes.wake(&Bounds::default(), now);
+        }
+    }
+    assert_eq!(proofs, 11);
+    let (_, halt) = core.halts().next().expect("the stream is halted");
+    assert_eq!(halt.version, 5);
+    assert!(halt.reason.contains("version 4"), "{}", halt.reason);
+}
+
+#[test]
+fn a_stream_with_more_makes_room_for_those_that_wait_for_a_lane() {
+    let (mut core, now) = (with(Bounds { max_streams: 1, ..Bounds::default() }), Instant::now());
+    let (long, short) = (stream(1), stream(2));
+    core.found(&long, now);
+    let read = core.next_read().unwrap();
+    core.answered(&read, Answer::Pending(PendingPage::new(vec![entry(&long, 1, 1, None)], None, true)), now);
+    core.next_batch();
+    assert_eq!(core.found(&short, now), Found::NoRoom);
+    publish(&mut core, &long, 1, Outcome::Confirmed, now);
+    let deletes = core.next_deletes(now);
+    core.deleted(&deletes, vec![], now);
+    assert_eq!(core.found(&short, now), Found::Admitted);
+}
+
+#[test]
+fn an_entry_that_an_operator_has_skipped_is_passed_over_and_its_stream_goes_on() {
+    let (mut core, order, now) = (core(), stream(1), Instant::now());
+    begin(&mut core, &order, vec![entry(&order, 1, 2, None), entry(&order, 3, 3, Some((1, 0)))], now);
+    core.next_batch();
+    publish(&mut core, &order, 1, Outcome::Confirmed, now);
+    core.next_batch();
+    publish(&mut core, &order, 2, Outcome::Refused("no queue".to_owned()), now);
+    // Version 2 is skipped, that is the entry of versions 1 to 2 is removed.
+    let later = now + 1_000 * MS;
+    begin(&mut core, &order, vec![entry(&order, 3, 3, Some((1, 0)))], later);
+    let proof = core.next_read().unwrap();
+    assert_eq!(proof, Read::Predecessor { stream: order.clone(), first: 1 });
+    core.answered(&proof, Answer::Predecessor(Predecessor::Published), later);
+    assert_eq!(versions(&core.next_batch()), [3]);
+    publish(&mut core, &order, 3, Outcome::Confirmed, later);
+    assert_eq!(core.halted_streams(), 0);
+    assert_eq!(core.next_deletes(later), [key(&order, 3)]);
 }

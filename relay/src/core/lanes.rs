@@ -1,0 +1,358 @@
+//! The streams that are worked on: which is read and which is published next, within the bounds.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lru::LruCache;
+use streambox::{
+    StreamId,
+    outbox::{PendingKey, Predecessor},
+};
+use tokio::time::Instant;
+
+use super::{
+    bounds::{Bounds, Jitter},
+    halts::{Halt, Halts, Permission},
+    lane::{Cause, Lane, MAX_ENTRY_BYTES, MAX_EVENTS_BYTES, Step},
+    task::{Answer, Outcome, Outgoing, Read},
+};
+
+/// After so many looks at an append before that is neither visible nor published, its stream halts: some 20 seconds. A
+/// transaction is half visible for milliseconds.
+const MAX_SETTLE_ATTEMPTS: u32 = 10;
+
+/// What became of a stream that a scan has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A lane was opened for it.
+    Admitted,
+    /// It has a lane already.
+    UnderWay,
+    /// It is halted, and its next attempt is not due yet.
+    Halted,
+    /// All lanes are taken. Ask again later.
+    NoRoom,
+}
+
+/// Something that whoever watches the relay may want to know at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A stream is halted, or another attempt to go on with it has failed.
+    Halted {
+        /// The stream.
+        stream: StreamId,
+        /// Why, and what comes next.
+        halt: Halt,
+    },
+    /// A stream that was halted goes on, or has nothing pending any more, or is another worker's now.
+    Resumed {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Other workers are alive than before.
+    Members,
+    /// Another worker runs under this one's id.
+    DuplicateId,
+}
+
+#[derive(Debug)]
+pub(super) struct Lanes {
+    open: BTreeMap<StreamId, Lane>,
+    /// Streams whose lane waits for a read.
+    to_read: VecDeque<StreamId>,
+    /// Streams whose lane has an event to publish.
+    to_publish: VecDeque<StreamId>,
+    /// Streams whose read has failed, by the time of the next attempt.
+    resting: BTreeSet<(Instant, StreamId)>,
+    /// Reads that the shell has under way, and the bytes that they may bring.
+    reads_under_way: usize,
+    reserved_bytes: usize,
+    /// Bytes of the events in all lanes.
+    buffered_bytes: usize,
+    /// Whether a stream waits for a lane.
+    is_crowded: bool,
+    /// What was published last of streams whose lane is gone. It is a fact that stays one, whoever works on the stream
+    /// meanwhile: everything up to there has reached the broker. Only ever spares a proof.
+    remembered: LruCache<StreamId, u64>,
+    halts: Halts,
+    notices: Vec<Notice>,
+}
+
+impl Lanes {
+    pub(super) fn new(bounds: &Bounds) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            to_read: VecDeque::new(),
+            to_publish: VecDeque::new(),
+            resting: BTreeSet::new(),
+            reads_under_way: 0,
+            reserved_bytes: 0,
+            buffered_bytes: 0,
+            is_crowded: false,
+            remembered: LruCache::new(bounds.remembered_streams),
+            halts: Halts::new(bounds.remembered_halts),
+            notices: Vec::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn halts(&self) -> &Halts {
+        &self.halts
+    }
+
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.buffered_bytes
+    }
+
+    pub(super) fn reads_under_way(&self) -> usize {
+        self.reads_under_way
+    }
+
+    pub(super) fn notify(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+
+    pub(super) fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// A scan says that a stream has something pending.
+    pub(super) fn found(&mut self, stream: &StreamId, bounds: &Bounds, now: Instant) -> Found {
+        self.is_crowded = false;
+        if self.open.contains_key(stream) {
+            return Found::UnderWay;
+        }
+        let Permission::Now(progress) = self.halts.found(stream, now) else { return Found::Halted };
+        if self.open.len() >= bounds.max_streams {
+            self.is_crowded = true;
+            return Found::NoRoom;
+        }
+        let published_through = self.remembered.pop(stream).unwrap_or(0);
+        self.open.insert(stream.clone(), Lane::new(published_through, progress));
+        self.to_read.push_back(stream.clone());
+        Found::Admitted
+    }
+
+    /// A scan has come to the end of the index.
+    pub(super) fn scanned_all(&mut self) {
+        for stream in self.halts.scanned_all(|stream| self.open.contains_key(stream)) {
+            self.notify(Notice::Resumed { stream });
+        }
+    }
+
+    /// Lets go of the streams that another worker looks after now, as soon as nothing of them is under way.
+    pub(super) fn release(&mut self, is_foreign: impl Fn(&StreamId) -> bool, bounds: &Bounds, now: Instant) {
+        for stream in self.halts.release(&is_foreign) {
+            self.notify(Notice::Resumed { stream });
+        }
+        let foreign: Vec<_> = self.open.keys().filter(|stream| is_foreign(stream)).cloned().collect();
+        for stream in foreign {
+            self.open.get_mut(&stream).expect("a lane that was just there").release();
+            self.advance(&stream, bounds, now);
+        }
+    }
+
+    /// The next read to do, while there is room for what it may bring.
+    pub(super) fn next_read(&mut self, bounds: &Bounds) -> Option<Read> {
+        while self.reads_under_way < bounds.max_reads {
+            let stream = self.to_read.front()?;
+            let Some(read) = self.open.get(stream).and_then(|lane| read_of(stream, lane, bounds)) else {
+                self.to_read.pop_front();
+                continue;
+            };
+            let reserve = reserve_of(&read, bounds);
+            let held = self.buffered_bytes + self.reserved_bytes;
+            // One read is always allowed: what is held may wait for just this one.
+            if self.reads_under_way > 0 && held + reserve > bounds.max_buffered_bytes {
+                return None;
+            }
+            self.to_read.pop_front();
+            self.open.get_mut(read.stream()).expect("the lane that was just asked").begin_read();
+            self.reads_under_way += 1;
+            self.reserved_bytes += reserve;
+            return Some(read);
+        }
+        None
+    }
+
+    /// What a read has brought.
+    pub(super) fn answered(&mut self, read: &Read, answer: Answer, bounds: &Bounds, jitter: &mut Jitter, now: Instant) {
+        self.reads_under_way -= 1;
+        self.reserved_bytes -= reserve_of(read, bounds);
+        let stream = read.stream();
+        let lane = self.open.get_mut(stream).expect("a lane stays while a read of it is under way");
+        let held = lane.bytes();
+        let rest = match answer {
+            Answer::Pending(page) => {
+                lane.take_pending(page);
+                None
+            }
+            Answer::Events(events) => {
+                lane.take_events(events);
+                None
+            }
+            Answer::Predecessor(Predecessor::Published) => {
+                lane.predecessor_is_published();
+                None
+            }
+            Answer::Predecessor(_) => {
+                let version = lane.front();
+                let attempts = lane.predecessor_is_missing();
+                if attempts >= MAX_SETTLE_ATTEMPTS {
+                    lane.halt(Cause { version, reason: unsettled(read) });
+                    None
+                } else {
+                    Some(bounds.settle_delay(attempts))
+                }
+            }
+            Answer::Failed => Some(bounds.delay(lane.fail())),
+            Answer::Unreadable(reason) => {
+                let version = match read {
+                    Read::Events { from, .. } => *from,
+                    Read::Pending { .. } | Read::Predecessor { .. } => lane.front(),
+                };
+                lane.halt(Cause { version, reason });
+                None
+            }
+        };
+        self.buffered_bytes = self.buffered_bytes + lane.bytes() - held;
+        match rest {
+            Some(delay) => _ = self.resting.insert((now + jitter.shorten(delay), stream.clone())),
+            None => self.advance(stream, bounds, now),
+        }
+    }
+
+    /// The next batch: at most one event of each stream.
+    pub(super) fn next_batch(&mut self, bounds: &Bounds) -> Vec<Outgoing> {
+        let mut batch = Vec::new();
+        while batch.len() < bounds.max_batch_events
+            && let Some(stream) = self.to_publish.pop_front()
+        {
+            let Some(lane) = self.open.get_mut(&stream) else { continue };
+            if lane.step(bounds.settle_window) == Step::Publish
+                && let Some(event) = lane.take_off()
+            {
+                batch.push(Outgoing { stream, event });
+            }
+        }
+        batch
+    }
+
+    /// What became of an event of a batch. Returns the entry that is now published as a whole.
+    pub(super) fn published(
+        &mut self,
+        outgoing: &Outgoing,
+        outcome: Outcome,
+        bounds: &Bounds,
+        now: Instant,
+    ) -> Option<PendingKey> {
+        let (stream, version) = (&outgoing.stream, outgoing.event.version);
+        let lane = self.open.get_mut(stream).expect("a lane stays while an event of it is in flight");
+        let held = lane.bytes();
+        let is_confirmed = outcome == Outcome::Confirmed;
+        let mut first = None;
+        match outcome {
+            Outcome::Confirmed => first = lane.confirmed(),
+            Outcome::Unknown => lane.publish_again(),
+            Outcome::Refused(reason) => lane.halt(Cause { version, reason }),
+        }
+        self.buffered_bytes = self.buffered_bytes + lane.bytes() - held;
+        if is_confirmed && self.halts.resolve(stream) {
+            self.notify(Notice::Resumed { stream: stream.clone() });
+        }
+        self.advance(stream, bounds, now);
+        first.map(|first| PendingKey { stream_id: stream.clone(), first })
+    }
+
+    /// A confirmed entry was deleted.
+    pub(super) fn deleted(&mut self, key: &PendingKey, bounds: &Bounds, now: Instant) {
+        let lane = self.open.get_mut(&key.stream_id).expect("a lane stays until its entries are deleted");
+        lane.deleted();
+        // Any other step is on its way already.
+        if lane.step(bounds.settle_window) == Step::Close {
+            self.close(&key.stream_id, bounds, now);
+        }
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.resting.first().map(|(at, _)| *at)
+    }
+
+    /// Wakes the lanes that have rested for long enough.
+    pub(super) fn wake(&mut self, bounds: &Bounds, now: Instant) {
+        while let Some((at, _)) = self.resting.first()
+            && *at <= now
+            && let Some((_, stream)) = self.resting.pop_first()
+        {
+            self.open.get_mut(&stream).expect("a lane stays while it rests").rested();
+            self.advance(&stream, bounds, now);
+        }
+    }
+
+    /// Puts a lane where its next step is taken.
+    fn advance(&mut self, stream: &StreamId, bounds: &Bounds, now: Instant) {
+        let lane = self.open.get_mut(stream).expect("a lane that was just dealt with");
+        let mut step = lane.step(bounds.settle_window);
+        if self.is_crowded && matches!(step, Step::ReadPending { from } if from > 1) {
+            lane.leave_rest();
+            step = lane.step(bounds.settle_window);
+        }
+        match step {
+            Step::ReadPending { .. } | Step::ReadEvents { .. } | Step::Prove { .. } => {
+                self.to_read.push_back(stream.clone());
+            }
+            Step::Publish => self.to_publish.push_back(stream.clone()),
+            Step::Wait => {}
+            Step::Close => self.close(stream, bounds, now),
+        }
+    }
+
+    fn close(&mut self, stream: &StreamId, bounds: &Bounds, now: Instant) {
+        let Some(lane) = self.open.remove(stream) else { return };
+        self.buffered_bytes -= lane.bytes();
+        if lane.published_through() > 0 {
+            self.remembered.put(stream.clone(), lane.published_through());
+        }
+        let is_released = lane.is_released();
+        match lane.into_halt() {
+            Some((cause, progress)) if !is_released => {
+                let halt = self.halts.put(stream, cause, progress, bounds, now);
+                self.notify(Notice::Halted { stream: stream.clone(), halt });
+            }
+            _ => {
+                if self.halts.resolve(stream) {
+                    self.notify(Notice::Resumed { stream: stream.clone() });
+                }
+            }
+        }
+    }
+}
+
+fn read_of(stream: &StreamId, lane: &Lane, bounds: &Bounds) -> Option<Read> {
+    let stream = stream.clone();
+    match lane.step(bounds.settle_window) {
+        Step::ReadPending { from } => Some(Read::Pending { stream, from, limit: bounds.entries_per_read }),
+        Step::ReadEvents { from, last } => Some(Read::Events { stream, from, last }),
+        Step::Prove { first } => Some(Read::Predecessor { stream, first }),
+        _ => None,
+    }
+}
+
+fn reserve_of(read: &Read, bounds: &Bounds) -> usize {
+    match read {
+        Read::Pending { .. } => usize::from(bounds.entries_per_read) * MAX_ENTRY_BYTES,
+        Read::Events { .. } => MAX_EVENTS_BYTES,
+        Read::Predecessor { .. } => 0,
+    }
+}
+
+fn unsettled(read: &Read) -> String {
+    let first = if let Read::Predecessor { first, .. } = read { *first } else { 0 };
+    format!(
+        "the append before, which begins at version {first}, has no pending entry that a Query shows, and is not known as \
+         published either: look whether the stream has the event {first}"
+    )
+}

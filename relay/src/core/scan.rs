@@ -1,0 +1,184 @@
+//! The way through the index, again and again: which page is read when, and what a pass has shown.
+
+use std::{collections::VecDeque, time::Duration};
+
+use streambox::StreamId;
+use tokio::time::Instant;
+
+use super::{
+    bounds::{Bounds, Jitter},
+    task::IndexPage,
+};
+
+/// How many passes in a row must find nothing before it is believed: the index lags.
+const EMPTY_PASSES: u32 = 2;
+
+/// What a pass over the index has shown. The index lags a little behind the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Pending entries of all streams.
+    pub entries: u64,
+    /// Those of this worker's streams among them.
+    pub own_entries: u64,
+    /// When the oldest of all was recorded, by its appender's clock: milliseconds since the Unix epoch.
+    pub oldest_pending_since_ms: Option<i64>,
+    /// Whether the pass has come to the end of the index. Until then there may be more, and older ones.
+    pub is_whole: bool,
+    /// When the last page was read.
+    pub at: Instant,
+}
+
+/// How far a pass has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// No page of it was read.
+    Start,
+    /// There is a page behind the last one that was read.
+    Middle,
+    /// The last page was read; what stands on it is still dealt with.
+    End,
+}
+
+#[derive(Debug)]
+pub(super) struct Scan {
+    poll_interval: Duration,
+    /// The streams of the page that was read last, as far as they are not admitted yet.
+    found: VecDeque<StreamId>,
+    is_under_way: bool,
+    place: Place,
+    pass_began: Instant,
+    /// When the next page may be read.
+    next_at: Instant,
+    /// Whether this pass has found a stream that is not halted.
+    has_found: bool,
+    /// Passes in a row that have found none.
+    empty_passes: u32,
+    failures: u32,
+    /// What this pass has shown so far.
+    pass: Option<Backlog>,
+    /// What is known: from this pass, where the one before has not shown more.
+    backlog: Option<Backlog>,
+}
+
+impl Scan {
+    pub(super) fn new(poll_interval: Duration, now: Instant) -> Self {
+        Self {
+            poll_interval,
+            found: VecDeque::new(),
+            is_under_way: false,
+            place: Place::Start,
+            pass_began: now,
+            next_at: now,
+            has_found: false,
+            empty_passes: 0,
+            failures: 0,
+            pass: None,
+            backlog: None,
+        }
+    }
+
+    pub(super) fn backlog(&self) -> Option<Backlog> {
+        self.backlog
+    }
+
+    /// Whether nothing that could be worked on was found for a while.
+    pub(super) fn is_empty(&self) -> bool {
+        self.empty_passes >= EMPTY_PASSES
+    }
+
+    /// When the next page is to be read; never before there is room for what the last one has brought.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        (!self.is_under_way && self.found.is_empty() && self.place != Place::End).then_some(self.next_at)
+    }
+
+    /// Begins to read the next page, if it is time. Whether it is the first one of a pass.
+    pub(super) fn next(&mut self, now: Instant) -> Option<bool> {
+        if self.next_due().is_none_or(|at| now < at) {
+            return None;
+        }
+        self.is_under_way = true;
+        let from_start = self.place == Place::Start;
+        if from_start {
+            self.pass_began = now;
+        }
+        Some(from_start)
+    }
+
+    pub(super) fn failed(&mut self, bounds: &Bounds, jitter: &mut Jitter, now: Instant) {
+        self.is_under_way = false;
+        self.next_at = now + jitter.shorten(bounds.delay(self.failures));
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    pub(super) fn read(&mut self, page: IndexPage, owns: impl Fn(&StreamId) -> bool, now: Instant) {
+        self.is_under_way = false;
+        self.failures = 0;
+        let entries = page.streams.len() as u64;
+        let mut own_entries = 0;
+        let mut last: Option<(StreamId, bool)> = None;
+        for stream in page.streams {
+            // All entries of a stream stand next to each other.
+            let is_own = match &last {
+                Some((same, is_own)) if *same == stream => *is_own,
+                _ => {
+                    let is_own = owns(&stream);
+                    if is_own {
+                        self.found.push_back(stream.clone());
+                    }
+                    last = Some((stream, is_own));
+                    is_own
+                }
+            };
+            own_entries += u64::from(is_own);
+        }
+        let so_far = self.pass.get_or_insert(Backlog {
+            entries: 0,
+            own_entries: 0,
+            oldest_pending_since_ms: None,
+            is_whole: false,
+            at: now,
+        });
+        so_far.entries += entries;
+        so_far.own_entries += own_entries;
+        so_far.oldest_pending_since_ms =
+            so_far.oldest_pending_since_ms.into_iter().chain(page.oldest_pending_since_ms).min();
+        so_far.is_whole = !page.has_more;
+        so_far.at = now;
+        let so_far = *so_far;
+        if so_far.is_whole || self.backlog.is_none_or(|known| !known.is_whole || known.entries <= so_far.entries) {
+            self.backlog = Some(so_far);
+        }
+        self.place = if page.has_more { Place::Middle } else { Place::End };
+        self.next_at = if page.has_more { now } else { self.pass_began + self.poll_interval };
+    }
+
+    /// The next stream that was found and is not admitted yet.
+    pub(super) fn front(&self) -> Option<&StreamId> {
+        self.found.front()
+    }
+
+    /// The stream in front is dealt with; `is_workable` unless it is halted.
+    pub(super) fn pop(&mut self, is_workable: bool) {
+        self.found.pop_front();
+        self.has_found |= is_workable;
+    }
+
+    /// Ends the pass, if everything that it has found is dealt with. Whether it has.
+    pub(super) fn end_pass(&mut self, is_idle: bool) -> bool {
+        if self.place != Place::End || !self.found.is_empty() {
+            return false;
+        }
+        let is_empty = !self.has_found && is_idle;
+        self.empty_passes = if is_empty { self.empty_passes + 1 } else { 0 };
+        self.has_found = false;
+        self.place = Place::Start;
+        self.pass = None;
+        true
+    }
+
+    /// Passes over the streams that another worker looks after now.
+    pub(super) fn release(&mut self, owns: impl Fn(&StreamId) -> bool) {
+        self.found.retain(owns);
+    }
+}

@@ -1,0 +1,148 @@
+//! What passes between the core and the shell: what is to be done, and what came of it.
+
+use std::sync::Arc;
+
+use streambox::{
+    StreamId,
+    outbox::{OutboxEvent, PendingKey, PendingPage, Predecessor, WorkerId},
+};
+
+/// Something that the shell is to do. Each is answered once, by [`Done`].
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// One page of the index: its first, or the one behind the page before.
+    Scan {
+        /// Whether a new pass begins.
+        from_start: bool,
+    },
+    /// A read of one stream.
+    Read(Read),
+    /// A batch: at most one event of each stream.
+    Publish(Vec<Outgoing>),
+    /// Confirmed entries, at most 25.
+    Delete(Vec<PendingKey>),
+    /// Write this worker's row with this beat, then read the rows of all.
+    Beat(u64),
+    /// Remove the row of a worker that is long gone.
+    Forget(WorkerId),
+    /// Remove this worker's own row.
+    Leave,
+}
+
+/// What came of a [`Task`].
+#[derive(Debug)]
+pub enum Done {
+    /// A page of the index; none where the scan failed.
+    Scanned(Option<IndexPage>),
+    /// A read's answer.
+    Read(Read, Answer),
+    /// The outcomes of a batch, in its order.
+    Published(Vec<Outgoing>, Vec<Outcome>),
+    /// What was asked for, and what of it was not done.
+    Deleted {
+        /// All keys of the request.
+        asked: Vec<PendingKey>,
+        /// Those that DynamoDB did not get to; all of them where the request failed.
+        left: Vec<PendingKey>,
+    },
+    /// The beats that all rows show; none where they could not be read.
+    Beaten(Option<Vec<WorkerBeat>>),
+    /// A row was removed, or it was at least tried: another attempt follows if it is still there.
+    Forgotten,
+    /// The own row was removed, or it was at least tried: the others notice a beat that stands still.
+    Left,
+}
+
+/// A page of the index.
+#[derive(Clone, Debug)]
+pub struct IndexPage {
+    /// The stream of each entry on the page.
+    pub streams: Vec<StreamId>,
+    /// When the oldest of them was recorded: milliseconds since the Unix epoch.
+    pub oldest_pending_since_ms: Option<i64>,
+    /// Whether there is a page behind it.
+    pub has_more: bool,
+}
+
+/// What matters of a worker's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerBeat {
+    /// Whose row it is.
+    pub id: WorkerId,
+    /// What it has written last.
+    pub beat: u64,
+}
+
+/// A read of one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// The pending entries from a version on.
+    Pending {
+        /// The stream.
+        stream: StreamId,
+        /// The first version to look for.
+        from: u64,
+        /// How many entries at most.
+        limit: u16,
+    },
+    /// One page of the events of an entry that carries no copy of them.
+    Events {
+        /// The stream.
+        stream: StreamId,
+        /// The next version that is needed.
+        from: u64,
+        /// The last version that is needed.
+        last: u64,
+    },
+    /// Proof that an append was published.
+    Predecessor {
+        /// The stream.
+        stream: StreamId,
+        /// The append's first version.
+        first: u64,
+    },
+}
+
+impl Read {
+    /// The stream that is read.
+    #[must_use]
+    pub fn stream(&self) -> &StreamId {
+        let (Self::Pending { stream, .. } | Self::Events { stream, .. } | Self::Predecessor { stream, .. }) = self;
+        stream
+    }
+}
+
+/// What a read has brought.
+#[derive(Debug)]
+pub enum Answer {
+    /// To [`Read::Pending`].
+    Pending(PendingPage),
+    /// To [`Read::Events`].
+    Events(Vec<OutboxEvent>),
+    /// To [`Read::Predecessor`].
+    Predecessor(Predecessor),
+    /// The read can't succeed as the table is: the stream halts.
+    Unreadable(String),
+    /// The read failed and may succeed later.
+    Failed,
+}
+
+/// An event on its way to the broker.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Its stream.
+    pub stream: StreamId,
+    /// The event.
+    pub event: Arc<OutboxEvent>,
+}
+
+/// What the broker said of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has taken responsibility for the message.
+    Confirmed,
+    /// It can't or won't take this message: a reason for the operator.
+    Refused(String),
+    /// Nothing was said: the connection broke. The message may have arrived.
+    Unknown,
+}

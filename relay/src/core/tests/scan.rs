@@ -1,0 +1,216 @@
+//! The core as the shell drives it: tasks and what came of them.
+
+use super::*;
+
+const INTERVAL: Duration = Duration::from_secs(5);
+
+fn grouped(name: &str) -> CoreSettings {
+    let group = Some(GroupSettings::new(WorkerId::new(name).unwrap()));
+    CoreSettings { group, ..settings(Bounds::default()) }
+}
+
+fn tasks(core: &mut Core, now: Instant) -> Vec<Task> {
+    std::iter::from_fn(|| core.next_task(now)).collect()
+}
+
+/// The tasks by their names.
+fn names(tasks: &[Task]) -> Vec<&'static str> {
+    let name = |task: &Task| match task {
+        Task::Scan { from_start: true } => "first page",
+        Task::Scan { from_start: false } => "next page",
+        Task::Read(_) => "read",
+        Task::Publish(_) => "publish",
+        Task::Delete(_) => "delete",
+        Task::Beat(_) => "beat",
+        Task::Forget(_) => "forget",
+        Task::Leave => "leave",
+    };
+    tasks.iter().map(name).collect()
+}
+
+fn index(streams: &[&StreamId], oldest_pending_since_ms: Option<i64>, has_more: bool) -> Done {
+    let streams = streams.iter().map(|stream| (*stream).clone()).collect();
+    Done::Scanned(Some(IndexPage { streams, oldest_pending_since_ms, has_more }))
+}
+
+fn beats(ids: &[(&str, u64)]) -> Done {
+    let beat = |(id, beat): &(&str, u64)| WorkerBeat { id: WorkerId::new(id).unwrap(), beat: *beat };
+    Done::Beaten(Some(ids.iter().map(beat).collect()))
+}
+
+#[test]
+fn a_pass_reads_page_by_page_and_the_next_one_begins_after_the_poll_interval() {
+    let (mut core, now) = (core(), Instant::now());
+    assert_eq!(names(&tasks(&mut core, now)), ["first page"]);
+    core.done(index(&[], None, true), now);
+    assert_eq!(names(&tasks(&mut core, now)), ["next page"]);
+    core.done(index(&[], None, false), now);
+    assert_eq!((tasks(&mut core, now).len(), core.next_due()), (0, Some(now + 500 * MS)));
+    assert_eq!(names(&tasks(&mut core, now + 500 * MS)), ["first page"]);
+}
+
+#[test]
+fn a_page_is_read_only_when_the_streams_of_the_last_one_have_lanes() {
+    let (mut core, now) = (with(Bounds { max_streams: 1, ..Bounds::default() }), Instant::now());
+    tasks(&mut core, now);
+    core.done(index(&[&stream(1), &stream(1), &stream(2)], None, true), now);
+    let read = tasks(&mut core, now);
+    assert_eq!(names(&read), ["read"], "no further page");
+    let Task::Read(read) = read[0].clone() else { panic!() };
+    core.done(Done::Read(read, page(vec![])), now);
+    assert_eq!(names(&tasks(&mut core, now)), ["next page", "read"]);
+}
+
+#[test]
+fn a_scan_that_failed_is_made_again_where_it_was_after_growing_delays() {
+    let (mut core, mut now) = (core(), Instant::now());
+    for (task, first_ms) in [("first page", 1_000), ("first page", 2_000)] {
+        assert_eq!(names(&tasks(&mut core, now)), [task]);
+        core.done(Done::Scanned(None), now);
+        let due = core.next_due().unwrap();
+        assert!(due - now <= first_ms * MS && due - now >= first_ms * 3 / 4 * MS, "{:?}", due - now);
+        now = due;
+    }
+    assert_eq!(names(&tasks(&mut core, now)), ["first page"]);
+    core.done(index(&[], None, true), now);
+    assert_eq!(names(&tasks(&mut core, now)), ["next page"]);
+    core.done(Done::Scanned(None), now);
+    now = core.next_due().unwrap();
+    assert_eq!(names(&tasks(&mut core, now)), ["next page"]);
+}
+
+#[test]
+fn the_backlog_is_what_a_whole_pass_has_shown_until_the_next_one_has_shown_it_all() {
+    let (mut core, now) = (core(), Instant::now());
+    let shown = |core: &Core| core.backlog().map(|backlog| (backlog.entries, backlog.is_whole)).unwrap();
+    tasks(&mut core, now);
+    core.done(index(&[&stream(1), &stream(1)], Some(70), true), now);
+    assert_eq!(shown(&core), (2, false));
+    tasks(&mut core, now);
+    core.done(index(&[&stream(2)], Some(50), false), now);
+    assert_eq!(shown(&core), (3, true));
+    assert_eq!(core.backlog().unwrap().oldest_pending_since_ms, Some(50));
+    let now = now + 500 * MS;
+    tasks(&mut core, now);
+    core.done(index(&[&stream(1)], Some(70), true), now);
+    assert_eq!(shown(&core), (3, true), "what one page shows is not all");
+    tasks(&mut core, now);
+    core.done(index(&[], None, false), now);
+    assert_eq!(shown(&core), (1, true));
+}
+
+#[test]
+fn drained_is_what_has_stayed_empty_for_two_passes() {
+    let mut now = Instant::now();
+    let mut core = Core::new(CoreSettings { until: Until::Drained, ..settings(Bounds::default()) }, 1, now);
+    for _ in 0..2 {
+        assert!(!core.is_finished());
+        assert_eq!(names(&tasks(&mut core, now)), ["first page"]);
+        core.done(index(&[], None, false), now);
+        now += 500 * MS;
+    }
+    assert!(core.is_finished() && core.has_drained_all());
+}
+
+#[test]
+fn a_worker_knows_its_group_before_it_looks_for_streams_and_takes_its_own_only() {
+    let now = Instant::now();
+    let mut core = Core::new(grouped("a"), 1, now);
+    assert_eq!(names(&tasks(&mut core, now)), ["beat"]);
+    assert_eq!(core.next_due(), None);
+    core.done(beats(&[("a", 1), ("b", 9)]), now);
+    assert_eq!(names(&tasks(&mut core, now)), ["first page"]);
+    let streams: Vec<_> = (0..100).map(stream).collect();
+    core.done(index(&streams.iter().collect::<Vec<_>>(), None, false), now);
+    let mine = core.backlog().unwrap().own_entries;
+    assert!(mine > 20 && mine < 80 && core.open_streams() as u64 == mine, "{mine} of 100");
+}
+
+#[test]
+fn a_worker_that_cannot_read_the_group_works_alone() {
+    let now = Instant::now();
+    let mut core = Core::new(grouped("a"), 1, now);
+    tasks(&mut core, now);
+    core.done(Done::Beaten(None), now);
+    assert_eq!(names(&tasks(&mut core, now)), ["first page"]);
+    core.done(index(&[&stream(1), &stream(2), &stream(3)], None, false), now);
+    assert_eq!(core.open_streams(), 3);
+}
+
+#[test]
+fn a_stream_that_moves_to_another_worker_is_let_go_when_nothing_of_it_is_under_way() {
+    let now = Instant::now();
+    let mut core = Core::new(grouped("a"), 1, now);
+    tasks(&mut core, now);
+    core.done(beats(&[("a", 1)]), now);
+    tasks(&mut core, now);
+    let mut both = Group::new(GroupSettings::new(WorkerId::new("a").unwrap()), now);
+    both.beaten(Some(vec![WorkerBeat { id: WorkerId::new("b").unwrap(), beat: 1 }]), now);
+    let of_b: Vec<_> = (0..100).map(stream).filter(|stream| !both.owns(stream)).take(3).collect();
+    let [in_flight, reading, halted] = &of_b[..] else { panic!("half of them move") };
+
+    core.done(index(&[in_flight, reading, halted], None, false), now);
+    for task in tasks(&mut core, now) {
+        if let Task::Read(read) = task
+            && read.stream() != reading
+        {
+            let entries = vec![entry(read.stream(), 1, 1, None), entry(read.stream(), 2, 2, Some((1, 0)))];
+            core.done(Done::Read(read, page(entries)), now);
+        }
+    }
+    let Some(Task::Publish(batch)) = core.next_task(now) else { panic!("two streams have something to publish") };
+    publish(&mut core, halted, 1, Outcome::Refused("no queue".to_owned()), now);
+    assert_eq!((core.open_streams(), core.halted_streams()), (2, 1));
+    core.take_notices();
+
+    let later = now + INTERVAL;
+    assert!(names(&tasks(&mut core, later)).contains(&"beat"));
+    core.done(beats(&[("a", 2), ("b", 1)]), later);
+    let notices = core.take_notices();
+    assert_eq!(notices, [Notice::Resumed { stream: halted.clone() }, Notice::Members]);
+    assert_eq!((core.open_streams(), core.halted_streams()), (2, 0), "an event is in flight, a read is under way");
+
+    core.done(Done::Read(Read::Pending { stream: reading.clone(), from: 1, limit: 64 }, page(vec![])), later);
+    assert_eq!(core.open_streams(), 1);
+    publish(&mut core, in_flight, 1, Outcome::Confirmed, later);
+    let deletes = tasks(&mut core, later);
+    assert_eq!(names(&deletes), ["delete"], "what was confirmed is deleted, what comes next is left to the other");
+    let Task::Delete(keys) = deletes[0].clone() else { panic!() };
+    assert_eq!(keys, [key(in_flight, 1)]);
+    core.done(Done::Deleted { asked: keys, left: vec![] }, later);
+    assert_eq!(core.open_streams(), 0);
+    assert_eq!(batch.len(), 2);
+}
+
+#[test]
+fn a_worker_that_is_told_to_stop_leaves_its_group_at_once_and_finishes_what_is_in_flight() {
+    let now = Instant::now();
+    let mut core = Core::new(grouped("a"), 1, now);
+    tasks(&mut core, now);
+    core.done(beats(&[("a", 1)]), now);
+    tasks(&mut core, now);
+    core.done(index(&[&stream(1)], None, false), now);
+    let Some(Task::Read(read)) = core.next_task(now) else { panic!() };
+    core.done(Done::Read(read, page(vec![entry(&stream(1), 1, 2, None)])), now);
+    let Some(Task::Publish(batch)) = core.next_task(now) else { panic!() };
+
+    core.stop();
+    let later = now + INTERVAL;
+    assert_eq!(names(&tasks(&mut core, later)), ["leave"], "no heartbeat, no scan");
+    core.done(Done::Left, later);
+    assert!(!core.is_finished(), "an event is in flight");
+    core.done(Done::Published(batch, vec![Outcome::Confirmed]), later);
+    assert_eq!(names(&tasks(&mut core, later)), [""; 0], "the next event is not begun");
+    assert!(core.is_finished());
+}
+
+#[test]
+fn a_heartbeat_under_way_ends_before_the_row_is_removed() {
+    let now = Instant::now();
+    let mut core = Core::new(grouped("a"), 1, now);
+    assert_eq!(names(&tasks(&mut core, now)), ["beat"]);
+    core.stop();
+    assert_eq!(names(&tasks(&mut core, now)), [""; 0]);
+    core.done(beats(&[("a", 1)]), now);
+    assert_eq!(names(&tasks(&mut core, now)), ["leave"]);
+}

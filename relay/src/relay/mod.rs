@@ -1,0 +1,101 @@
+//! The shell: does the I/O that the core asks for, and tells it what came of it.
+
+mod io;
+mod shell;
+
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+use serde::Serialize;
+use streambox::{Error, EventStore};
+use tokio::sync::watch;
+
+pub use self::io::SCAN_LIMIT;
+use self::shell::Shell;
+pub use crate::core::Until;
+use crate::{
+    broker::{self, BrokerSettings},
+    core::{Bounds, CoreSettings, GroupSettings},
+    telemetry::Telemetry,
+};
+
+/// What a relay needs to know beside the store.
+#[derive(Clone, Debug)]
+pub struct RelaySettings {
+    /// Where to publish.
+    pub broker: BrokerSettings,
+    /// Connections that publish at the same time, each with one channel.
+    pub publishers: usize,
+    /// The shortest time from one scan of the index to the next.
+    pub poll_interval: Duration,
+    /// The longest to wait for what is in flight when told to stop.
+    pub drain_timeout: Duration,
+    /// The core's bounds.
+    pub bounds: Bounds,
+    /// The group that it shares the streams with. A relay without one works on all of them, and so does one that runs
+    /// [`Until::Drained`]: it has to end, whatever others do.
+    pub group: Option<GroupSettings>,
+}
+
+/// What a relay has done.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Events that the broker has confirmed.
+    pub published: u64,
+    /// Pending entries that were deleted.
+    pub entries_deleted: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Events published in a second, from the start to the last confirm: a drain ends only when the index has stayed empty
+    /// for a while.
+    pub events_per_second: f64,
+    /// Whether the outbox was found empty at the end.
+    pub drained: bool,
+    /// The streams that are halted, and why.
+    pub halted: BTreeMap<String, String>,
+}
+
+/// Runs a relay until it is done or `stop` resolves; then it begins nothing new, leaves its group, waits for what is in
+/// flight at most for the drain timeout, deletes what was confirmed, and returns.
+///
+/// # Errors
+/// [`Error::Setup`] where the first scan of the table is refused. Everything that happens later is retried for ever.
+pub async fn run(
+    store: &EventStore,
+    settings: RelaySettings,
+    until: Until,
+    stop: impl Future<Output = ()>,
+) -> Result<Report, Error> {
+    run_observed(store, settings, &Telemetry::default(), until, stop).await
+}
+
+/// Runs a relay as [`run`] does, and tells `telemetry` about it.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_observed(
+    store: &EventStore,
+    settings: RelaySettings,
+    telemetry: &Telemetry,
+    until: Until,
+    stop: impl Future<Output = ()>,
+) -> Result<Report, Error> {
+    let outbox = store.outbox();
+    // Before anything is published: a table that is not there is a mistake to report, not to retry.
+    if let Err(error @ Error::Setup { .. }) = outbox.scan(None, 1).await {
+        return Err(error);
+    }
+    let (stop_publishers, publishers_stop) = watch::channel(false);
+    let broker = Arc::new(settings.broker);
+    let publishers: Vec<_> =
+        (0..settings.publishers).map(|_| broker::start(Arc::clone(&broker), publishers_stop.clone())).collect();
+    let core = CoreSettings {
+        bounds: settings.bounds,
+        poll_interval: settings.poll_interval,
+        max_batches: publishers.len(),
+        until,
+        group: settings.group.filter(|_| until == Until::Stopped),
+    };
+    let shell = Shell::new(core, outbox, publishers, telemetry.clone());
+    Ok(shell.run(stop, &stop_publishers, settings.drain_timeout).await)
+}

@@ -1,0 +1,319 @@
+//! The loop: one task holds the core and waits for whatever comes first, an answer from DynamoDB, a batch's outcomes, the
+//! clock, or the word to stop. Everything that takes time runs in a task of its own; how many there are is bounded by the
+//! core.
+
+use std::{
+    future::Future,
+    pin::pin,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use streambox::outbox::{self, Outbox, ScanCursor, WorkerId, WorkerRow};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Report,
+    io::{self, Answered, Failure},
+};
+use crate::{
+    broker::Publisher,
+    core::{Core, CoreSettings, Done, GroupSettings, Notice, Outcome, Outgoing, Task, Totals},
+    telemetry::{
+        GroupView, HaltedStream, LastError, MAX_SHOWN_HALTS, PublishedBatch, SNAPSHOT_INTERVAL, Snapshot, Telemetry,
+    },
+};
+
+/// How often a running relay says what it has done.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+pub(super) struct Shell {
+    core: Core,
+    outbox: Outbox,
+    /// Publishers that have no batch.
+    idle_publishers: Vec<Publisher>,
+    /// Where the scan goes on; `None` at its beginning.
+    cursor: Option<ScanCursor>,
+    tasks: JoinSet<Finished>,
+    group: Option<GroupSettings>,
+    telemetry: Telemetry,
+    last_error: Option<LastError>,
+    /// Whether something has happened since the last snapshot.
+    has_news: bool,
+    next_snapshot: Instant,
+    next_report: Instant,
+    reported: Totals,
+    started: Instant,
+    /// For people only.
+    started_at: SystemTime,
+    /// When the last batch was confirmed.
+    last_confirm: Instant,
+}
+
+/// What a task has done.
+enum Finished {
+    Answered(Answered),
+    /// Also where the scan goes on.
+    Scanned(Answered, Option<ScanCursor>),
+    Published(Publisher, Vec<Outgoing>, Vec<Outcome>, Duration),
+}
+
+impl Shell {
+    pub(super) fn new(
+        settings: CoreSettings,
+        outbox: Outbox,
+        publishers: Vec<Publisher>,
+        telemetry: Telemetry,
+    ) -> Self {
+        let now = Instant::now();
+        let group = settings.group.clone();
+        Self {
+            core: Core::new(settings, fastrand::u64(..), now),
+            outbox,
+            idle_publishers: publishers,
+            cursor: None,
+            tasks: JoinSet::new(),
+            group,
+            telemetry,
+            last_error: None,
+            has_news: true,
+            next_snapshot: now,
+            next_report: now + REPORT_INTERVAL,
+            reported: Totals::default(),
+            started: now,
+            started_at: SystemTime::now(),
+            last_confirm: now,
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        stop: impl Future<Output = ()>,
+        stop_publishers: &watch::Sender<bool>,
+        drain_timeout: Duration,
+    ) -> Report {
+        let mut stop = pin!(stop);
+        let mut deadline: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            while let Some(task) = self.core.next_task(now) {
+                self.start(task);
+            }
+            self.tell(now);
+            if self.core.is_finished() {
+                break;
+            }
+            let snapshot = self.has_news.then_some(self.next_snapshot);
+            let due = self.core.next_due().into_iter().chain(snapshot).chain([self.next_report]).min();
+            tokio::select! {
+                Some(finished) = self.tasks.join_next() => self.take(finished),
+                () = sleep_until(due.unwrap_or(self.next_report)) => {}
+                () = &mut stop, if deadline.is_none() => {
+                    tracing::info!("stopping: what is in flight is finished, nothing new is begun");
+                    deadline = Some(Instant::now() + drain_timeout);
+                    self.core.stop();
+                    stop_publishers.send_replace(true);
+                }
+                () = sleep_until(deadline.unwrap_or(now)), if deadline.is_some() => {
+                    tracing::warn!("the drain timeout is over: what was in flight will be published again");
+                    break;
+                }
+            }
+        }
+        self.telemetry.publish(self.snapshot());
+        self.report()
+    }
+
+    fn start(&mut self, task: Task) {
+        let outbox = self.outbox.clone();
+        let answer = |answer| Finished::Answered(answer);
+        match task {
+            Task::Scan { from_start } => {
+                let cursor = self.cursor.clone().filter(|_| !from_start);
+                self.tasks.spawn(async move {
+                    let (answered, cursor) = io::scan(&outbox, cursor).await;
+                    Finished::Scanned(answered, cursor)
+                });
+            }
+            Task::Read(read) => _ = self.tasks.spawn(async move { answer(io::read(&outbox, read).await) }),
+            Task::Delete(keys) => _ = self.tasks.spawn(async move { answer(io::delete(&outbox, keys).await) }),
+            Task::Publish(batch) => self.publish(batch),
+            Task::Beat(beat) => {
+                let row = self.row(beat);
+                self.tasks.spawn(async move { answer(io::beat(&outbox, &row).await) });
+            }
+            Task::Forget(id) => {
+                tracing::info!(worker = %id, "removing the row of a worker that is long gone");
+                self.tasks.spawn(async move { answer(io::forget(&outbox, &id).await) });
+            }
+            Task::Leave => {
+                let id = self.me().clone();
+                self.tasks.spawn(async move { answer(io::leave(&outbox, &id).await) });
+            }
+        }
+    }
+
+    fn publish(&mut self, batch: Vec<Outgoing>) {
+        let publisher =
+            self.idle_publishers.pop().expect("the core has as many batches under way as there are publishers");
+        self.tasks.spawn(async move {
+            let began = Instant::now();
+            let outcomes = publisher.publish(batch.clone()).await;
+            Finished::Published(publisher, batch, outcomes, began.elapsed())
+        });
+    }
+
+    fn take(&mut self, finished: Result<Finished, JoinError>) {
+        let now = Instant::now();
+        self.has_news = true;
+        match finished.expect("no task of the relay panics or is aborted while it is waited for") {
+            Finished::Answered(answered) => self.answered(answered, now),
+            Finished::Scanned(answered, cursor) => {
+                self.cursor = cursor;
+                self.answered(answered, now);
+            }
+            Finished::Published(publisher, batch, outcomes, took) => {
+                self.idle_publishers.push(publisher);
+                self.last_confirm = now;
+                self.telemetry.observer().batch_published(&PublishedBatch::of(&outcomes, took));
+                self.core.done(Done::Published(batch, outcomes), now);
+            }
+        }
+        for notice in self.core.take_notices() {
+            self.notice(notice);
+        }
+    }
+
+    fn answered(&mut self, answered: Answered, now: Instant) {
+        for failure in answered.failures {
+            self.failed(failure, now);
+        }
+        self.core.done(answered.done, now);
+    }
+
+    fn failed(&mut self, failure: Failure, now: Instant) {
+        let Failure { request, text } = failure;
+        tracing::warn!(request = request.name(), error = text, "a request to DynamoDB failed; it is made again");
+        self.telemetry.observer().request_failed(request);
+        self.last_error = Some(LastError { request, text, at: now });
+    }
+
+    fn notice(&self, notice: Notice) {
+        match notice {
+            Notice::Halted { stream, halt } => {
+                tracing::error!(
+                    %stream,
+                    attempts = halt.attempts,
+                    "the stream is halted at version {} and will be tried again: {}",
+                    halt.version,
+                    halt.reason
+                );
+                self.telemetry.observer().stream_halted(&HaltedStream::of(&stream, &halt));
+            }
+            Notice::Resumed { stream } => {
+                tracing::info!(%stream, "the stream is not halted any more");
+                self.telemetry.observer().stream_resumed(&stream);
+            }
+            Notice::Members => {
+                let live = self.core.members().map(|(live, _)| live).unwrap_or_default();
+                tracing::info!(workers = live.len(), ids = ?live, "the group has changed");
+            }
+            Notice::DuplicateId => tracing::error!(
+                id = %self.me(),
+                "another worker runs under this id: every event is published by both; give each its own --worker-id"
+            ),
+        }
+    }
+
+    /// Says what has been done, and replaces the snapshot, where it is time to.
+    fn tell(&mut self, now: Instant) {
+        if now >= self.next_report {
+            self.next_report = now + REPORT_INTERVAL;
+            let totals = self.core.totals();
+            if totals != self.reported {
+                self.reported = totals;
+                tracing::info!(published = totals.published, deleted = totals.deleted, "in all");
+            }
+        }
+        if self.has_news && now >= self.next_snapshot {
+            self.has_news = false;
+            self.next_snapshot = now + SNAPSHOT_INTERVAL;
+            self.telemetry.publish(self.snapshot());
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            totals: self.core.totals(),
+            open_streams: self.core.open_streams(),
+            reads_under_way: self.core.reads_under_way(),
+            deletes_waiting: self.core.deletes_waiting(),
+            buffered_bytes: self.core.buffered_bytes(),
+            halted_streams: self.core.halted_streams(),
+            halts: self.halts(MAX_SHOWN_HALTS),
+            backlog: self.core.backlog(),
+            group: self.core.members().map(|(live, read_at)| GroupView { me: self.me().clone(), live, read_at }),
+            last_error: self.last_error.clone(),
+        }
+    }
+
+    /// Those that have been halted for the longest.
+    fn halts(&self, most: usize) -> Vec<HaltedStream> {
+        let mut halts: Vec<_> = self.core.halts().collect();
+        halts.sort_by_key(|(stream, halt)| (halt.since, *stream));
+        halts.into_iter().take(most).map(|(stream, halt)| HaltedStream::of(stream, halt)).collect()
+    }
+
+    fn me(&self) -> &WorkerId {
+        &self.group.as_ref().expect("only a worker of a group has a row").id
+    }
+
+    /// The own row: the times in it are for people.
+    fn row(&self, beat: u64) -> WorkerRow {
+        let mut row = WorkerRow::new(self.me().clone(), beat);
+        let interval = self.group.as_ref().map_or(Duration::ZERO, |group| group.heartbeat_interval);
+        row.beat_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        row.started_at_ms = since_epoch_ms(self.started_at);
+        row.host = nix::unistd::gethostname().map(|host| host.to_string_lossy().into_owned()).unwrap_or_default();
+        row.process_id = std::process::id();
+        env!("CARGO_PKG_VERSION").clone_into(&mut row.version);
+        let totals = self.core.totals();
+        (row.published, row.deleted) = (totals.published, totals.deleted);
+        row.open_streams = self.core.open_streams() as u64;
+        row.live_workers = self.core.members().map_or(0, |(live, _)| live.len() as u64);
+        row.halted_streams = self.core.halted_streams() as u64;
+        let halted = |halt: HaltedStream| {
+            let since = SystemTime::now().checked_sub(halt.since.elapsed()).unwrap_or(UNIX_EPOCH);
+            outbox::HaltedStream::new(halt.stream, halt.version, halt.reason, since_epoch_ms(since), halt.attempts)
+        };
+        row.halted = self.halts(MAX_SHOWN_HALTS).into_iter().map(halted).collect();
+        row.last_error = self.last_error.as_ref().map(|error| error.text.clone());
+        row
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    fn report(&self) -> Report {
+        let (totals, seconds) = (self.core.totals(), self.started.elapsed().as_secs_f64());
+        let publishing_seconds = (self.last_confirm - self.started).as_secs_f64();
+        let per_second = |events: u64| if publishing_seconds > 0.0 { events as f64 / publishing_seconds } else { 0.0 };
+        let halted = self.core.halts();
+        Report {
+            published: totals.published,
+            entries_deleted: totals.deleted,
+            seconds,
+            events_per_second: per_second(totals.published),
+            drained: self.core.has_drained_all(),
+            halted: halted
+                .map(|(stream, halt)| (stream.to_string(), format!("version {}: {}", halt.version, halt.reason)))
+                .collect(),
+        }
+    }
+}
+
+fn since_epoch_ms(time: SystemTime) -> i64 {
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}

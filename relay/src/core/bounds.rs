@@ -13,7 +13,8 @@ pub struct Bounds {
     pub max_batch_events: usize,
     /// `BatchWriteItem` requests under way at the same time.
     pub max_deletes: usize,
-    /// Bytes of events that are held, those that reads under way may bring included. One read is always allowed.
+    /// Bytes of events that are held, those that reads under way may bring included. One read of what is missing of an
+    /// entry is always allowed: a megabyte at the most.
     pub max_buffered_bytes: usize,
     /// Pending entries that one read asks for.
     pub entries_per_read: u16,

@@ -1,6 +1,10 @@
 //! One stream that is being worked on.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use streambox::{
     Corrupt,
@@ -47,8 +51,8 @@ pub(super) struct Lane {
     is_released: bool,
     /// The last version of the entry that this relay has published last, as a whole.
     published_through: u64,
-    /// Confirmed entries that are not deleted yet.
-    undeleted: usize,
+    /// The first versions of confirmed entries that are not deleted yet.
+    undeleted: BTreeSet<u64>,
     /// Reads that failed in a row.
     failures: u32,
     /// How often in a row the append before the entry in front was neither visible nor published.
@@ -97,7 +101,7 @@ impl Lane {
             halted: None,
             is_released: false,
             published_through,
-            undeleted: 0,
+            undeleted: BTreeSet::new(),
             failures: 0,
             unsettled: 0,
             bytes: 0,
@@ -125,7 +129,7 @@ impl Lane {
         if self.under_way != UnderWay::Nothing {
             return Step::Wait;
         }
-        let finish = if self.undeleted > 0 { Step::Wait } else { Step::Close };
+        let finish = if self.undeleted.is_empty() { Step::Close } else { Step::Wait };
         if self.halted.is_some() || self.is_released {
             return finish;
         }
@@ -172,6 +176,8 @@ impl Lane {
             self.read_from = None;
         }
         self.entries = page.entries.into();
+        // What was read once more while its deletion is on its way has been published.
+        self.entries.retain(|entry| !self.undeleted.contains(&entry.first));
         self.bytes += self.entries.iter().map(entry_bytes).sum::<usize>();
         self.begin_front();
     }
@@ -241,7 +247,7 @@ impl Lane {
             through: self.begun_through,
         });
         let progress = begun.or(self.progress);
-        let (is_released, undeleted) = (self.is_released, self.undeleted);
+        let (is_released, undeleted) = (self.is_released, std::mem::take(&mut self.undeleted));
         *self = Self { is_released, undeleted, ..Self::new(self.published_through, progress) };
     }
 
@@ -291,16 +297,16 @@ impl Lane {
         if event.version < last_public {
             return None;
         }
-        self.published_through = last;
+        self.published_through = self.published_through.max(last);
         self.entries.pop_front();
         self.bytes = self.bytes.saturating_sub(ENTRY_OVERHEAD_BYTES);
-        self.undeleted += 1;
+        self.undeleted.insert(first);
         self.begin_front();
         Some(first)
     }
 
-    pub(super) fn deleted(&mut self) {
-        self.undeleted = self.undeleted.saturating_sub(1);
+    pub(super) fn deleted(&mut self, first: u64) {
+        self.undeleted.remove(&first);
     }
 }
 

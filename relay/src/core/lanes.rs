@@ -58,12 +58,16 @@ pub enum Notice {
 #[derive(Debug)]
 pub(super) struct Lanes {
     open: BTreeMap<StreamId, Lane>,
-    /// Streams whose lane waits for a read.
+    /// Streams whose lane holds nothing and waits for its entries.
     to_read: VecDeque<StreamId>,
+    /// Streams whose lane holds entries and waits for what is missing to publish them.
+    to_complete: VecDeque<StreamId>,
     /// Streams whose lane has an event to publish.
     to_publish: VecDeque<StreamId>,
     /// Streams whose read has failed, by the time of the next attempt.
     resting: BTreeSet<(Instant, StreamId)>,
+    /// Events that the shell has under way.
+    in_flight: usize,
     /// Reads that the shell has under way, and the bytes that they may bring.
     reads_under_way: usize,
     reserved_bytes: usize,
@@ -83,8 +87,10 @@ impl Lanes {
         Self {
             open: BTreeMap::new(),
             to_read: VecDeque::new(),
+            to_complete: VecDeque::new(),
             to_publish: VecDeque::new(),
             resting: BTreeSet::new(),
+            in_flight: 0,
             reads_under_way: 0,
             reserved_bytes: 0,
             buffered_bytes: 0,
@@ -155,27 +161,41 @@ impl Lanes {
         }
     }
 
-    /// The next read to do, while there is room for what it may bring.
+    /// The next read to do, while there is room for what it may bring. What completes the entries that are held goes first:
+    /// it makes room.
     pub(super) fn next_read(&mut self, bounds: &Bounds) -> Option<Read> {
-        while self.reads_under_way < bounds.max_reads {
-            let stream = self.to_read.front()?;
-            let Some(read) = self.open.get(stream).and_then(|lane| read_of(stream, lane, bounds)) else {
-                self.to_read.pop_front();
-                continue;
-            };
-            let reserve = reserve_of(&read, bounds);
-            let held = self.buffered_bytes + self.reserved_bytes;
-            // One read is always allowed: what is held may wait for just this one.
-            if self.reads_under_way > 0 && held + reserve > bounds.max_buffered_bytes {
-                return None;
-            }
-            self.to_read.pop_front();
-            self.open.get_mut(read.stream()).expect("the lane that was just asked").begin_read();
-            self.reads_under_way += 1;
-            self.reserved_bytes += reserve;
-            return Some(read);
+        if self.reads_under_way >= bounds.max_reads {
+            return None;
         }
-        None
+        let read = match front_read(&mut self.to_complete, &self.open, bounds) {
+            // Where nothing can be published, all that is held waits for just this one.
+            Some(read) if self.has_room(&read, bounds) || self.is_stuck() => {
+                self.to_complete.pop_front();
+                read
+            }
+            _ => {
+                let read = front_read(&mut self.to_read, &self.open, bounds)?;
+                let holds_nothing = self.buffered_bytes == 0 && self.is_stuck();
+                if !holds_nothing && !self.has_room(&read, bounds) {
+                    return None;
+                }
+                self.to_read.pop_front();
+                read
+            }
+        };
+        self.open.get_mut(read.stream()).expect("the lane that was just asked").begin_read();
+        self.reads_under_way += 1;
+        self.reserved_bytes += reserve_of(&read, bounds);
+        Some(read)
+    }
+
+    /// Whether nothing is under way, and nothing could be, that makes room.
+    fn is_stuck(&self) -> bool {
+        self.reads_under_way == 0 && self.in_flight == 0 && self.to_publish.is_empty()
+    }
+
+    fn has_room(&self, read: &Read, bounds: &Bounds) -> bool {
+        self.buffered_bytes + self.reserved_bytes + reserve_of(read, bounds) <= bounds.max_buffered_bytes
     }
 
     /// What a read has brought.
@@ -238,6 +258,7 @@ impl Lanes {
                 batch.push(Outgoing { stream, event });
             }
         }
+        self.in_flight += batch.len();
         batch
     }
 
@@ -249,6 +270,7 @@ impl Lanes {
         bounds: &Bounds,
         now: Instant,
     ) -> Option<PendingKey> {
+        self.in_flight -= 1;
         let (stream, version) = (&outgoing.stream, outgoing.event.version);
         let lane = self.open.get_mut(stream).expect("a lane stays while an event of it is in flight");
         let held = lane.bytes();
@@ -270,7 +292,7 @@ impl Lanes {
     /// A confirmed entry was deleted.
     pub(super) fn deleted(&mut self, key: &PendingKey, bounds: &Bounds, now: Instant) {
         let lane = self.open.get_mut(&key.stream_id).expect("a lane stays until its entries are deleted");
-        lane.deleted();
+        lane.deleted(key.first);
         // Any other step is on its way already.
         if lane.step(bounds.settle_window) == Step::Close {
             self.close(&key.stream_id, bounds, now);
@@ -301,9 +323,8 @@ impl Lanes {
             step = lane.step(bounds.settle_window);
         }
         match step {
-            Step::ReadPending { .. } | Step::ReadEvents { .. } | Step::Prove { .. } => {
-                self.to_read.push_back(stream.clone());
-            }
+            Step::ReadPending { .. } => self.to_read.push_back(stream.clone()),
+            Step::ReadEvents { .. } | Step::Prove { .. } => self.to_complete.push_back(stream.clone()),
             Step::Publish => self.to_publish.push_back(stream.clone()),
             Step::Wait => {}
             Step::Close => self.close(stream, bounds, now),
@@ -328,6 +349,17 @@ impl Lanes {
                 }
             }
         }
+    }
+}
+
+/// The read of the first lane of a queue that still waits for one; those that do not are taken out.
+fn front_read(queue: &mut VecDeque<StreamId>, open: &BTreeMap<StreamId, Lane>, bounds: &Bounds) -> Option<Read> {
+    loop {
+        let stream = queue.front()?;
+        if let Some(read) = open.get(stream).and_then(|lane| read_of(stream, lane, bounds)) {
+            return Some(read);
+        }
+        queue.pop_front();
     }
 }
 

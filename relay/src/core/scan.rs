@@ -161,7 +161,10 @@ impl Scan {
     /// The stream in front is dealt with; `is_workable` unless it is halted.
     pub(super) fn pop(&mut self, is_workable: bool) {
         self.found.pop_front();
-        self.has_found |= is_workable;
+        if is_workable {
+            self.has_found = true;
+            self.empty_passes = 0;
+        }
     }
 
     /// Ends the pass, if everything that it has found is dealt with. Whether it has.

@@ -337,8 +337,44 @@ fn g10_lanes_reads_and_bytes_are_bounded() {
     assert_eq!(core.next_read(), None, "two reads are under way");
     core.answered(&reads[0], page(vec![entry(&stream(1), 1, 499, None)]), now);
     core.answered(&reads[1], page(vec![entry(&stream(2), 1, 2_500, None)]), now);
-    assert!(core.next_read().is_some(), "one read is always allowed");
-    assert_eq!(core.next_read(), None, "what is held leaves no room for a second");
+    assert_eq!(core.next_read(), None, "what is held leaves no room for another");
+}
+
+#[test]
+fn g10_what_is_held_is_published_before_more_is_read_than_there_is_room_for() {
+    const LARGE: usize = 900_000;
+    let bounds = Bounds { max_buffered_bytes: 2_000_000, ..Bounds::default() };
+    let (mut core, now) = (with(bounds), Instant::now());
+    let streams: Vec<_> = (1..=8).map(stream).collect();
+    let large = |stream: &StreamId| PendingEntry::new(stream.clone(), 1, 1, 0, None, None);
+    for stream in &streams {
+        core.found(stream, now);
+    }
+    let first: Vec<_> = std::iter::from_fn(|| core.next_read()).collect();
+    for read in first {
+        let entries = vec![large(read.stream())];
+        core.answered(&read, page(entries), now);
+    }
+    let mut published = 0;
+    while core.open_streams() > 0 {
+        while let Some(read) = core.next_read() {
+            let answer = match &read {
+                Read::Pending { stream, .. } => page(vec![large(stream)]),
+                _ => Answer::Events(vec![OutboxEvent::new(1, Uuid::nil(), "Grown", "x".repeat(LARGE))]),
+            };
+            core.answered(&read, answer, now);
+            assert!(core.buffered_bytes() <= 2_000_000, "{} bytes", core.buffered_bytes());
+        }
+        let batch = core.next_batch();
+        assert!(!batch.is_empty(), "what is held waits for nothing");
+        for outgoing in batch {
+            published += 1;
+            publish(&mut core, &outgoing.stream, 1, Outcome::Confirmed, now);
+        }
+        let deletes = core.next_deletes(now);
+        core.deleted(&deletes, vec![], now);
+    }
+    assert_eq!((published, core.buffered_bytes()), (8, 0));
 }
 
 #[test]
@@ -431,4 +467,26 @@ fn an_entry_that_an_operator_has_skipped_is_passed_over_and_its_stream_goes_on()
     publish(&mut core, &order, 3, Outcome::Confirmed, later);
     assert_eq!(core.halted_streams(), 0);
     assert_eq!(core.next_deletes(later), [key(&order, 3)]);
+}
+
+#[test]
+fn a_confirmed_entry_that_is_read_again_before_it_is_deleted_is_neither_published_nor_deleted_twice() {
+    let (mut core, order, now) = (core(), stream(1), Instant::now());
+    // Version 2 is half visible, so that everything is read again; the deletion of version 1 takes its time.
+    let shown = || vec![entry(&order, 1, 1, None), entry(&order, 3, 3, Some((2, 1)))];
+    begin(&mut core, &order, shown(), now);
+    core.next_batch();
+    publish(&mut core, &order, 1, Outcome::Confirmed, now);
+    let deletes = core.next_deletes(now);
+    let proof = core.next_read().unwrap();
+    core.answered(&proof, Answer::Predecessor(Predecessor::Unsettled), now);
+    let due = core.lanes.next_due().unwrap();
+    core.lanes.wake(&Bounds::default(), due);
+    let read = core.next_read().unwrap();
+    core.answered(&read, page(shown()), due);
+
+    assert_eq!(versions(&core.next_batch()), NOTHING);
+    core.deleted(&deletes, deletes.clone(), due);
+    let later = core.deletes.next_due().unwrap();
+    assert_eq!(core.next_deletes(later), [key(&order, 1)], "a batch with the same key twice would be refused");
 }

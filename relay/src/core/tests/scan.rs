@@ -113,6 +113,35 @@ fn drained_is_what_has_stayed_empty_for_two_passes() {
 }
 
 #[test]
+fn a_stream_that_was_halted_and_is_tried_again_keeps_a_drain_from_ending() {
+    let (order, mut now) = (stream(1), Instant::now());
+    let mut core = Core::new(CoreSettings { until: Until::Drained, ..settings(Bounds::default()) }, 1, now);
+    let found = || index(&[&order], None, false);
+    for attempts in 1..=DRAIN_ATTEMPTS {
+        now += 60_000 * MS;
+        tasks(&mut core, now);
+        core.done(found(), now);
+        let Some(Task::Read(read)) = core.next_task(now) else { panic!("attempt {attempts}") };
+        core.done(Done::Read(read, Answer::Unreadable("it is damaged".to_owned())), now);
+        assert!(!core.is_finished());
+    }
+    for _ in 0..2 {
+        now += 500 * MS;
+        tasks(&mut core, now);
+        core.done(found(), now);
+    }
+    assert!(core.is_finished() && !core.has_drained_all(), "the only stream is given up");
+
+    // Had it gone on instead, with nothing to be seen of it at that moment, what comes next is still looked for.
+    now += 60_000 * MS;
+    tasks(&mut core, now);
+    core.done(found(), now);
+    let Some(Task::Read(read)) = core.next_task(now) else { panic!("its next attempt is due") };
+    core.done(Done::Read(read, page(vec![])), now);
+    assert!(!core.is_finished());
+}
+
+#[test]
 fn a_worker_knows_its_group_before_it_looks_for_streams_and_takes_its_own_only() {
     let now = Instant::now();
     let mut core = Core::new(grouped("a"), 1, now);

@@ -7,6 +7,7 @@
 //! - [`metering`]: how each engine counts capacity units.
 //! - [`broker`]: RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
 //! - [`tally`]: what was received: distinct, duplicates, order.
+//! - [`sim`]: the decisions of relays, simulated by seeds.
 //! - [`programs`]: the programs `streambox` and `streambox-relay` as processes.
 
 pub mod broker;
@@ -14,6 +15,7 @@ pub mod engine;
 pub mod metering;
 pub mod orders;
 pub mod programs;
+pub mod sim;
 pub mod tally;
 pub mod wire;
 

@@ -22,6 +22,7 @@ mod read;
 mod readme;
 mod relay_crash;
 mod scan;
+mod simulator;
 mod snapshot;
 mod testing;
 mod trace;

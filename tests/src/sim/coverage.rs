@@ -1,0 +1,88 @@
+//! What runs have seen.
+
+/// What a run has seen, summed up over many runs: that a simulator never reaches a situation would be a mistake of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Steps of the simulation.
+    pub steps: u64,
+    /// Events that reached a queue.
+    pub delivered: u64,
+    /// Messages that did so again.
+    pub duplicates: u64,
+    /// Messages of which the relay was told nothing.
+    pub unknown: u64,
+    /// Those among them that arrived after the relay had given them up.
+    pub late: u64,
+    /// Messages that were refused with a nack.
+    pub nacks: u64,
+    /// Messages that no queue took.
+    pub returns: u64,
+    /// Reads that prove that an append was published.
+    pub proofs: u64,
+    /// Proofs that showed an entry which the Query had not.
+    pub hidden: u64,
+    /// Entries that stood in the index without being pending any more when they were read.
+    pub stale: u64,
+    /// Deletes that were not done, or not known as done.
+    pub failed_deletes: u64,
+    /// Streams that halted.
+    pub halts: u64,
+    /// Changes of a group.
+    pub members: u64,
+    /// Steps that a worker did after it had stood still for longer than the group waits.
+    pub zombies: u64,
+    /// Entries that an operator removed.
+    pub skips: u64,
+}
+
+impl Coverage {
+    /// Adds what another run has seen.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, others) in self.counters().into_iter().zip(other.situations()) {
+            *mine += others.1;
+        }
+    }
+
+    /// Each situation by its name, and how often it came up.
+    #[must_use]
+    pub fn situations(&self) -> [(&'static str, u64); 15] {
+        [
+            ("steps", self.steps),
+            ("delivered", self.delivered),
+            ("duplicates", self.duplicates),
+            ("unknown", self.unknown),
+            ("late", self.late),
+            ("nacks", self.nacks),
+            ("returns", self.returns),
+            ("proofs", self.proofs),
+            ("hidden", self.hidden),
+            ("stale", self.stale),
+            ("failed_deletes", self.failed_deletes),
+            ("halts", self.halts),
+            ("members", self.members),
+            ("zombies", self.zombies),
+            ("skips", self.skips),
+        ]
+    }
+
+    /// In the same order.
+    fn counters(&mut self) -> [&mut u64; 15] {
+        [
+            &mut self.steps,
+            &mut self.delivered,
+            &mut self.duplicates,
+            &mut self.unknown,
+            &mut self.late,
+            &mut self.nacks,
+            &mut self.returns,
+            &mut self.proofs,
+            &mut self.hidden,
+            &mut self.stale,
+            &mut self.failed_deletes,
+            &mut self.halts,
+            &mut self.members,
+            &mut self.zombies,
+            &mut self.skips,
+        ]
+    }
+}

@@ -1,0 +1,39 @@
+//! Relays that break the protocol on purpose: the simulator has to find each.
+//!
+//! A mutant lives in the simulated shell: it alters what it does for the core or tells it. The real core has no part for
+//! tests.
+
+/// A way to get it wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// An entry is deleted when its last message is sent, before the broker has confirmed it.
+    DeleteBeforeConfirm,
+    /// What the index shows of a stream is taken for its pending entries.
+    TrustIndex,
+    /// A message that no queue has taken, and that was returned, is taken for published, since the broker acks it.
+    ReturnIsAck,
+    /// The next event of a stream is sent before the one before it was confirmed.
+    TwoInFlight,
+    /// An append before that is not visible is taken for published.
+    ForgetPredecessor,
+    /// A broken connection is taken for a success.
+    UnknownIsPublished,
+    /// Clocks are believed to be right within seconds: two appends that are further apart need no proof.
+    TrustClocks,
+    /// An entry that was published in part is deleted.
+    DeleteInPart,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::DeleteBeforeConfirm,
+        Self::TrustIndex,
+        Self::ReturnIsAck,
+        Self::TwoInFlight,
+        Self::ForgetPredecessor,
+        Self::UnknownIsPublished,
+        Self::TrustClocks,
+        Self::DeleteInPart,
+    ];
+}

@@ -1,0 +1,383 @@
+//! The simulated shell: carries out the tasks of a core on the models of table and broker, as badly as the faults in force
+//! want it.
+
+use streambox::{
+    limits::MAX_BATCH_DELETES,
+    outbox::{PendingKey, Predecessor, WorkerId},
+};
+use streambox_relay::core::{Answer, Done, IndexPage, Notice, Outcome, Outgoing, Read, Task, WorkerBeat};
+
+use super::{
+    mutant::Mutant,
+    oracle::Promise,
+    queue::Happening,
+    scenario::{FaultKind, Ms},
+    table::{number, stream_id},
+    worker::Job,
+    world::World,
+};
+
+/// How long a request or its answer is under way.
+const LATENCY_MS: std::ops::RangeInclusive<Ms> = 1..=15;
+const SLOW_LATENCY_MS: std::ops::RangeInclusive<Ms> = 100..=4_000;
+
+/// What one read may bring, which is always allowed, beyond the bound of what is held.
+const ONE_READ_BYTES: usize = 1_500_000;
+
+/// More tasks than a core has to give at one moment.
+const MAX_TASKS: usize = 1_000;
+
+/// How a request goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Answered,
+    /// It is not carried out.
+    Refused,
+    /// It is carried out, and the answer is lost.
+    Lost,
+}
+
+impl World<'_> {
+    pub(super) fn latency(&mut self) -> Ms {
+        let range = if self.faults.has(FaultKind::Slow) { SLOW_LATENCY_MS } else { LATENCY_MS };
+        self.random.u64(range)
+    }
+
+    /// True in so many of a hundred cases.
+    pub(super) fn chance(&mut self, percent: u8) -> bool {
+        self.random.u8(0..100) < percent
+    }
+
+    /// Takes everything that a core wants to be done.
+    pub(super) fn pump(&mut self, number: usize, life: u32) {
+        let instant = self.instant();
+        for tasks in 0.. {
+            let Some(task) = self.worker(number).and_then(|worker| worker.core.next_task(instant)) else { break };
+            if tasks > MAX_TASKS {
+                self.oracle.broken(Promise::Bounded, self.now, "a core never runs out of tasks".to_owned());
+                return;
+            }
+            self.begin(number, life, task);
+        }
+        self.check_bounds(number);
+        let Some(worker) = self.worker(number) else { return };
+        let (notices, due) = (worker.core.take_notices(), worker.core.next_due());
+        worker.is_dead = worker.core.is_finished();
+        let has_drained_all = worker.is_dead && worker.core.has_drained_all();
+        for notice in notices {
+            match notice {
+                Notice::Halted { stream, halt } => {
+                    self.coverage.halts += 1;
+                    let (version, reason) = (halt.version, halt.reason);
+                    self.note(|| format!("worker {number}: {stream} halts at v{version}: {reason}"));
+                }
+                Notice::Members => {
+                    self.coverage.members += 1;
+                    let members = self.worker(number).and_then(|worker| worker.core.members());
+                    let members = members.map(|(members, _)| members).unwrap_or_default();
+                    self.note(|| format!("worker {number} sees {members:?}"));
+                }
+                notice => self.note(|| format!("worker {number}: {notice:?}")),
+            }
+        }
+        if has_drained_all {
+            self.check_drained(number);
+        }
+        // The due time lies within a millisecond.
+        if let Some(due_ms) = due.map(|due| self.ms(due) + 1) {
+            let now = self.now;
+            let is_planned = self.worker(number).is_none_or(|worker| {
+                let planned = worker.wakes_at.filter(|at| *at > now);
+                worker.wakes_at = planned.or(Some(due_ms)).min(Some(due_ms));
+                planned.is_some_and(|at| at <= due_ms)
+            });
+            if !is_planned {
+                self.at(due_ms.max(now), Happening::Wake(number, life));
+            }
+        }
+    }
+
+    fn check_bounds(&mut self, number: usize) {
+        let limits = self.scenario.limits;
+        let Some(worker) = self.worker(number) else { return };
+        let core = &worker.core;
+        let held = (core.open_streams(), core.reads_under_way(), core.buffered_bytes(), core.halted_streams());
+        let (streams, reads, bytes, halts) = held;
+        let is_bounded = streams <= limits.max_streams
+            && reads <= limits.max_reads
+            && bytes <= limits.max_buffered_bytes + ONE_READ_BYTES
+            && halts <= limits.remembered;
+        if !is_bounded {
+            let what = format!("worker {number} holds {held:?} (streams, reads, bytes, halts)");
+            self.oracle.broken(Promise::Bounded, self.now, what);
+        }
+    }
+
+    /// A relay says that nothing is pending any more.
+    fn check_drained(&mut self, number: usize) {
+        self.note(|| format!("worker {number}: everything is drained"));
+        let last_pass_began = self.passes.get(&number).copied().unwrap_or(0);
+        if let Some(append) = self.table.shown_and_pending(last_pass_began, self.now) {
+            let what = format!("worker {number} has not seen the entry of s{} v{}", append.stream, append.first);
+            self.oracle.broken(Promise::Drains, self.now, what);
+        }
+    }
+
+    fn begin(&mut self, number: usize, life: u32, task: Task) {
+        if let Some(text) = describe(&task) {
+            self.note(|| format!("worker {number}: {text}"));
+        }
+        if let Task::Publish(batch) = &task {
+            let mut streams: Vec<_> = batch.iter().map(|outgoing| &outgoing.stream).collect();
+            streams.dedup();
+            if batch.len() > self.scenario.limits.max_batch_events || streams.len() != batch.len() {
+                self.oracle.broken(Promise::Bounded, self.now, format!("a batch of {}", batch.len()));
+            }
+            if self.mutant == Some(Mutant::DeleteBeforeConfirm) {
+                let keys = self.entries_ending_with(batch.iter());
+                self.at(self.now, Happening::Execute(number, life, Job::Delete(keys)));
+            }
+        }
+        if let Task::Delete(keys) = &task {
+            let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+            // DynamoDB refuses a batch that has a key twice, however often it is sent.
+            if keys.len() > MAX_BATCH_DELETES || distinct.len() < keys.len() {
+                self.oracle.broken(Promise::Bounded, self.now, format!("a batch of deletes of {keys:?}"));
+            }
+        }
+        let at = self.now + self.latency();
+        self.at(at, Happening::Execute(number, life, Job::Task(task)));
+    }
+
+    /// The entries whose last message is among these.
+    fn entries_ending_with<'a>(&self, batch: impl Iterator<Item = &'a Outgoing>) -> Vec<PendingKey> {
+        let entry = |outgoing: &Outgoing| {
+            let append = self.table.append_of(number(&outgoing.stream), outgoing.event.version)?;
+            let key = PendingKey { stream_id: outgoing.stream.clone(), first: append.first };
+            append.public.last().is_some_and(|last| *last == outgoing.event.version).then_some(key)
+        };
+        batch.filter_map(entry).collect()
+    }
+
+    /// Carries out what a worker has sent off, if it has come so far.
+    pub(super) fn execute(&mut self, number: usize, life: u32, job: Job) {
+        let is_unsent = self.chance(50);
+        match self.worker(number).filter(|worker| worker.life == life) {
+            Some(worker) if worker.is_paused() && is_unsent => {
+                worker.hold(Happening::Execute(number, life, job));
+                return;
+            }
+            None if is_unsent => return,
+            _ => {}
+        }
+        let task = match job {
+            Job::Task(task) => task,
+            Job::Delete(keys) => {
+                self.delete(&keys);
+                return;
+            }
+        };
+        let done = match task {
+            Task::Scan { from_start } => Done::Scanned(self.scan(number, from_start)),
+            Task::Read(read) => self.read(read),
+            Task::Delete(keys) => self.delete_batch(keys),
+            Task::Publish(batch) => return self.publish(number, life, batch),
+            Task::Beat(beat) => Done::Beaten(self.beat(number, beat)),
+            Task::Forget(id) => {
+                self.table.remove_row(&id);
+                Done::Forgotten
+            }
+            Task::Leave => {
+                if let Some(id) = self.worker(number).and_then(|worker| worker.id().cloned()) {
+                    self.table.remove_row(&id);
+                }
+                Done::Left
+            }
+        };
+        self.answer(number, life, done);
+    }
+
+    pub(super) fn answer(&mut self, number: usize, life: u32, done: Done) {
+        let at = self.now + self.latency();
+        self.at(at, Happening::Result(number, life, done));
+    }
+
+    pub(super) fn result(&mut self, number: usize, life: u32, done: Done) {
+        if let Some(worker) = self.worker(number).filter(|worker| worker.life == life && worker.is_paused()) {
+            worker.hold(Happening::Result(number, life, done));
+            return;
+        }
+        if let Some(text) = describe_result(&done) {
+            self.note(|| format!("worker {number}: {text}"));
+        }
+        if let Done::Published(batch, outcomes) = &done
+            && self.mutant == Some(Mutant::DeleteInPart)
+        {
+            let confirmed = batch.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Confirmed);
+            let keys = confirmed.filter_map(|(outgoing, _)| {
+                let append = self.table.append_of(super::table::number(&outgoing.stream), outgoing.event.version)?;
+                Some(PendingKey { stream_id: outgoing.stream.clone(), first: append.first })
+            });
+            let keys = keys.collect();
+            self.at(self.now, Happening::Execute(number, life, Job::Delete(keys)));
+        }
+        self.with_worker(number, life, |worker, instant| worker.core.done(done, instant));
+    }
+
+    fn fate(&mut self) -> Fate {
+        if !self.faults.has(FaultKind::TableErrors) {
+            return Fate::Answered;
+        }
+        match self.random.u8(0..10) {
+            0..=1 => Fate::Refused,
+            2..=3 => Fate::Lost,
+            _ => Fate::Answered,
+        }
+    }
+
+    fn scan(&mut self, number: usize, from_start: bool) -> Option<IndexPage> {
+        if self.fate() != Fate::Answered {
+            return None;
+        }
+        if from_start {
+            self.passes.insert(number, self.now);
+        }
+        let behind = self.cursors.get(&number).copied().filter(|_| !from_start);
+        let (keys, has_more) = self.table.scan(behind, self.scenario.limits.page_entries, self.now);
+        match keys.last() {
+            Some(last) if has_more => _ = self.cursors.insert(number, *last),
+            _ => _ = self.cursors.remove(&number),
+        }
+        Some(IndexPage {
+            streams: keys.iter().map(|key| stream_id(key.stream)).collect(),
+            oldest_pending_since_ms: keys.iter().map(|key| key.pending_since_ms).min(),
+            has_more,
+        })
+    }
+
+    fn read(&mut self, read: Read) -> Done {
+        if self.fate() != Fate::Answered {
+            return Done::Read(read, Answer::Failed);
+        }
+        let stream = number(read.stream());
+        let answer = match &read {
+            Read::Pending { from, limit, .. } => {
+                let is_unreadable = self.faults.has(FaultKind::Unreadable(stream));
+                let page = if self.mutant == Some(Mutant::TrustIndex) {
+                    self.table.pending_by_index(stream, self.now)
+                } else {
+                    self.table.pending(stream, *from, usize::from(*limit), is_unreadable, self.now)
+                };
+                self.coverage.stale += u64::from(*from == 1 && page.entries.is_empty());
+                Answer::Pending(page)
+            }
+            Read::Events { from, last, .. } => {
+                // A page ends where it has a megabyte.
+                let to = self.random.u64(*from..=*last);
+                match self.table.events(stream, *from, to, self.now) {
+                    Some(events) => Answer::Events(events),
+                    None => Answer::Unreadable(format!("an event from version {from} on is missing")),
+                }
+            }
+            Read::Predecessor { first, .. } => {
+                self.coverage.proofs += 1;
+                let seen = self.table.predecessor(stream, *first, self.now);
+                self.coverage.hidden += u64::from(seen == Predecessor::Pending);
+                let is_forgotten = self.mutant == Some(Mutant::ForgetPredecessor);
+                Answer::Predecessor(if is_forgotten { Predecessor::Published } else { seen })
+            }
+        };
+        Done::Read(read, answer)
+    }
+
+    fn delete_batch(&mut self, asked: Vec<PendingKey>) -> Done {
+        let fate = self.fate();
+        let (mut left, mut done) = (Vec::new(), Vec::new());
+        for key in &asked {
+            let is_unprocessed = self.faults.has(FaultKind::Unprocessed) && self.chance(50);
+            if is_unprocessed { left.push(key.clone()) } else { done.push(key.clone()) }
+        }
+        if fate == Fate::Refused {
+            done.clear();
+        }
+        self.delete(&done);
+        if fate != Fate::Answered {
+            left.clone_from(&asked);
+        }
+        self.coverage.failed_deletes += left.len() as u64;
+        Done::Deleted { asked, left }
+    }
+
+    fn delete(&mut self, keys: &[PendingKey]) {
+        for key in keys {
+            let stream = number(&key.stream_id);
+            if let Some(versions) = self.table.delete(stream, key.first, self.now) {
+                self.note(|| format!("the entry of s{stream} v{} is deleted", key.first));
+                self.oracle.deleted(stream, &versions, self.now);
+            }
+        }
+    }
+
+    fn beat(&mut self, number: usize, beat: u64) -> Option<Vec<WorkerBeat>> {
+        let is_wrong = self.faults.has(FaultKind::WrongRows);
+        let id = self.worker(number).and_then(|worker| worker.id().cloned())?;
+        if self.fate() != Fate::Refused && !(is_wrong && self.chance(40)) {
+            self.table.put_row(&id, beat);
+        }
+        if self.fate() != Fate::Answered {
+            return None;
+        }
+        let mut rows = self.table.rows();
+        if is_wrong {
+            match self.random.u8(0..4) {
+                0 => return None,
+                1 => rows.retain(|_| self.random.bool()),
+                2 => {
+                    let ghost = WorkerId::new(format!("ghost-{}", self.random.u8(0..4))).expect("a valid worker id");
+                    rows.push(WorkerBeat { id: ghost, beat: self.random.u64(0..4) });
+                }
+                _ => rows.iter_mut().for_each(|row| row.beat = row.beat.saturating_sub(self.random.u64(0..3))),
+            }
+        }
+        Some(rows)
+    }
+}
+
+/// Polling and heartbeats go without saying.
+fn describe(task: &Task) -> Option<String> {
+    match task {
+        Task::Publish(batch) => Some(format!("publishes {}", messages(batch))),
+        Task::Delete(keys) => Some(format!("deletes {keys:?}")),
+        Task::Forget(_) | Task::Leave => Some(format!("{task:?}")),
+        Task::Scan { .. } | Task::Read(_) | Task::Beat(_) => None,
+    }
+}
+
+fn describe_result(done: &Done) -> Option<String> {
+    match done {
+        Done::Scanned(Some(page)) if page.streams.is_empty() => None,
+        Done::Scanned(Some(page)) => Some(format!("the index shows {:?}", page.streams)),
+        Done::Published(batch, outcomes) => Some(format!("{}: {outcomes:?}", messages(batch))),
+        Done::Read(read, Answer::Pending(page)) => {
+            let entries: Vec<_> =
+                page.entries.iter().map(|entry| format!("v{} to v{}", entry.first, entry.last)).collect();
+            let unreadable = page.unreadable.as_ref().map(|corrupt| format!(" and {} unreadable", corrupt.at));
+            let (from, entries) = (read.stream(), entries.join(", "));
+            Some(format!("a Query of {from} shows [{entries}]{}", unreadable.unwrap_or_default()))
+        }
+        Done::Read(read, Answer::Events(events)) => Some(format!("{read:?} has brought {} events", events.len())),
+        Done::Deleted { left, .. } if left.is_empty() => None,
+        Done::Beaten(Some(_)) => None,
+        Done::Scanned(None)
+        | Done::Read(..)
+        | Done::Deleted { .. }
+        | Done::Beaten(None)
+        | Done::Forgotten
+        | Done::Left => Some(format!("{done:?}")),
+    }
+}
+
+fn messages(batch: &[Outgoing]) -> String {
+    let message = |outgoing: &Outgoing| format!("s{} v{}", number(&outgoing.stream), outgoing.event.version);
+    batch.iter().map(message).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,110 @@
+//! Makes a scenario that fails as small as it can, so that its trace is short enough to be read.
+
+use tokio::time::Instant;
+
+use super::{
+    mutant::Mutant,
+    oracle::Promise,
+    scenario::{Limits, Place, Scenario},
+    world,
+};
+
+/// Runs that are spent on it.
+const MAX_RUNS: usize = 3_000;
+
+/// Chance in the small falls out otherwise when something is left out: so many seeds are tried before it is concluded
+/// that it mattered.
+const SEEDS: u64 = 4;
+
+/// The smallest scenario found that breaks the same promise.
+pub(super) fn shrink(scenario: &Scenario, mutant: Option<Mutant>, promise: Promise, base: Instant) -> Scenario {
+    let mut best = scenario.clone();
+    let mut runs = 0;
+    let mut fails = |candidate: &Scenario| -> Option<Scenario> {
+        (0..SEEDS).find_map(|other| {
+            runs += 1;
+            let candidate = Scenario { seed: best_seed(candidate.seed, other), ..candidate.clone() };
+            let ended = world::run(&candidate, mutant, false, base);
+            (runs <= MAX_RUNS && ended.violation.is_some_and(|violation| violation.promise == promise))
+                .then_some(candidate)
+        })
+    };
+    loop {
+        let smaller = candidates(&best).find_map(|candidate| fails(&candidate));
+        match smaller {
+            Some(smaller) => best = smaller,
+            None => return best,
+        }
+    }
+}
+
+fn best_seed(seed: u64, other: u64) -> u64 {
+    seed.wrapping_add(other << 48)
+}
+
+/// Everything that is smaller by one thing, large things first.
+fn candidates(scenario: &Scenario) -> impl Iterator<Item = Scenario> {
+    let mut all = Vec::new();
+    let mut push = |change: &dyn Fn(&mut Scenario)| {
+        let mut smaller = scenario.clone();
+        change(&mut smaller);
+        all.push(smaller);
+    };
+    let (appends, faults, workers) = (scenario.appends.len(), scenario.faults.len(), scenario.workers.len());
+    if appends > 3 {
+        push(&|smaller| smaller.appends.truncate(appends / 2));
+        push(&|smaller| _ = smaller.appends.drain(..appends / 2));
+    }
+    if faults > 1 {
+        push(&|smaller| smaller.faults.clear());
+    }
+    for fault in 0..faults {
+        push(&|smaller| _ = smaller.faults.remove(fault));
+    }
+    for append in 0..appends {
+        push(&|smaller| _ = smaller.appends.remove(append));
+    }
+    if workers > 1 {
+        push(&|smaller| _ = smaller.workers.pop());
+    }
+    if scenario.limits.max_streams < Limits::WIDE.max_streams {
+        push(&|smaller| smaller.limits = Limits::WIDE);
+    }
+    if scenario.night_at_ms.is_some() {
+        push(&|smaller| smaller.night_at_ms = None);
+    }
+    for (number, worker) in scenario.workers.iter().enumerate() {
+        if worker.place != Place::Member {
+            push(&|smaller| smaller.workers[number].place = Place::Member);
+        }
+        if worker.starts_at_ms > 0 {
+            push(&|smaller| smaller.workers[number].starts_at_ms = 0);
+        }
+    }
+    for (number, append) in scenario.appends.iter().enumerate() {
+        if append.public.len() > 1 {
+            push(&|smaller| _ = smaller.appends[number].public.pop());
+        }
+        if append.clock_ms != 0 {
+            push(&|smaller| smaller.appends[number].clock_ms = 0);
+        }
+        if !append.has_copies {
+            push(&|smaller| smaller.appends[number].has_copies = true);
+        }
+        if append.entry_after_ms > 0 {
+            push(&|smaller| smaller.appends[number].entry_after_ms = 0);
+        }
+        if append.index_after_ms != (0, 0) {
+            push(&|smaller| smaller.appends[number].index_after_ms = (0, 0));
+        }
+        if append.events_after_ms > 0 {
+            push(&|smaller| smaller.appends[number].events_after_ms = 0);
+        }
+    }
+    for (number, fault) in scenario.faults.iter().enumerate() {
+        if fault.lasts_ms > 100 {
+            push(&|smaller| smaller.faults[number].lasts_ms /= 2);
+        }
+    }
+    all.into_iter()
+}

@@ -1,0 +1,81 @@
+//! A relay: the real core, and what its process is going through.
+
+use streambox::outbox::{PendingKey, WorkerId};
+use streambox_relay::core::{Core, CoreSettings, DEFAULT_WORKER_TIMEOUT, Task};
+use tokio::time::Instant;
+
+use super::{queue::Happening, scenario::Ms};
+
+pub(super) struct Worker {
+    pub(super) number: usize,
+    pub(super) life: u32,
+    pub(super) core: Core,
+    pub(super) is_dead: bool,
+    id: Option<WorkerId>,
+    /// What has happened to it while it stood still.
+    held: Vec<Happening>,
+    paused_at: Option<Ms>,
+    /// When it wakes next, if nothing else happens.
+    pub(super) wakes_at: Option<Ms>,
+}
+
+/// What a worker has sent off.
+pub(super) enum Job {
+    Task(Task),
+    /// A mutant's own.
+    Delete(Vec<PendingKey>),
+}
+
+impl Worker {
+    pub(super) fn new(
+        number: usize,
+        life: u32,
+        settings: CoreSettings,
+        id: Option<WorkerId>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
+            number,
+            life,
+            core: Core::new(settings, seed, now),
+            is_dead: false,
+            id,
+            held: Vec::new(),
+            paused_at: None,
+            wakes_at: None,
+        }
+    }
+
+    /// Its name in the group, while it takes part.
+    pub(super) fn id(&self) -> Option<&WorkerId> {
+        self.id.as_ref().filter(|_| !self.is_dead && !self.core.is_finished())
+    }
+
+    /// Whether it holds nothing and has nothing to do. A dead one has nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        let core = &self.core;
+        let holds = core.open_streams() + core.deletes_waiting() + core.buffered_bytes() + core.halted_streams();
+        self.is_dead || (holds == 0 && !self.is_paused())
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused_at.is_some()
+    }
+
+    pub(super) fn pause(&mut self, now: Ms) {
+        self.paused_at.get_or_insert(now);
+    }
+
+    /// Keeps what it will learn of when it goes on.
+    pub(super) fn hold(&mut self, what: Happening) {
+        self.held.push(what);
+    }
+
+    /// Goes on. Returns what has come meanwhile, and whether its group has taken it for dead.
+    pub(super) fn resume(&mut self, now: Ms) -> (Vec<Happening>, bool) {
+        let stood_still_ms = now - self.paused_at.take().unwrap_or(now);
+        let is_zombie = u128::from(stood_still_ms) > DEFAULT_WORKER_TIMEOUT.as_millis();
+        (std::mem::take(&mut self.held), is_zombie)
+    }
+}

@@ -1,0 +1,346 @@
+//! The run of a scenario: a queue of what happens next in virtual time, and the parts that it happens to.
+
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
+
+use fastrand::Rng;
+use streambox::outbox::WorkerId;
+use streambox_relay::core::{Bounds, CoreSettings, GroupSettings, Until};
+use tokio::time::Instant;
+
+use super::{
+    coverage::Coverage,
+    faults::Faults,
+    mutant::Mutant,
+    oracle::{Oracle, Promise, Violation},
+    queue::{Happening, Queue},
+    scenario::{FaultKind, Limits, Ms, Place, Scenario},
+    table::{IndexKey, Table},
+    worker::Worker,
+};
+
+/// When nothing has gone wrong for so long, everything has to be published and deleted: a worker that was killed is
+/// taken for dead, streams that were halted are tried again.
+const PATIENCE_MS: Ms = 120_000;
+
+/// More steps than any run needs: a relay that never rests.
+const MAX_STEPS: u64 = 200_000;
+
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(8);
+const POLL_INTERVAL: Duration = Duration::from_millis(700);
+
+/// Everything that a run consists of.
+pub(super) struct World<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) mutant: Option<Mutant>,
+    pub(super) random: Rng,
+    pub(super) now: Ms,
+    /// The moment 0, for the cores.
+    base: Instant,
+    queue: Queue,
+    pub(super) table: Table,
+    pub(super) faults: Faults,
+    pub(super) oracle: Oracle,
+    pub(super) coverage: Coverage,
+    workers: Vec<Option<Worker>>,
+    /// Where a worker's scan goes on.
+    pub(super) cursors: BTreeMap<usize, IndexKey>,
+    /// When a worker has begun its last pass over the index.
+    pub(super) passes: BTreeMap<usize, Ms>,
+    trace: Option<Vec<String>>,
+}
+
+/// The end of a run.
+pub(super) struct Ended {
+    pub(super) violation: Option<Violation>,
+    pub(super) coverage: Coverage,
+    pub(super) trace: Vec<String>,
+}
+
+/// Runs a scenario to its end or to the first promise that is broken.
+pub(super) fn run(scenario: &Scenario, mutant: Option<Mutant>, is_traced: bool, base: Instant) -> Ended {
+    let mut world = World {
+        scenario,
+        mutant,
+        random: Rng::with_seed(scenario.seed),
+        now: 0,
+        base,
+        queue: Queue::default(),
+        table: Table::default(),
+        faults: Faults::default(),
+        oracle: Oracle::default(),
+        coverage: Coverage::default(),
+        workers: scenario.workers.iter().map(|_| None).collect(),
+        cursors: BTreeMap::new(),
+        passes: BTreeMap::new(),
+        trace: is_traced.then(Vec::new),
+    };
+    world.run();
+    let mut coverage = world.coverage;
+    (coverage.delivered, coverage.duplicates) = (world.oracle.delivered, world.oracle.duplicates);
+    Ended { violation: world.oracle.violation().cloned(), coverage, trace: world.trace.unwrap_or_default() }
+}
+
+impl World<'_> {
+    fn run(&mut self) {
+        for (number, append) in self.scenario.appends.iter().enumerate() {
+            self.at(append.at_ms, Happening::Append(number));
+        }
+        for (number, fault) in self.scenario.faults.iter().enumerate() {
+            self.at(fault.at_ms, Happening::FaultBegins(number));
+            self.at(fault.at_ms + fault.lasts_ms, Happening::FaultEnds(number));
+        }
+        for (number, worker) in self.scenario.workers.iter().enumerate() {
+            self.at(worker.starts_at_ms, Happening::Start(number));
+        }
+        let quiet_at = self.scenario.quiet_at_ms();
+        while let Some((at, what)) = self.queue.pop() {
+            self.now = at;
+            self.coverage.steps += 1;
+            self.step(what);
+            if self.oracle.violation().is_some() || (self.now > quiet_at && self.is_done()) {
+                return;
+            }
+            if self.now > quiet_at + PATIENCE_MS {
+                self.explain();
+                return;
+            }
+            if self.coverage.steps > MAX_STEPS {
+                self.oracle.broken(Promise::Bounded, self.now, "a relay never rests".to_owned());
+            }
+        }
+    }
+
+    /// Whether everything is published and deleted, and every worker knows that and the others.
+    fn is_done(&self) -> bool {
+        self.table.first_pending(self.now).is_none()
+            && self.table.index_is_empty(self.now)
+            && self.oracle.missing().is_none()
+            && self.workers.iter().flatten().all(Worker::is_idle)
+            && self.is_agreed()
+    }
+
+    /// Whether all members of the group see the same members: themselves.
+    fn is_agreed(&self) -> bool {
+        let members = || self.workers.iter().flatten().filter_map(|worker| Some((worker.id()?, worker)));
+        let mut live: Vec<_> = members().map(|(id, _)| id.clone()).collect();
+        live.sort_unstable();
+        // Two under one name are one to the others.
+        live.dedup();
+        members().all(|(_, worker)| worker.core.members().is_some_and(|(seen, _)| seen == live))
+    }
+
+    fn explain(&mut self) {
+        let (now, mut promise) = (self.now, Promise::Drains);
+        let what = if let Some(append) = self.table.first_pending(now) {
+            format!("the entry of s{} v{} to v{} is still pending", append.stream, append.first, append.last)
+        } else if let Some((stream, version)) = self.oracle.missing() {
+            promise = Promise::NothingLost;
+            format!("s{stream} v{version} was never delivered")
+        } else if !self.is_agreed() {
+            promise = Promise::Agreement;
+            "the workers do not agree on who they are".to_owned()
+        } else {
+            "a relay does not come to rest".to_owned()
+        };
+        self.oracle.broken(promise, now, what);
+    }
+
+    fn step(&mut self, what: Happening) {
+        match what {
+            Happening::Append(number) => self.append(number),
+            Happening::FaultBegins(number) => self.fault_begins(number),
+            Happening::FaultEnds(number) => self.fault_ends(number),
+            Happening::Start(number) => self.start(number),
+            Happening::Wake(number, life) => self.with_worker(number, life, |_, _| {}),
+            Happening::Execute(number, life, job) => self.execute(number, life, job),
+            Happening::Result(number, life, done) => self.result(number, life, done),
+            Happening::Late(stream, version) => {
+                self.coverage.late += 1;
+                self.arrive(stream, version);
+            }
+        }
+    }
+
+    fn append(&mut self, number: usize) {
+        let scenario = self.scenario;
+        let plan = &scenario.appends[number];
+        let writable_at = self.table.writable_at(plan.stream);
+        if self.now < writable_at {
+            self.at(writable_at, Happening::Append(number));
+            return;
+        }
+        let is_after_night = scenario.night_at_ms.is_some_and(|night| plan.at_ms >= night);
+        let append = self.table.append(plan, is_after_night, self.now).clone();
+        self.note(|| format!("append s{} v{} to v{}, {plan:?}", append.stream, append.first, append.last));
+        for version in append.public {
+            self.oracle.appended(append.stream, version);
+        }
+    }
+
+    fn fault_begins(&mut self, number: usize) {
+        let fault = self.scenario.faults[number];
+        self.note(|| format!("fault begins: {:?}, for {} ms", fault.kind, fault.lasts_ms));
+        self.faults.begin(fault.kind);
+        match fault.kind {
+            FaultKind::Crash(worker) => self.end_life(worker.into()),
+            FaultKind::Pause(worker) => {
+                let now = self.now;
+                if let Some(worker) = self.worker(worker.into()) {
+                    worker.pause(now);
+                }
+            }
+            FaultKind::Stop(worker) => {
+                if let Some(worker) = self.worker(worker.into()) {
+                    worker.core.stop();
+                    let (number, life) = (worker.number, worker.life);
+                    self.with_worker(number, life, |_, _| {});
+                }
+            }
+            FaultKind::Skip(stream) => self.skip(stream),
+            _ => {}
+        }
+    }
+
+    fn fault_ends(&mut self, number: usize) {
+        let fault = self.scenario.faults[number];
+        self.note(|| format!("fault ends: {:?}", fault.kind));
+        self.faults.end(fault.kind);
+        match fault.kind {
+            FaultKind::Crash(worker) | FaultKind::Stop(worker) => {
+                let worker = usize::from(worker);
+                // One that was told to stop has done so by now, or is killed for it.
+                if self.scenario.workers.get(worker).is_some_and(|plan| plan.starts_at_ms <= self.now)
+                    && !self.faults.keeps_down(worker)
+                {
+                    self.end_life(worker);
+                    self.start(worker);
+                }
+            }
+            FaultKind::Pause(worker) if !self.faults.is_paused(worker.into()) => self.resume(worker.into()),
+            _ => {}
+        }
+    }
+
+    /// An operator gives up the first pending entry of a stream.
+    fn skip(&mut self, stream: u8) {
+        if let Some(first) = self.table.front(stream, self.now)
+            && let Some(versions) = self.table.delete(stream, first, self.now)
+        {
+            self.note(|| format!("skip s{stream} v{first}: {versions:?}"));
+            self.coverage.skips += 1;
+            for version in versions {
+                self.oracle.excused(stream, version);
+            }
+        }
+    }
+
+    fn start(&mut self, number: usize) {
+        if self.faults.keeps_down(number) {
+            return;
+        }
+        let life = self.workers[number].as_ref().map_or(0, |worker| worker.life) + 1;
+        let plan = self.scenario.workers[number];
+        let id = match plan.place {
+            Place::Outside | Place::Drain => None,
+            Place::SameId => Some("relay-0".to_owned()),
+            // Every other worker has a name that stays, as in a StatefulSet.
+            Place::Member if number.is_multiple_of(2) => Some(format!("relay-{number}")),
+            Place::Member => Some(format!("relay-{number}-{}", self.now)),
+        };
+        let id = id.map(|id| WorkerId::new(id).expect("a valid worker id"));
+        let mut settings = settings(&self.scenario.limits, self.mutant, id.clone());
+        if plan.place == Place::Drain {
+            settings.until = Until::Drained;
+        }
+        self.note(|| format!("worker {number} starts as {id:?}"));
+        self.cursors.remove(&number);
+        let worker = Worker::new(number, life, settings, id, self.scenario.seed, self.instant());
+        self.workers[number] = Some(worker);
+        if self.faults.is_paused(number) {
+            let now = self.now;
+            self.worker(number).expect("just started").pause(now);
+        }
+        self.with_worker(number, life, |_, _| {});
+    }
+
+    /// Ends a process at once. Requests that it has sent may still be carried out.
+    fn end_life(&mut self, number: usize) {
+        if let Some(worker) = self.worker(number) {
+            worker.is_dead = true;
+        }
+    }
+
+    fn resume(&mut self, number: usize) {
+        let now = self.now;
+        let Some(worker) = self.worker(number) else { return };
+        let life = worker.life;
+        let (held, is_zombie) = worker.resume(now);
+        self.note(|| format!("worker {number} goes on"));
+        self.coverage.zombies += u64::from(is_zombie);
+        for what in held {
+            self.at(now, what);
+        }
+        self.at(now, Happening::Wake(number, life));
+    }
+
+    /// A living worker.
+    pub(super) fn worker(&mut self, number: usize) -> Option<&mut Worker> {
+        self.workers.get_mut(number)?.as_mut().filter(|worker| !worker.is_dead)
+    }
+
+    /// Puts something into the queue.
+    pub(super) fn at(&mut self, at: Ms, what: Happening) {
+        self.queue.push(at, what);
+    }
+
+    pub(super) fn instant(&self) -> Instant {
+        self.base + Duration::from_millis(self.now)
+    }
+
+    pub(super) fn ms(&self, instant: Instant) -> Ms {
+        u64::try_from((instant - self.base).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>6} ms  {}", self.now, line()));
+        }
+    }
+
+    /// Lets a worker do something, and then everything that it wants to do.
+    pub(super) fn with_worker(&mut self, number: usize, life: u32, act: impl FnOnce(&mut Worker, Instant)) {
+        let instant = self.instant();
+        let Some(worker) = self.worker(number).filter(|worker| worker.life == life && !worker.is_paused()) else {
+            return;
+        };
+        act(worker, instant);
+        self.pump(number, life);
+    }
+}
+
+fn settings(limits: &Limits, mutant: Option<Mutant>, id: Option<WorkerId>) -> CoreSettings {
+    let remembered = NonZeroUsize::new(limits.remembered).expect("at least one");
+    let mut bounds = Bounds {
+        max_streams: limits.max_streams,
+        max_reads: limits.max_reads,
+        max_batch_events: limits.max_batch_events,
+        max_buffered_bytes: limits.max_buffered_bytes,
+        entries_per_read: limits.entries_per_read,
+        remembered_streams: remembered,
+        remembered_halts: remembered,
+        first_delay: FIRST_DELAY,
+        longest_delay: LONGEST_DELAY,
+        ..Bounds::default()
+    };
+    if mutant == Some(Mutant::TrustClocks) {
+        bounds.settle_window = Duration::from_secs(10);
+    }
+    CoreSettings {
+        bounds,
+        poll_interval: POLL_INTERVAL,
+        max_batches: limits.max_batches,
+        until: Until::Stopped,
+        group: id.map(GroupSettings::new),
+    }
+}

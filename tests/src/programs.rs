@@ -122,8 +122,17 @@ impl Process {
     /// # Panics
     /// If it ends before, or the line does not come within [`PATIENCE`].
     pub async fn logs(&mut self, text: &str) {
-        let found = timeout(PATIENCE, self.stderr.wait_for(text)).await;
-        assert!(matches!(found, Ok(true)), "{} does not log {text:?}:\n{}", self.name, self.stderr.text());
+        self.logs_times(text, 1).await;
+    }
+
+    /// Waits until its log contains `text` so many times.
+    ///
+    /// # Panics
+    /// If it ends before, or that does not come within [`PATIENCE`].
+    pub async fn logs_times(&mut self, text: &str, times: usize) {
+        let found = timeout(PATIENCE, self.stderr.wait_for(text, times)).await;
+        let log = || self.stderr.text();
+        assert!(matches!(found, Ok(true)), "{} does not log {text:?} {times} times:\n{}", self.name, log());
     }
 
     /// Writes to its standard input, which stays open until [`finish`](Self::finish).
@@ -225,15 +234,15 @@ impl Lines {
         self.text.lock().expect("no writer has panicked").clone()
     }
 
-    /// Waits for a line with `text`; false if the output ends before.
-    async fn wait_for(&mut self, text: &str) -> bool {
+    /// Waits until `text` has come so many times; false if the output ends before.
+    async fn wait_for(&mut self, text: &str, times: usize) -> bool {
         loop {
             self.count.borrow_and_update();
-            if self.text().contains(text) {
+            if self.text().matches(text).count() >= times {
                 return true;
             }
             if self.count.changed().await.is_err() {
-                return self.text().contains(text);
+                return self.text().matches(text).count() >= times;
             }
         }
     }

@@ -21,6 +21,7 @@ mod programs;
 mod read;
 mod readme;
 mod relay_crash;
+mod relay_group;
 mod scan;
 mod simulator;
 mod snapshot;

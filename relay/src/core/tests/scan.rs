@@ -243,3 +243,39 @@ fn a_heartbeat_under_way_ends_before_the_row_is_removed() {
     core.done(beats(&[("a", 1)]), now);
     assert_eq!(names(&tasks(&mut core, now)), ["leave"]);
 }
+
+#[test]
+fn g6_a_stream_that_leaves_and_comes_back_has_one_event_in_flight_still() {
+    let now = Instant::now();
+    let settings = CoreSettings { max_batches: 0, ..grouped("a") };
+    let mut core = Core::new(settings, 1, now);
+    tasks(&mut core, now);
+    core.done(beats(&[("a", 1)]), now);
+    let mut both = Group::new(GroupSettings::new(WorkerId::new("a").unwrap()), now);
+    both.beaten(Some(vec![WorkerBeat { id: WorkerId::new("b").unwrap(), beat: 1 }]), now);
+    let order = (0..100).map(stream).find(|stream| !both.owns(stream)).unwrap();
+
+    let mut later = now;
+    for live in [&[("a", 2), ("b", 1)][..], &[("a", 3)][..]] {
+        tasks(&mut core, later);
+        core.done(index(&[&order], None, false), later);
+        for task in tasks(&mut core, later) {
+            let Task::Read(read) = task else { continue };
+            core.done(
+                Done::Read(read, page(vec![entry(&order, 1, 1, None), entry(&order, 2, 2, Some((1, 0)))])),
+                later,
+            );
+        }
+        later += INTERVAL;
+        tasks(&mut core, later);
+        core.done(beats(live), later);
+    }
+    core.done(index(&[&order], None, false), later);
+    for task in tasks(&mut core, later) {
+        if let Task::Read(read) = task {
+            core.done(Done::Read(read, page(vec![entry(&order, 1, 1, None)])), later);
+        }
+    }
+    assert_eq!(versions(&core.next_batch()), [1]);
+    assert_eq!(versions(&core.next_batch()), NOTHING);
+}

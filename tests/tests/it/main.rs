@@ -25,6 +25,7 @@ mod relay_group;
 mod scan;
 mod simulator;
 mod snapshot;
+mod telemetry;
 mod testing;
 mod trace;
 mod transaction;

@@ -1,9 +1,9 @@
 //! What a relay tells whoever watches it: a snapshot of its state, and the moments that no snapshot can show.
 //!
-//! The shell replaces the [`Snapshot`] at most every [`SNAPSHOT_INTERVAL`], where something has changed; reading it costs
-//! the relay nothing. What has to be counted or timed one by one goes to an [`Observer`], from the relay's own task: an
-//! observer returns at once and never waits. Times are by the relay's monotonic clock; whoever shows them to people takes
-//! "so long ago" off its own wall clock.
+//! The shell replaces the [`Snapshot`] at most every [`SNAPSHOT_INTERVAL`], where something has changed; reading it
+//! costs the relay nothing. What has to be counted or timed one by one goes to an [`Observer`], from the relay's own
+//! task: an observer returns at once and never waits. Times are by the relay's monotonic clock; whoever shows them to
+//! people takes "so long ago" off its own wall clock.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -46,8 +46,8 @@ pub struct Report {
     pub entries_deleted: u64,
     /// How long it took.
     pub seconds: f64,
-    /// Events published in a second, from the start to the last confirm: a drain ends only when the index has stayed empty
-    /// for a while.
+    /// Events published in a second, from the start to the last confirm: a drain ends only when the index has stayed
+    /// empty for a while.
     pub events_per_second: f64,
     /// Whether the outbox was found empty at the end.
     pub drained: bool,

@@ -1,6 +1,6 @@
-//! The loop: one task holds the core and waits for whatever comes first, an answer from DynamoDB, a batch's outcomes, the
-//! clock, or the word to stop. Everything that takes time runs in a task of its own; how many there are is bounded by the
-//! core.
+//! The loop: one task holds the core and waits for whatever comes first, an answer from DynamoDB, a batch's outcomes,
+//! the clock, or the word to stop. Everything that takes time runs in a task of its own; how many there are is bounded
+//! by the core.
 
 use std::{
     future::Future,

@@ -1,5 +1,5 @@
-//! Several relays on one table: they share the streams, and whatever happens to one of them, nothing is lost and the order
-//! of first deliveries holds.
+//! Several relays on one table: they share the streams, and whatever happens to one of them, nothing is lost and the
+//! order of first deliveries holds.
 
 use std::{future::pending, time::Duration};
 

@@ -90,7 +90,8 @@ impl EventStore {
     /// sent to the same place, the events are stored once, and each repeat reports the first result. There is no time
     /// limit. Derive the id from what is being done (a command's id, a message's id), not from the clock.
     ///
-    /// "The same place" is the version that `expected` names. With [`ExpectedVersion::Any`] a repeat is recognised only
+    /// "The same place" is the version that `expected` names. At another place the same id is another append, whose events
+    /// have the same event ids, since these derive from it. With [`ExpectedVersion::Any`] a repeat is recognised only
     /// while the append is the stream's newest.
     ///
     /// # Errors
@@ -118,7 +119,7 @@ impl EventStore {
     /// - [`Error::Unavailable`], [`Error::Setup`]: as DynamoDB answers.
     pub async fn read(&self, stream: &StreamId) -> Result<History, Error> {
         let mut reader = self.reader(stream);
-        let mut events = Vec::new();
+        let mut events = reader.next_page().await?.unwrap_or_default();
         while let Some(page) = reader.next_page().await? {
             events.extend(page);
         }

@@ -10,7 +10,10 @@ use aws_sdk_dynamodb::{
     config::{BehaviorVersion, Credentials, Region, timeout::TimeoutConfig},
     types::{AttributeValue, Select},
 };
-use streambox::{Client, Compression, EventStore, NewEvent, StreamId, create_table, testing::EmbeddedDynamoDb};
+use streambox::{
+    Client, Compression, EventStore, NewEvent, StreamId, create_table, limits::MAX_BATCH_DELETES, outbox::PendingEntry,
+    testing::EmbeddedDynamoDb,
+};
 use tokio::time::timeout;
 
 use crate::{PATIENCE, unique, wire::Wire};
@@ -182,6 +185,24 @@ impl TestTable {
             }
         };
         timeout(PATIENCE, reached).await.expect("everything is deleted at last");
+    }
+
+    /// Empties a stream's outbox, as if a relay had published everything.
+    ///
+    /// # Panics
+    /// If the engine does not answer.
+    pub async fn publish_all(&self, stream: &StreamId) {
+        let outbox = self.another().0.outbox();
+        loop {
+            let page = outbox.pending(stream, 1, 1_000).await.expect("the engine answers");
+            let keys: Vec<_> = page.entries.iter().map(PendingEntry::key).collect();
+            for keys in keys.chunks(MAX_BATCH_DELETES) {
+                outbox.delete(keys).await.expect("the engine answers");
+            }
+            if !page.has_more {
+                return;
+            }
+        }
     }
 
     /// Appends events one by one, each an append of its own, to a new stream.

@@ -24,7 +24,8 @@ pub struct Bounds {
     /// Halted streams that are remembered. Beyond that the oldest is forgotten: it is simply tried anew.
     pub remembered_halts: NonZeroUsize,
     /// Appends to a stream that are this close, by the times that their writers gave them, need proof that the earlier
-    /// one was published, unless this relay has published it. It has to be longer than any two writers' clocks are apart.
+    /// one was published, unless this relay has published it. It has to be longer than any two writers' clocks are
+    /// apart.
     pub settle_window: Duration,
     /// The first delay after a failure. It doubles with each further one.
     pub first_delay: Duration,
@@ -43,8 +44,9 @@ impl Default for Bounds {
             entries_per_read: 64,
             remembered_streams: NonZeroUsize::new(50_000).expect("not zero"),
             remembered_halts: NonZeroUsize::new(10_000).expect("not zero"),
-            // Clocks are wrong by an hour more often than by some minutes: a time zone, summer time. One may be early and
-            // the other late. What it costs is one proof (4 read units) for a stream that this relay does not remember.
+            // Clocks are wrong by an hour more often than by some minutes: a time zone, summer time. One may be early
+            // and the other late. What it costs is one proof (4 read units) for a stream that this relay does not
+            // remember.
             settle_window: Duration::from_hours(3),
             first_delay: Duration::from_secs(1),
             longest_delay: Duration::from_mins(1),

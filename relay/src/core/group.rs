@@ -1,44 +1,47 @@
 //! A group of relays without leases: who is alive, and whose stream is whose.
 //!
 //! # Source of truth
-//! The pending entries in the table, and nothing else. What this module computes is a hint about who had better work on a
-//! stream; no promise rests on it. Every worker publishes the pending entries of a stream in order, the next event only
-//! after the one before was confirmed, and deletes only what was confirmed. So two workers on one stream cost duplicates,
-//! and none on a stream costs time until the next one looks. Neither loses an event or changes the order of first
-//! deliveries: whichever worker delivers version 5 first has had version 4 confirmed, by itself or by whoever deleted its
-//! entry.
+//! The pending entries in the table, and nothing else. What this module computes is a hint about who had better work on
+//! a stream; no promise rests on it. Every worker publishes the pending entries of a stream in order, the next event
+//! only after the one before was confirmed, and deletes only what was confirmed. So two workers on one stream cost
+//! duplicates, and none on a stream costs time until the next one looks. Neither loses an event or changes the order of
+//! first deliveries: whichever worker delivers version 5 first has had version 4 confirmed, by itself or by whoever
+//! deleted its entry.
 //!
 //! # State
-//! Each worker keeps one row in the table and nobody else writes it: `beat` changes with each heartbeat. It is put without
-//! a condition, so a healthy group makes no write that DynamoDB refuses. With each heartbeat a worker reads all rows. To
-//! the reader a peer is
+//! Each worker keeps one row in the table and nobody else writes it: `beat` changes with each heartbeat. It is put
+//! without a condition, so a healthy group makes no write that DynamoDB refuses. With each heartbeat a worker reads all
+//! rows. To the reader a peer is
 //!
 //! - *alive* when its row appears, and whenever its beat has changed;
 //! - *gone* when its beat has stood still for the timeout, or when its row is not there any more (SIGTERM removes it);
-//! - *forgotten* when it has been gone for [`FORGET_AFTER_TIMEOUTS`] timeouts: the worker that its id belongs to removes
-//!   the row, without a condition. Should its owner still live, the next heartbeat puts the row there again.
+//! - *forgotten* when it has been gone for [`FORGET_AFTER_TIMEOUTS`] timeouts: the worker that its id belongs to
+//!   removes the row, without a condition. Should its owner still live, the next heartbeat puts the row there again.
 //!
-//! Of the live workers, itself always included, the one with the highest weight for a stream works on it:
-//! XXH3-64 of the stream id, seeded by XXH3-64 of the worker id (rendezvous hashing). The weights do not depend on who else is there, so a
-//! worker that joins takes streams from each of the others and one that goes leaves its own to them; no other stream
-//! moves.
+//! Of the live workers, itself always included, the one with the highest weight for a stream works on it: XXH3-64 of
+//! the stream id, seeded by XXH3-64 of the worker id (rendezvous hashing). The weights do not depend on who else is
+//! there, so a worker that joins takes streams from each of the others and one that goes leaves its own to them; no
+//! other stream moves.
 //!
 //! # Trust window
 //! A change reaches every worker within one heartbeat interval, a death within the timeout and one interval. Until then
 //! two workers may work on a stream, or none. A worker that joins begins at once: to wait until all have seen it would
 //! turn the duplicates of one interval into a delay of one interval.
 //!
-//! Time is the reader's own monotonic clock, and no clock is compared with another one's. It counts only while it reads: two reads
-//! that are far apart, because DynamoDB was away or this process was stopped, count as [`LONGEST_GAP_INTERVALS`]
-//! intervals. So after an outage nobody takes the others for dead before they had a chance to write.
+//! Time is the reader's own monotonic clock, and no clock is compared with another one's. It counts only while it
+//! reads: two reads that are far apart, because DynamoDB was away or this process was stopped, count as
+//! [`LONGEST_GAP_INTERVALS`] intervals. So after an outage nobody takes the others for dead before they had a chance to
+//! write.
 //!
 //! # Failures
 //! - *A worker dies* (SIGKILL, power): its streams rest for the timeout, then the others have them.
-//! - *A worker is stopped and goes on* (SIGSTOP, a paused machine): it goes on with what it held. That was published by others meanwhile,
-//!   so it publishes late duplicates, deletes what is gone already, and finds itself alive again with its next heartbeat.
+//! - *A worker is stopped and goes on* (SIGSTOP, a paused machine): it goes on with what it held. That was published by
+//!   others meanwhile, so it publishes late duplicates, deletes what is gone already, and finds itself alive again with
+//!   its next heartbeat.
 //! - *Heartbeats can't be written*: the others take this worker for dead, it goes on: duplicates.
 //! - *Rows can't be read*: the last known members stay; before the first read a worker is alone.
-//! - *Two workers under one id*: both work on the same share. Each sees a beat in its row that it has not written, and says so.
+//! - *Two workers under one id*: both work on the same share. Each sees a beat in its row that it has not written, and
+//!   says so.
 //! - *Two groups by mistake, or a relay outside of any*: duplicates.
 //! - *A clock is set*: nothing happens, wall clocks take no part.
 

@@ -224,8 +224,8 @@ impl Lane {
         self.front_is_settled = true;
     }
 
-    /// The append before the entry in front is not known to be published: everything is read again, after a rest. Returns
-    /// how often that has come in a row before.
+    /// The append before the entry in front is not known to be published: everything is read again, after a rest.
+    /// Returns how often that has come in a row before.
     pub(super) fn predecessor_is_missing(&mut self) -> u32 {
         let unsettled = self.unsettled;
         self.forget();

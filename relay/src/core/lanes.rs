@@ -161,8 +161,8 @@ impl Lanes {
         }
     }
 
-    /// The next read to do, while there is room for what it may bring. What completes the entries that are held goes first:
-    /// it makes room.
+    /// The next read to do, while there is room for what it may bring. What completes the entries that are held goes
+    /// first: it makes room.
     pub(super) fn next_read(&mut self, bounds: &Bounds) -> Option<Read> {
         if self.reads_under_way >= bounds.max_reads {
             return None;

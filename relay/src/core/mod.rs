@@ -1,10 +1,10 @@
 //! What to do next: pure decisions, no I/O, no clock and no randomness of its own.
 //!
-//! The shell asks for the next [`Task`] until there is none, carries each out, and tells what came of it ([`Done`]). The
-//! rules that keep the promises:
+//! The shell asks for the next [`Task`] until there is none, carries each out, and tells what came of it ([`Done`]).
+//! The rules that keep the promises:
 //!
-//! - A lane, that is a stream that is worked on, publishes one event at a time, in version order, and the next one only after the broker has
-//!   confirmed it.
+//! - A lane, that is a stream that is worked on, publishes one event at a time, in version order, and the next one only
+//!   after the broker has confirmed it.
 //! - An entry's deletion is asked for only after every event of it was confirmed.
 //! - Before an entry is published the append before it must be settled: published by this relay, too old to be still
 //!   becoming visible, or proved published by a serializable read.
@@ -196,7 +196,8 @@ impl Core {
         waiting.chain(scan).chain(beat).min()
     }
 
-    /// Whether it does not know yet whose stream is whose: until the rows were read for the first time, or could not be.
+    /// Whether it does not know yet whose stream is whose: until the rows were read for the first time, or could not
+    /// be.
     fn is_joining(&self) -> bool {
         self.group.as_ref().is_some_and(|group| group.read_at().is_none() && group.is_beating())
     }
@@ -229,7 +230,8 @@ impl Core {
         }
     }
 
-    /// Whether it was to drain the outbox and has: what is still pending is of streams that are halted for good reasons.
+    /// Whether it was to drain the outbox and has: what is still pending is of streams that are halted for good
+    /// reasons.
     fn is_drained(&self) -> bool {
         let is_given_up = |halt: &Halt| halt.attempts >= DRAIN_ATTEMPTS;
         self.settings.until == Until::Drained

@@ -1,5 +1,7 @@
 //! Appends to several streams, and items of the caller's own, in one DynamoDB transaction.
 
+use std::{future::Future, pin::Pin};
+
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use uuid::Uuid;
 
@@ -109,7 +111,11 @@ impl Transaction {
     /// - [`Error::Invalid`]: over a limit, a stream twice, an own item in the store's table. Nothing was sent.
     /// - [`Error::Unavailable`], [`Error::Setup`], [`Error::Corrupt`]: as with [`EventStore::append`].
     pub async fn commit(self) -> Result<Committed, Error> {
-        commit::commit(&self.store, self.append_id, self.parts, self.items).await
+        let Self { store, append_id, parts, items } = self;
+        // A request of the SDK is a large and deeply nested future, and callers hold theirs in their own.
+        let commit: Pin<Box<dyn Future<Output = _> + Send>> =
+            Box::pin(async move { commit::commit(&store, append_id, parts, items).await });
+        commit.await
     }
 
     /// A transaction of one append alone.

@@ -16,10 +16,10 @@ pub(super) struct CheckedPage {
 /// Takes the events up to the first that is missing. `end`: there is nothing behind this page up to that version, so that
 /// its last append must be there as far.
 pub(super) fn check_forward(items: Vec<Item>, next: u64, end: Option<u64>) -> Result<CheckedPage, Corrupt> {
-    let mut events = Vec::with_capacity(items.len());
+    let mut events: Vec<RecordedEvent> = Vec::with_capacity(items.len());
     let mut missing = None;
     for (item, expected) in items.into_iter().zip(next..) {
-        let event = schema::read_event(item)?;
+        let event = schema::read_event_beside(events.last(), item)?;
         if event.version != expected {
             missing = Some(expected);
             break;
@@ -53,7 +53,7 @@ pub(super) fn check_backward(items: Vec<Item>, top: Top, is_last: bool) -> Resul
     let mut events: Vec<RecordedEvent> = Vec::with_capacity(items.len());
     let mut missing = None;
     for item in items {
-        let event = schema::read_event(item)?;
+        let event = schema::read_event_beside(events.last(), item)?;
         let expected = match (events.last(), top) {
             (Some(above), _) => above.version - 1,
             (None, Top::Next(version)) => version,

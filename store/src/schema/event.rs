@@ -98,7 +98,12 @@ pub(crate) fn event_item(
 
 /// Reads an event entity.
 pub(crate) fn read_event(item: Item) -> Result<RecordedEvent, Corrupt> {
-    let mut fields = Fields::new(item);
+    read_event_beside(None, item)
+}
+
+/// Reads an event entity that mostly is of the same stream as its neighbour, and then shares its stream id.
+pub(crate) fn read_event_beside(neighbour: Option<&RecordedEvent>, item: Item) -> Result<RecordedEvent, Corrupt> {
+    let mut fields = Fields::beside(neighbour.map(|event| &event.stream_id), item);
     let version = fields.version_in_key(EVENT_PREFIX)?;
     let append = AppendRange {
         id: fields.uuid(APPEND_ID)?,

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
 use super::{
-    ENTITY, EVENT_ID, EVENT_TYPE, EVENTS, Item, METADATA, PAYLOAD, PAYLOAD_ENCODING, read_stream_id, version_behind,
+    ENTITY, EVENT_ID, EVENT_TYPE, EVENTS, Item, METADATA, PAYLOAD, PAYLOAD_ENCODING, STREAM_ID, version_behind,
 };
 use crate::{
     error::Corrupt,
@@ -26,17 +26,24 @@ pub(super) struct Fields {
 
 impl Fields {
     pub(super) fn new(item: Item) -> Self {
-        let stream = read_stream_id(&item);
-        let mut fields = Self { stream, entity: String::new(), attributes: item.into_iter().collect() };
-        if let Some(AttributeValue::S(entity)) = fields.take(ENTITY) {
-            fields.entity = entity;
-        }
-        fields
+        Self::beside(None, item)
+    }
+
+    /// Shares the stream id of a neighbour where it is the same.
+    pub(super) fn beside(neighbour: Option<&StreamId>, item: Item) -> Self {
+        let mut attributes: Vec<_> = item.into_iter().collect();
+        let mut key = |name| match take(&mut attributes, name) {
+            Some(AttributeValue::S(text)) => text,
+            _ => String::new(),
+        };
+        let (stream, entity) = (key(STREAM_ID), key(ENTITY));
+        let shared = neighbour.filter(|neighbour| neighbour.as_str() == stream);
+        let stream = shared.cloned().unwrap_or_else(|| StreamId::stored(&stream));
+        Self { stream, entity, attributes }
     }
 
     pub(super) fn take(&mut self, name: &str) -> Option<AttributeValue> {
-        let place = self.attributes.iter().position(|(attribute, _)| attribute == name)?;
-        Some(self.attributes.swap_remove(place).1)
+        take(&mut self.attributes, name)
     }
 
     pub(super) fn wrong(&self, what: impl Into<String>) -> Corrupt {
@@ -141,4 +148,9 @@ impl Fields {
             recorded_at_ms,
         })
     }
+}
+
+fn take(attributes: &mut Vec<(String, AttributeValue)>, name: &str) -> Option<AttributeValue> {
+    let place = attributes.iter().position(|(attribute, _)| attribute == name)?;
+    Some(attributes.swap_remove(place).1)
 }

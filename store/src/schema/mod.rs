@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 pub(crate) use self::{
     entry::{pending_item, read_pending},
-    event::{EVENT_SUMMARY, Recording, event_bytes, event_item, read_event, read_event_summary},
+    event::{EVENT_SUMMARY, Recording, event_bytes, event_item, read_event, read_event_beside, read_event_summary},
     snapshot::{read_snapshot, snapshot_item},
 };
 use crate::stream::StreamId;

@@ -228,7 +228,7 @@ impl Top {
         for item in items {
             match schema::entity(&item) {
                 Entity::Snapshot => snapshot = Some(Found::read(item)),
-                Entity::Event => match schema::read_event(item) {
+                Entity::Event => match schema::read_event_beside(events.last(), item) {
                     Ok(event) => events.push(event),
                     // Read again where it is needed, and reported then.
                     Err(_) => are_readable = false,

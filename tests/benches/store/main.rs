@@ -19,7 +19,12 @@ use std::collections::VecDeque;
 
 use clap::Parser;
 use futures_util::future::join_all;
-use streambox::{EventStore, ExpectedVersion, NewEvent, StreamId, StreamPosition};
+use serde::{Deserialize, Serialize};
+use streambox::{
+    EventStore, ExpectedVersion, NewEvent, StreamId, StreamPosition,
+    aggregate::{Aggregate, Never, Repository},
+    outbox::PendingEntry,
+};
 use streambox_tests::{engine::stream, wire::Wire};
 
 use engine::Engine;
@@ -30,6 +35,8 @@ use raw::Raw;
 const PAYLOAD_BYTES: usize = 300;
 /// Appends that are under way at the same time where many are.
 const CONCURRENT_STREAMS: u64 = 100;
+/// What has come since the snapshot was taken.
+const EVENTS_BEHIND_SNAPSHOT: usize = 5;
 
 #[derive(Parser)]
 #[command(about = "Measure what the library adds to the raw SDK's requests")]
@@ -57,6 +64,10 @@ enum Work {
     AppendConcurrently,
     /// A whole stream of so many events.
     Load(u64),
+    /// An aggregate of so many events, the newest five behind its snapshot, without a cache.
+    LoadFromSnapshot(u64),
+    /// An aggregate of so many events that is in the cache, with nothing new.
+    LoadCached(u64),
 }
 
 struct Case {
@@ -66,13 +77,15 @@ struct Case {
     pairs: usize,
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 8] = [
     Case { name: "append 1 event", work: Work::Append(1), pairs: 600 },
     Case { name: "append 10 events", work: Work::Append(10), pairs: 300 },
     Case { name: "append 1 event to each of 100 streams at once", work: Work::AppendConcurrently, pairs: 15 },
     Case { name: "load 10 events", work: Work::Load(10), pairs: 600 },
     Case { name: "load 1,000 events", work: Work::Load(1_000), pairs: 60 },
     Case { name: "load 10,000 events", work: Work::Load(10_000), pairs: 10 },
+    Case { name: "load 10,000 events from a snapshot", work: Work::LoadFromSnapshot(10_000), pairs: 400 },
+    Case { name: "load 10,000 events, cached, nothing new", work: Work::LoadCached(10_000), pairs: 600 },
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -122,6 +135,58 @@ async fn round(work: Work, pairs: usize) -> Round {
             )
             .await
         }
+        Work::LoadFromSnapshot(events) => aggregate(store, &raw, events, pairs, false).await,
+        Work::LoadCached(events) => aggregate(store, &raw, events, pairs, true).await,
+    }
+}
+
+/// Loads an aggregate, and sends the same request by hand.
+async fn aggregate(store: EventStore, raw: &Raw, events: u64, pairs: usize, is_cached: bool) -> Round {
+    let order = stream("order-1");
+    fill(&store, &order, events - EVENTS_BEHIND_SNAPSHOT as u64).await;
+    publish(&store, &order).await;
+    let builder = Repository::<Count>::builder(store.clone()).snapshots(Never);
+    let repository = if is_cached { builder.build() } else { builder.no_cache().build() };
+    repository.snapshot("1").await.expect("a snapshot");
+    let mut rest =
+        Appender { store: store.clone(), position: store.position(&order).await.expect("the stream is there") };
+    rest.append(payloads(EVENTS_BEHIND_SNAPSHOT)).await;
+    repository.load("1").await.expect("the aggregate loads");
+    paired(
+        pairs,
+        async || {
+            if is_cached {
+                assert!(raw.load_behind(order.as_str(), events).await.is_empty());
+            } else {
+                assert!(!raw.load_top(order.as_str()).await.is_empty());
+            }
+        },
+        async || {
+            let loaded = repository.load("1").await.expect("the aggregate loads");
+            assert_eq!((loaded.version(), loaded.state().events), (events, events));
+        },
+    )
+    .await
+}
+
+/// An aggregate whose events are not looked into.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Count {
+    events: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+enum Counted {
+    Counted { total_cents: u64, text: String },
+}
+
+impl Aggregate for Count {
+    type Event = Counted;
+    const CATEGORY: &'static str = "order";
+
+    fn apply(&mut self, _: &Counted) {
+        self.events += 1;
     }
 }
 
@@ -149,11 +214,25 @@ async fn load(store: &EventStore, stream: &StreamId) -> u64 {
     history.events.len() as u64
 }
 
-/// Fills a stream with appends of ten events.
+/// Fills a stream with appends of at most ten events.
 async fn fill(store: &EventStore, stream: &StreamId, events: u64) {
     let mut appender = Appender::new(store.clone(), stream.as_str());
     while appender.position.version() < events {
-        appender.append(payloads(10)).await;
+        let left = usize::try_from(events - appender.position.version()).expect("a number of events");
+        appender.append(payloads(left.min(10))).await;
+    }
+}
+
+/// Deletes the pending entries, as a relay does that has published them.
+async fn publish(store: &EventStore, stream: &StreamId) {
+    let outbox = store.outbox();
+    loop {
+        let page = outbox.pending(stream, 1, 25).await.expect("the engine answers");
+        let keys: Vec<_> = page.entries.iter().map(PendingEntry::key).collect();
+        if keys.is_empty() {
+            return;
+        }
+        outbox.delete(&keys).await.expect("the engine answers");
     }
 }
 
@@ -175,7 +254,24 @@ async fn check_requests() {
         one.append(payloads(events)).await;
         other.append(payloads(events)).await;
     }
-    assert_eq!(load(&store, one.position.stream()).await, raw.load("order-raw").await.len() as u64);
+    let events = load(&store, one.position.stream()).await;
+    assert_eq!(events, raw.load("order-raw").await.len() as u64);
+    assert_same(&ours, &theirs);
+
+    // A load from the snapshot, and one that finds nothing new.
+    let builder = || Repository::<Count>::builder(store.clone()).snapshots(Never);
+    let (cold, cached) = (builder().no_cache().build(), builder().build());
+    cached.snapshot("lib").await.expect("a snapshot");
+    publish(&store, one.position.stream()).await;
+    ours.take();
+    cold.load("lib").await.expect("the aggregate loads");
+    cached.load("lib").await.expect("the aggregate loads");
+    raw.load_top("order-raw").await;
+    raw.load_behind("order-raw", events).await;
+    assert_same(&ours, &theirs);
+}
+
+fn assert_same(ours: &Wire, theirs: &Wire) {
     let mut theirs: VecDeque<_> = theirs.take().into();
     for exchange in ours.take() {
         let other = theirs.pop_front().expect("as many requests");

@@ -8,11 +8,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use aws_sdk_dynamodb::types::{
-    AttributeValue, Put, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+use aws_sdk_dynamodb::{
+    operation::query::QueryOutput,
+    types::{AttributeValue, Put, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
 };
 use serde_json::Value;
-use streambox::Client;
+use streambox::{Client, snapshot::COLD_LOAD_ITEMS};
 use streambox_tests::wire::Exchange;
 
 type Item = HashMap<String, AttributeValue>;
@@ -50,25 +51,51 @@ impl Raw {
     pub(crate) async fn load(&self, stream: &str) -> Vec<Item> {
         let mut items = Vec::new();
         loop {
-            let page = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .consistent_read(true)
-                .scan_index_forward(true)
-                .key_condition_expression("stream_id = :stream AND entity BETWEEN :from AND :to")
-                .expression_attribute_values(":stream", text(stream))
-                .expression_attribute_values(":from", text(event_key(items.len() as u64 + 1)))
-                .expression_attribute_values(":to", text(event_key(u64::MAX)))
-                .return_consumed_capacity(ReturnConsumedCapacity::Total)
-                .send()
-                .await
-                .expect("the engine answers");
+            let page = self.events(stream, items.len() as u64 + 1).await;
             items.extend(page.items.unwrap_or_default());
             if page.last_evaluated_key.is_none_or(|key| key.is_empty()) {
                 return items;
             }
         }
+    }
+
+    /// The events behind a version, one page.
+    pub(crate) async fn load_behind(&self, stream: &str, version: u64) -> Vec<Item> {
+        self.events(stream, version + 1).await.items.unwrap_or_default()
+    }
+
+    /// The snapshot, some pending entries and the newest events.
+    pub(crate) async fn load_top(&self, stream: &str) -> Vec<Item> {
+        let page = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .limit(COLD_LOAD_ITEMS.into())
+            .key_condition_expression("stream_id = :stream")
+            .expression_attribute_values(":stream", text(stream))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .expect("the engine answers");
+        page.items.unwrap_or_default()
+    }
+
+    async fn events(&self, stream: &str, from: u64) -> QueryOutput {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .scan_index_forward(true)
+            .key_condition_expression("stream_id = :stream AND entity BETWEEN :from AND :to")
+            .expression_attribute_values(":stream", text(stream))
+            .expression_attribute_values(":from", text(event_key(from)))
+            .expression_attribute_values(":to", text(event_key(u64::MAX)))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .expect("the engine answers")
     }
 }
 

@@ -1,7 +1,8 @@
 //! A simulator of relays: the real decisions ([`streambox_relay::core`]) on models of table, broker and time.
 //!
 //! A seed makes a [`Scenario`]: appends by writers whose clocks are wrong, relays, and what goes wrong. It is run in
-//! virtual time, step by step, with the same result each time. After every step it is checked against what has really reached the exchange:
+//! virtual time, step by step, with the same result each time. After every step it is checked against what has really
+//! reached the exchange:
 //!
 //! - an entry is deleted only after every public event of it was delivered and confirmed (G5),
 //! - the first deliveries of a stream come in version order (G6),
@@ -11,10 +12,11 @@
 //! A run that breaks a promise is made smaller until its trace can be read ([`Failure`]).
 //!
 //! What the models can do: a transaction becomes visible item by item, its pending entry up to 12 seconds after its
-//! events; the index lags and shows entries in any order; requests fail before or after they are carried out; deletes are
-//! left undone; connections break, with messages that arrive, do not, or do so much later; nacks, of which some were taken; returns;
-//! relays that are killed, told to stop, or stand still and go on; rows of the group that are wrong, two workers under one name,
-//! relays outside of the group; an operator who skips entries; clocks that are wrong by up to an hour.
+//! events; the index lags and shows entries in any order; requests fail before or after they are carried out; deletes
+//! are left undone; connections break, with messages that arrive, do not, or do so much later; nacks, of which some
+//! were taken; returns; relays that are killed, told to stop, or stand still and go on; rows of the group that are
+//! wrong, two workers under one name, relays outside of the group; an operator who skips entries; clocks that are wrong
+//! by up to an hour.
 
 mod broker;
 mod coverage;

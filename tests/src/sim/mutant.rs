@@ -1,10 +1,12 @@
 //! Relays that break the protocol on purpose: the simulator has to find each.
 //!
-//! A mutant lives in the simulated shell: it alters what it does for the core or tells it. The real core has no part for
-//! tests.
+//! A mutant lives in the simulated shell: it alters what it does for the core or tells it. The real core has no part
+//! for tests.
+
+use clap::ValueEnum;
 
 /// A way to get it wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mutant {
     /// An entry is deleted when its last message is sent, before the broker has confirmed it.
     DeleteBeforeConfirm,
@@ -22,18 +24,4 @@ pub enum Mutant {
     TrustClocks,
     /// An entry that was published in part is deleted.
     DeleteInPart,
-}
-
-impl Mutant {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::DeleteBeforeConfirm,
-        Self::TrustIndex,
-        Self::ReturnIsAck,
-        Self::TwoInFlight,
-        Self::ForgetPredecessor,
-        Self::UnknownIsPublished,
-        Self::TrustClocks,
-        Self::DeleteInPart,
-    ];
 }

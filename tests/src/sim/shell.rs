@@ -1,5 +1,5 @@
-//! The simulated shell: carries out the tasks of a core on the models of table and broker, as badly as the faults in force
-//! want it.
+//! The simulated shell: carries out the tasks of a core on the models of table and broker, as badly as the faults in
+//! force want it.
 
 use streambox::{
     limits::MAX_BATCH_DELETES,

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
-use streambox::{EventStore, ExpectedVersion, Metadata, NewEvent, Uuid};
+use streambox::{EventStore, ExpectedVersion, Metadata, NewEvent, Uuid, snapshot::NewSnapshot};
 use streambox_tests::engine::{TestTable, stream};
 
 const README: &str = include_str!("../../../README.md");
@@ -38,9 +38,11 @@ async fn the_example_of_the_stored_format_is_what_an_append_writes() {
     let append_id = Uuid::parse_str("0197a3c2-5b1e-7d44-9f0a-6a1c2e8b7d30").unwrap();
     store.append_with_id(append_id, &order, ExpectedVersion::At(first.position), [placed]).await.unwrap();
 
+    store.write_snapshot(&order, &NewSnapshot::new(2, 1, r#"{"total_cents":4990}"#)).await.unwrap();
+
     let sent = table.wire.take();
-    let puts = sent[0].request["TransactItems"].as_array().unwrap();
-    let written: Vec<_> = puts.iter().map(|put| put["Put"]["Item"].clone()).collect();
+    let puts = sent.iter().flat_map(|exchange| exchange.request["TransactItems"].as_array().unwrap());
+    let written: Vec<_> = puts.map(|put| put["Put"]["Item"].clone()).collect();
     let shown: Vec<Value> = blocks("json").iter().map(|text| serde_json::from_str(text).expect(text)).collect();
     assert_eq!(shown, written, "{}", serde_json::to_string_pretty(&written).unwrap());
 }

@@ -3,9 +3,8 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use streambox::{
-    Error, Invalid, StreamId,
+    Error, Invalid,
     aggregate::{Aggregate, EveryEvents, Never, Repository, RepositoryBuilder, SnapshotResult},
-    outbox::PendingKey,
     snapshot::{IgnoredSnapshot, NewSnapshot, SCHEMA_TAKEOVER_EVENTS, SnapshotWrite},
 };
 use streambox_tests::{
@@ -24,21 +23,6 @@ async fn truth(table: &TestTable, id: &str) -> (Order, u64) {
     let plain = Repository::<Order>::builder_without_snapshots(table.another().0).no_cache().build();
     let loaded = plain.load(id).await.expect("the engine answers");
     (loaded.state().clone(), loaded.version())
-}
-
-/// As if a relay had published everything.
-async fn publish_all(table: &TestTable, stream: &StreamId) {
-    let outbox = table.another().0.outbox();
-    loop {
-        let page = outbox.pending(stream, 1, 1_000).await.expect("the engine answers");
-        let keys: Vec<PendingKey> = page.entries.iter().map(streambox::outbox::PendingEntry::key).collect();
-        for keys in keys.chunks(25) {
-            outbox.delete(keys).await.expect("the engine answers");
-        }
-        if !page.has_more {
-            return;
-        }
-    }
 }
 
 /// The keys of all items that were returned, and the requests' units.
@@ -72,7 +56,7 @@ async fn a_stream_of_10_000_events_loads_in_one_request_at_a_tail_of_15_and_in_t
 
     let mut tail = 0;
     for (new, most_requests) in [(0, 1), (1, 1), (14, 1), (85, 2)] {
-        publish_all(&table, &order).await;
+        table.publish_all(&order).await;
         if new > 0 {
             fill(&repository, "1", vec![1; new]).await;
         }
@@ -104,7 +88,7 @@ async fn a_stream_of_10_000_events_loads_in_one_request_at_a_tail_of_15_and_in_t
             keys.sort();
             keys.dedup();
             assert_eq!(keys.len(), items, "nothing is read twice");
-            publish_all(&table, &order).await;
+            table.publish_all(&order).await;
         }
     }
 }
@@ -115,7 +99,7 @@ async fn a_tail_of_15_that_is_still_pending_is_one_request() {
     let repository = cold(&table).build();
     fill(&repository, "1", [1; 40]).await;
     repository.snapshot("1").await.unwrap();
-    publish_all(&table, &stream("order-1")).await;
+    table.publish_all(&stream("order-1")).await;
     for (tail, requests) in [(15, 1), (16, 2)] {
         let new = tail - (repository.load("1").await.unwrap().version() - 40);
         fill(&repository, "1", vec![1; usize::try_from(new).unwrap()]).await;
@@ -138,7 +122,7 @@ async fn g4_loads_are_whole_at_every_length_with_and_without_a_backlog_and_a_sna
             }
             // A backlog of up to 40 pending entries, more than the first page holds.
             if version == 40 {
-                publish_all(&table, &order).await;
+                table.publish_all(&order).await;
             }
             if [1, 2, 15, 16, 17, 31, 32, 33, 39, 40, 41, 55, 56, 57, 72, 80].contains(&version) {
                 table.wire.take();

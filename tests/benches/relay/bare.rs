@@ -19,7 +19,10 @@ use streambox::{
 };
 use streambox_relay::{broker::Message, core::Bounds, relay::SCAN_LIMIT};
 use streambox_tests::broker::shared_broker_url;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{Mutex, mpsc, watch},
+    task::JoinSet,
+};
 
 use crate::{Failure, stage::Stage};
 
@@ -29,55 +32,55 @@ const PUBLISHERS: usize = 2;
 /// What was read of a stream.
 type Lane = VecDeque<PendingEntry>;
 
+/// Streams with something to publish. Whoever publishes takes as many as a batch has room for, and puts back those that
+/// have more.
+#[derive(Clone)]
+struct Ready {
+    sender: mpsc::UnboundedSender<Lane>,
+    receiver: Arc<Mutex<mpsc::UnboundedReceiver<Lane>>>,
+    /// Events that are not published yet.
+    left: watch::Sender<u64>,
+}
+
 /// Drains a stage. Returns events a second until the last confirm.
 #[expect(clippy::cast_precision_loss, reason = "a rate for reading")]
 pub(crate) async fn drain(stage: &Stage, events: u64) -> Result<f64, Failure> {
     let outbox = stage.store.outbox();
     let bounds = Bounds::default();
     let started = Instant::now();
-    let (lanes, to_publish) = async_channel(bounds.max_streams);
-    let (keys, to_delete) = mpsc::channel(bounds.max_streams);
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let ready = Ready { sender, receiver: Arc::new(Mutex::new(receiver)), left: watch::Sender::new(events) };
+    let (keys, to_delete) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
-    tasks.spawn(read(outbox.clone(), lanes, bounds.max_reads, bounds.entries_per_read));
+    tasks.spawn(read(outbox.clone(), ready.clone(), bounds.max_reads, bounds.entries_per_read));
     tasks.spawn(delete(outbox, to_delete));
     let mut publishers = JoinSet::new();
     for _ in 0..PUBLISHERS {
         let exchange = stage.queue.exchange().to_owned();
-        publishers.spawn(publish(exchange, Arc::clone(&to_publish), keys.clone(), bounds.max_batch_events, started));
+        publishers.spawn(publish(exchange, ready.clone(), keys.clone(), bounds.max_batch_events, started));
     }
     drop(keys);
-    let (mut published, mut elapsed) = (0, Duration::ZERO);
-    while let Some(done) = publishers.join_next().await {
-        let (count, last) = done??;
-        published += count;
-        elapsed = elapsed.max(last);
+    let mut elapsed = Duration::ZERO;
+    while let Some(last) = publishers.join_next().await {
+        elapsed = elapsed.max(last??);
     }
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    assert_eq!(published, events, "the bare loop has published everything");
-    Ok(published as f64 / elapsed.as_secs_f64())
-}
-
-type Lanes = Arc<tokio::sync::Mutex<mpsc::Receiver<Lane>>>;
-
-/// A channel whose receiving end several tasks share.
-fn async_channel(size: usize) -> (mpsc::Sender<Lane>, Lanes) {
-    let (sender, receiver) = mpsc::channel(size);
-    (sender, Arc::new(tokio::sync::Mutex::new(receiver)))
+    Ok(events as f64 / elapsed.as_secs_f64())
 }
 
 /// The index by pages; of each stream the entries by consistent queries.
-async fn read(outbox: Outbox, lanes: mpsc::Sender<Lane>, reads: usize, entries_per_read: u16) -> Result<(), Failure> {
+async fn read(outbox: Outbox, ready: Ready, max_reads: usize, entries_per_read: u16) -> Result<(), Failure> {
     let mut cursor = None;
     loop {
         let page = outbox.scan(cursor, SCAN_LIMIT).await?;
         let mut streams = page.streams;
         streams.dedup();
         let read = stream::iter(streams).map(|stream| read_stream(&outbox, stream, entries_per_read));
-        let mut read = read.buffer_unordered(reads);
+        let mut read = read.buffer_unordered(max_reads);
         while let Some(lane) = read.next().await {
-            lanes.send(lane?).await?;
+            ready.sender.send(lane?)?;
         }
         cursor = page.next;
         if cursor.is_none() {
@@ -98,42 +101,37 @@ async fn read_stream(outbox: &Outbox, stream: StreamId, entries_per_read: u16) -
     }
 }
 
-/// One entry of each lane at a time. Returns how many, and when the last was confirmed.
+/// One entry of each stream at a time. Returns when the last was confirmed.
 async fn publish(
     exchange: String,
-    to_publish: Lanes,
-    keys: mpsc::Sender<PendingKey>,
+    ready: Ready,
+    keys: mpsc::UnboundedSender<PendingKey>,
     window: usize,
     started: Instant,
-) -> Result<(u64, Duration), Failure> {
+) -> Result<Duration, Failure> {
     let connection = Connection::connect(&shared_broker_url(), ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    let mut lanes: Vec<Lane> = Vec::new();
-    let (mut published, mut last) = (0, Duration::ZERO);
+    let mut left = ready.left.subscribe();
+    let (mut lanes, mut last) = (Vec::new(), Duration::ZERO);
     loop {
-        if lanes.is_empty() {
-            match to_publish.lock().await.recv().await {
-                Some(lane) => lanes.push(lane),
-                None => break,
-            }
-        }
-        // Its share of what is there; the rest is for the others.
-        if let Ok(mut more) = to_publish.try_lock() {
-            let share = more.len().div_ceil(PUBLISHERS).min(window - lanes.len());
-            lanes.extend((0..share).map_while(|_| more.try_recv().ok()));
+        tokio::select! {
+            _ = async { ready.receiver.lock().await.recv_many(&mut lanes, window).await } => {}
+            _ = left.wait_for(|left| *left == 0) => break,
         }
         let batch: Vec<_> = lanes.iter_mut().filter_map(VecDeque::pop_front).collect();
         publish_batch(&channel, &exchange, &batch).await?;
         last = started.elapsed();
-        published += batch.len() as u64;
+        ready.left.send_modify(|left| *left -= batch.len() as u64);
         for entry in batch {
-            keys.send(entry.key()).await?;
+            keys.send(entry.key())?;
         }
-        lanes.retain(|lane| !lane.is_empty());
+        for lane in lanes.drain(..).filter(|lane| !lane.is_empty()) {
+            ready.sender.send(lane)?;
+        }
     }
     connection.close(200, "done".into()).await?;
-    Ok((published, last))
+    Ok(last)
 }
 
 async fn publish_batch(channel: &Channel, exchange: &str, batch: &[PendingEntry]) -> Result<(), Failure> {
@@ -155,7 +153,7 @@ async fn publish_batch(channel: &Channel, exchange: &str, batch: &[PendingEntry]
 }
 
 /// Batches of deletes, as many at the same time as the relay makes.
-async fn delete(outbox: Outbox, mut keys: mpsc::Receiver<PendingKey>) -> Result<(), Failure> {
+async fn delete(outbox: Outbox, mut keys: mpsc::UnboundedReceiver<PendingKey>) -> Result<(), Failure> {
     let mut under_way: JoinSet<Result<(), Failure>> = JoinSet::new();
     let mut batch = Vec::with_capacity(MAX_BATCH_DELETES);
     while keys.recv_many(&mut batch, MAX_BATCH_DELETES).await > 0 {

@@ -16,7 +16,7 @@ pub(super) struct Deletes {
     requests_under_way: usize,
     /// Where DynamoDB did not get to some: nothing is asked for until then.
     rest_until: Option<Instant>,
-    /// Requests in a row that left some.
+    /// Requests in a row that have done nothing.
     failures: u32,
 }
 
@@ -56,8 +56,11 @@ impl Deletes {
     ) {
         self.entries_under_way -= asked;
         self.requests_under_way -= 1;
-        if left.is_empty() {
+        if left.len() < asked {
+            // Something was done: DynamoDB is there, and only short of capacity for a moment.
             self.failures = 0;
+        }
+        if left.is_empty() {
             return;
         }
         self.rest_until = Some(now + jitter.shorten(bounds.delay(self.failures)));

@@ -142,6 +142,34 @@ fn deletes_that_dynamodb_did_not_get_to_are_asked_for_again_later() {
 }
 
 #[test]
+fn deletes_rest_longer_only_while_none_of_them_is_done() {
+    let rests = |done: u64| {
+        let (mut core, order, mut now) = (core(), stream(1), Instant::now());
+        let previous = |version: u64| (version > 1).then_some((version - 1, 0));
+        let entries = (1..=8).map(|version| entry(&order, version, version, previous(version))).collect();
+        begin(&mut core, &order, entries, now);
+        for version in 1..=8 {
+            core.next_batch();
+            publish(&mut core, &order, version, Outcome::Confirmed, now);
+        }
+        let mut rests = Vec::new();
+        for round in 1..=4 {
+            let deletes = core.next_deletes(now);
+            let left = deletes.iter().filter(|key| key.first > done * round).cloned().collect();
+            core.deleted(&deletes, left, now);
+            let due = core.deletes.next_due().expect("some are left");
+            rests.push(due - now);
+            now = due;
+        }
+        rests
+    };
+    let longest = |rests: Vec<Duration>| rests.into_iter().max().expect("four rests");
+    let first_delay = Bounds::default().first_delay;
+    assert!(longest(rests(1)) <= first_delay, "each round gets further");
+    assert!(longest(rests(0)) > 2 * first_delay, "nothing is done");
+}
+
+#[test]
 fn g6_a_close_predecessor_is_proved_before_its_successor_is_published() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     begin(&mut core, &order, vec![entry(&order, 5, 5, Some((4, 3)))], now);

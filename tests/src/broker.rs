@@ -32,6 +32,9 @@ pub const BROKER_VARIABLE: &str = "STREAMBOX_AMQP_URL";
 /// A broker that can't be reached is tried again after this time.
 const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
+/// The longest that an inbox waits for its subscription before it tries anew.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Messages that the broker sends ahead of their acknowledgement.
 const PREFETCH: u16 = 500;
 
@@ -428,12 +431,17 @@ async fn consume_for_ever(url: String, queue: String, messages: mpsc::Sender<Rec
 }
 
 async fn consume(url: &str, queue: &str, messages: &mpsc::Sender<Received>) -> lapin::Result<()> {
-    let connection = connect(url).await?;
-    let channel: Channel = connection.create_channel().await?;
-    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-    let tag = ShortString::default();
-    let mut deliveries =
-        channel.basic_consume(queue.into(), tag, BasicConsumeOptions::default(), FieldTable::default()).await?;
+    let subscribed = async {
+        let connection = connect(url).await?;
+        let channel: Channel = connection.create_channel().await?;
+        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
+        let deliveries = channel.basic_consume(queue.into(), tag, options, FieldTable::default()).await?;
+        lapin::Result::Ok((connection, deliveries))
+    };
+    // A broker that is stopped in the middle of a handshake never answers, and lapin waits for ever.
+    let Ok(subscribed) = timeout(SUBSCRIBE_TIMEOUT, subscribed).await else { return Ok(()) };
+    let (_connection, mut deliveries) = subscribed?;
     while let Some(delivery) = deliveries.next().await {
         let delivery = delivery?;
         if let Some(received) = Received::from(&delivery)

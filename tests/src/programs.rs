@@ -64,6 +64,15 @@ pub struct Process {
     stderr: Lines,
 }
 
+impl Drop for Process {
+    /// Where a test fails, what its processes have logged says why.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- {} had logged:\n{}", self.name, self.stderr.text());
+        }
+    }
+}
+
 /// How a process has ended.
 #[derive(Debug)]
 pub struct Finished {

@@ -35,6 +35,9 @@ const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 /// The longest that an inbox waits for its subscription before it tries anew.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// After this time without a delivery an inbox makes sure that its connection still lives.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// Messages that the broker sends ahead of their acknowledgement.
 const PREFETCH: u16 = 500;
 
@@ -437,19 +440,30 @@ async fn consume(url: &str, queue: &str, messages: &mpsc::Sender<Received>) -> l
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
         let deliveries = channel.basic_consume(queue.into(), tag, options, FieldTable::default()).await?;
-        lapin::Result::Ok((connection, deliveries))
+        lapin::Result::Ok((connection, channel, deliveries))
     };
     // A broker that is stopped in the middle of a handshake never answers, and lapin waits for ever.
     let Ok(subscribed) = timeout(SUBSCRIBE_TIMEOUT, subscribed).await else { return Ok(()) };
-    let (_connection, mut deliveries) = subscribed?;
-    while let Some(delivery) = deliveries.next().await {
-        let delivery = delivery?;
+    let (_connection, channel, mut deliveries) = subscribed?;
+    loop {
+        let delivery = match timeout(SILENCE, deliveries.next()).await {
+            Ok(Some(delivery)) => delivery?,
+            Ok(None) => return Ok(()),
+            // Nothing is coming, or nothing can: lapin does not always tell when a broker was killed. So it is asked something.
+            Err(_) => match timeout(SILENCE, channel.basic_qos(PREFETCH, BasicQosOptions::default())).await {
+                Ok(answer) => {
+                    answer?;
+                    continue;
+                }
+                Err(_) => return Ok(()),
+            },
+        };
         if let Some(received) = Received::from(&delivery)
             && messages.send(received).await.is_err()
         {
             return Ok(());
         }
-        delivery.acker.ack(BasicAckOptions::default()).await?;
+        let Ok(acked) = timeout(SILENCE, delivery.acker.ack(BasicAckOptions::default())).await else { return Ok(()) };
+        acked?;
     }
-    Ok(())
 }

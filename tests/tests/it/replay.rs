@@ -121,7 +121,7 @@ async fn all_streams_or_a_category_or_a_time_are_replayed_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_that_is_killed_goes_on_where_it_was_and_repeats_one_window_at_the_most() {
-    const STREAMS: u64 = 60;
+    const STREAMS: u64 = 120;
     const EVENTS: u64 = 25;
     let table = TestTable::create().await;
     let url = shared_broker_url();
@@ -133,16 +133,17 @@ async fn a_replay_that_is_killed_goes_on_where_it_was_and_repeats_one_window_at_
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("replay.json");
     let state = state.to_str().unwrap();
-    let arguments = ["--all", "--rate", "3000", "--state", state];
+    let arguments = |rate| ["--all", "--rate", rate, "--state", state];
     let mut kills = 0;
     for until in [600, 1_200] {
-        let all = ["replay", "--exchange", inbox.exchange()].into_iter().chain(arguments);
+        // Slow enough that seconds of work are left when it is killed, however late this test notices what has come.
+        let all = ["replay", "--exchange", inbox.exchange()].into_iter().chain(arguments("600"));
         let running = Process::start("streambox-relay", Some(&table), Some(&url), all);
         inbox.receive_distinct(until).await;
         kills += u64::from(running.kill().await.code().is_none());
     }
 
-    let report = done(&table, inbox.exchange(), &arguments).await;
+    let report = done(&table, inbox.exchange(), &arguments("3000")).await;
 
     assert_eq!((&report["done"], kills), (&Value::Bool(true), 2));
     let tally = inbox.receive_rest().await.unwrap();
@@ -150,7 +151,7 @@ async fn a_replay_that_is_killed_goes_on_where_it_was_and_repeats_one_window_at_
     let most = kills * streambox_relay::replay::WINDOW_EVENTS as u64;
     assert!(tally.duplicates() <= most, "{} came twice", tally.duplicates());
 
-    let again = done(&table, inbox.exchange(), &arguments).await;
+    let again = done(&table, inbox.exchange(), &arguments("3000")).await;
     assert_eq!((&again["done"], &again["published"]), (&Value::Bool(true), &report["published"]), "it is done");
     let other = replay(&table, inbox.exchange(), &["--category", "order", "--state", state]).await;
     assert_eq!(other.code(), Some(78), "{}", other.stderr);

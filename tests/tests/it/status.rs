@@ -77,6 +77,7 @@ async fn a_worker_whose_heartbeat_stands_still_is_told_from_one_that_is_alive() 
     let beating = tokio::spawn(async move {
         for beat in 2.. {
             outbox.put_worker(&row("live", beat)).await.unwrap();
+            // A heart's own pace, which nothing waits for.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     });

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -56,18 +57,20 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Exports to `endpoint`, for example `http://127.0.0.1:4318`. The SDK's own variables (`OTEL_SERVICE_NAME`,
-    /// `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_…`) work as everywhere.
+    /// Exports to `endpoint`, for example `http://127.0.0.1:4318`; behind `https://` to a collector whose certificate one of the
+    /// system's authorities has signed (or one in the file that `SSL_CERT_FILE` names). The SDK's own variables
+    /// (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_…`) work as everywhere.
     ///
     /// # Errors
-    /// Why no exporter can be made of it, for people.
+    /// Why no exporter can be made of it, for people: it is no such URL, or there are no authorities to trust.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
     pub fn start(endpoint: &str, exchange: &str) -> Result<Self, String> {
+        check(endpoint)?;
         let exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(Carrier::new())
+            .with_http_client(Carrier::new()?)
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
             .with_timeout(EXPORT_TIMEOUT)
@@ -161,18 +164,32 @@ impl Extractor for Headers<'_> {
     }
 }
 
+fn check(endpoint: &str) -> Result<(), String> {
+    let url: hyper::Uri = endpoint.parse().map_err(|_| "it is no URL".to_owned())?;
+    match url.scheme_str() {
+        Some("http" | "https") => Ok(()),
+        _ => Err("it begins neither with http:// nor with https://".to_owned()),
+    }
+}
+
 /// Carries exports with the HTTP client that is there already. The exporter's thread is outside of the runtime, so the request
 /// is made inside of it.
 #[derive(Clone, Debug)]
 struct Carrier {
     runtime: tokio::runtime::Handle,
-    client: Client<HttpConnector, http_body_util::Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, http_body_util::Full<Bytes>>,
 }
 
 impl Carrier {
-    fn new() -> Self {
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { runtime: tokio::runtime::Handle::current(), client }
+    fn new() -> Result<Self, String> {
+        let connector = HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
+            .map_err(|error| format!("the system's certificate authorities can't be read: {error}"))?
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { runtime: tokio::runtime::Handle::current(), client })
     }
 }
 

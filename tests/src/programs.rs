@@ -103,7 +103,7 @@ impl Process {
         broker_url: Option<&str>,
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
-        Self::start_at(name, program(name), table, broker_url, arguments)
+        Self::start_at(name, program(name), table, broker_url, &[], arguments)
     }
 
     fn start_at<A: AsRef<OsStr>>(
@@ -111,6 +111,7 @@ impl Process {
         path: PathBuf,
         table: Option<&TestTable>,
         broker_url: Option<&str>,
+        variables: &[(&str, &OsStr)],
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
         let mut command = Command::new(path);
@@ -121,6 +122,7 @@ impl Process {
         // Programs that run at the same time would all want the default port.
         command.env("STREAMBOX_HTTP", "127.0.0.1:0");
         command.envs(broker_url.map(|url| ("STREAMBOX_AMQP_URL", url)));
+        command.envs(variables.iter().copied());
         let mut child = command.kill_on_drop(true).spawn().expect("the program starts");
         let stdin = child.stdin.take();
         let stdout = Lines::follow(child.stdout.take().expect("stdout is piped"));
@@ -238,12 +240,26 @@ pub async fn run<A: AsRef<OsStr>>(
     Process::start(name, table, broker_url, arguments).finish().await
 }
 
+/// Runs a program to its end, with more variables in its environment.
+///
+/// # Panics
+/// If it does not start or does not end.
+pub async fn run_with<A: AsRef<OsStr>>(
+    name: &str,
+    table: Option<&TestTable>,
+    broker_url: Option<&str>,
+    variables: &[(&str, &OsStr)],
+    arguments: impl IntoIterator<Item = A>,
+) -> Finished {
+    Process::start_at(name, program(name), table, broker_url, variables, arguments).finish().await
+}
+
 /// Runs an example of the library to its end. It brings its own engine.
 ///
 /// # Panics
 /// If it does not start or does not end.
 pub async fn run_example(name: &str, arguments: &[&str]) -> Finished {
-    Process::start_at(name, program("examples").join(name), None, None, arguments).finish().await
+    Process::start_at(name, program("examples").join(name), None, None, &[], arguments).finish().await
 }
 
 /// What a process writes to one of its outputs.

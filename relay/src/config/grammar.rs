@@ -417,8 +417,8 @@ pub struct HttpOption {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Looking into it")]
 pub struct TraceOption {
-    /// Where spans are exported to, an OpenTelemetry collector, for example `http://127.0.0.1:4318`: OTLP over HTTP. Without
-    /// it there are none. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_BSP_…` work as
+    /// Where spans are exported to, an OpenTelemetry collector, for example `http://127.0.0.1:4318`: OTLP over HTTP, or HTTPS with
+    /// the system's authorities. Without it there are none. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_BSP_…` work as
     /// everywhere.
     #[arg(long, env = "STREAMBOX_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,

@@ -13,12 +13,16 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span, span::SpanKind, status::StatusCode},
 };
 use prost::Message as _;
-use streambox::{ExpectedVersion::NoStream, Metadata, NewEvent};
+use streambox::{
+    ExpectedVersion::{Any, NoStream},
+    Metadata, NewEvent,
+};
 use streambox_tests::{
     PATIENCE,
     broker::{Inbox, shared_broker_url},
     engine::{TestTable, event, stream},
-    programs::Process,
+    programs::{Process, run, run_with},
+    tls::{Authority, TlsFront},
     unique,
 };
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
@@ -148,13 +152,51 @@ async fn publishing_an_event_continues_the_trace_in_which_it_was_appended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_go_over_https_to_a_collector_that_a_trusted_authority_vouches_for() {
+    let (table, url, mut collector) = (TestTable::create().await, shared_broker_url(), Collector::start().await);
+    let (authority, stranger) = (Authority::new("trusted"), Authority::new("stranger"));
+    let front = TlsFront::start(&authority.issue("localhost", 2100), collector.url.trim_start_matches("http://")).await;
+    let endpoint = format!("https://localhost:{}", front.port());
+    let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
+    table.store.append(&stream("order-1"), NoStream, [traced("Sampled", "01")]).await.unwrap();
+    // One relay after the other publishes an event: the first trusts nobody that the collector knows.
+    for trusted in [&stranger, &authority] {
+        let more = traced("Sampled", "01");
+        table.store.append(&stream("order-2"), Any, [more]).await.unwrap();
+        let arguments = ["drain", "--exchange", inbox.exchange(), "--otlp-endpoint", &endpoint];
+        let trust = [("SSL_CERT_FILE", trusted.certificate().as_os_str())];
+        let drained = run_with("streambox-relay", Some(&table), Some(&url), &trust, arguments).await;
+        assert_eq!(drained.code(), Some(0), "{}", drained.stderr);
+    }
+    assert_eq!(inbox.receive_rest().await.unwrap().distinct(), 3);
+    let spans = collector.spans(1).await;
+    assert_eq!(
+        (spans.len(), text(&spans[0], "streambox.stream_id"), text(&spans[0], "streambox.version")),
+        (1, Some("order-2".to_owned()), Some("2".to_owned())),
+        "of the relay that trusts the collector's authority alone"
+    );
+    inbox.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_is_away_holds_up_nothing() {
     let (table, url) = (TestTable::create().await, shared_broker_url());
     let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
     table.store.append(&stream("order-1"), NoStream, [traced("Sampled", "01")]).await.unwrap();
     let arguments = ["drain", "--exchange", inbox.exchange(), "--otlp-endpoint", "http://127.0.0.1:1"];
-    let drained = streambox_tests::programs::run("streambox-relay", Some(&table), Some(&url), arguments).await;
+    let drained = run("streambox-relay", Some(&table), Some(&url), arguments).await;
     assert_eq!(drained.code(), Some(0), "{}", drained.stderr);
     assert_eq!(inbox.receive_rest().await.unwrap().distinct(), 1);
     inbox.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_no_url_is_bad_configuration() {
+    for endpoint in ["ftp://collector", "localhost:4318", "no url", ""] {
+        let arguments = ["run", "--table", "none", "--otlp-endpoint", endpoint];
+        let ended = run("streambox-relay", None, Some("amqp://127.0.0.1"), arguments).await;
+        assert_eq!(ended.code(), Some(78), "{endpoint:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains("--otlp-endpoint (STREAMBOX_OTLP_ENDPOINT)"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("allowed is a URL such as"), "{}", ended.stderr);
+    }
 }

@@ -14,7 +14,8 @@ impl Traces {
     pub(crate) fn start(options: &RelayOptions) -> Result<Self, Failure> {
         let Some(endpoint) = &options.traces.otlp_endpoint else { return Ok(Self(None)) };
         let traces = streambox_relay::traces::Traces::start(endpoint, &options.broker.exchange).map_err(|why| {
-            let why = format!("{why}; allowed is a URL such as http://127.0.0.1:4318");
+            let why =
+                format!("{why}; allowed is a URL such as http://127.0.0.1:4318 or https://collector.example:4318");
             let setting = "--otlp-endpoint (STREAMBOX_OTLP_ENDPOINT)";
             streambox_relay::config::BadConfiguration { setting, value: endpoint.clone(), why }
         })?;

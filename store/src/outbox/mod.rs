@@ -7,7 +7,7 @@ mod backlog;
 mod skip;
 mod workers;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use aws_sdk_dynamodb::{
     operation::transact_get_items::TransactGetItemsError,
@@ -21,7 +21,7 @@ use crate::{
     event::{Metadata, RecordedEvent},
     failure::Attempts,
     limits::MAX_BATCH_DELETES,
-    read::EventReader,
+    read::{Direction, EventReader},
     schema::{self, ENTITY, Item, OUTBOX_INDEX, STREAM_ID},
     stream::StreamId,
 };
@@ -237,25 +237,9 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
     pub async fn pending(&self, stream: &StreamId, from: u64, limit: u16) -> Result<PendingPage, Error> {
-        let attempts = Attempts { made: 1, ..Attempts::of("read the pending entries", stream.as_str()) };
-        let output = self
-            .store
-            .client()
-            .query()
-            .table_name(self.store.table())
-            .consistent_read(true)
-            .limit(i32::from(limit.max(1)))
-            .key_condition_expression(format!("{STREAM_ID} = :stream AND {ENTITY} BETWEEN :from AND :to"))
-            .expression_attribute_values(":stream", schema::text(stream.as_str()))
-            .expression_attribute_values(":from", schema::text(schema::pending_key(from)))
-            .expression_attribute_values(":to", schema::text(schema::pending_key(u64::MAX)))
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await
-            .map_err(|error| attempts.failed(error))?;
-        let has_more = output.last_evaluated_key().is_some_and(|key| !key.is_empty());
+        let (items, has_more) = self.pending_items(stream, from..=u64::MAX, limit, Direction::Forward).await?;
         let mut page = PendingPage { entries: Vec::new(), unreadable: None, has_more };
-        for item in output.items.unwrap_or_default() {
+        for item in items {
             match schema::read_pending(item) {
                 Ok(entry) => page.entries.push(entry),
                 Err(corrupt) => {
@@ -265,6 +249,37 @@ impl Outbox {
             }
         }
         Ok(page)
+    }
+
+    /// The pending entries whose first versions are in a range, from either end, at most `limit`, and whether there are more:
+    /// one consistent `Query`.
+    async fn pending_items(
+        &self,
+        stream: &StreamId,
+        first_versions: RangeInclusive<u64>,
+        limit: u16,
+        direction: Direction,
+    ) -> Result<(Vec<Item>, bool), Error> {
+        let attempts = Attempts { made: 1, ..Attempts::of("read the pending entries", stream.as_str()) };
+        let key = |version: &u64| schema::text(schema::pending_key(*version));
+        let output = self
+            .store
+            .client()
+            .query()
+            .table_name(self.store.table())
+            .consistent_read(true)
+            .scan_index_forward(direction == Direction::Forward)
+            .limit(i32::from(limit.max(1)))
+            .key_condition_expression(format!("{STREAM_ID} = :stream AND {ENTITY} BETWEEN :from AND :to"))
+            .expression_attribute_values(":stream", schema::text(stream.as_str()))
+            .expression_attribute_values(":from", key(first_versions.start()))
+            .expression_attribute_values(":to", key(first_versions.end()))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| attempts.failed(error))?;
+        let has_more = output.last_evaluated_key().is_some_and(|key| !key.is_empty());
+        Ok((output.items.unwrap_or_default(), has_more))
     }
 
     /// The events of a stream from version `from` to `last`, private ones included: one page of at most 1 MB, in order,

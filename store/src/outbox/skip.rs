@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Invalid},
     failure::Attempts,
     limits::{MAX_SKIP_BY_BYTES, MAX_SKIP_REASON_BYTES},
+    read::Direction,
     retry::Delays,
     schema::{
         self, ENTITY, Item, LAST_VERSION, PREVIOUS_FIRST, RELAY_PARTITION, SKIP_PREFIX, SKIP_REASON, SKIPPED_AT,
@@ -165,7 +166,8 @@ impl Outbox {
 
     /// Whether a pending entry holds `version`.
     async fn is_pending(&self, stream: &StreamId, version: u64) -> Result<bool, Error> {
-        let nearest = self.query(stream, version, 1, false).await?.0.pop();
+        let (items, _) = self.pending_items(stream, 1..=version, 1, Direction::Backward).await?;
+        let nearest = items.first().and_then(read_entry);
         // Of an entry that can't be read the first version is all that is known.
         Ok(nearest.is_some_and(|entry| version <= entry.last.unwrap_or(entry.first)))
     }
@@ -180,30 +182,8 @@ impl Outbox {
 
     /// The first pending entries, and whether there are more.
     async fn entries(&self, stream: &StreamId, limit: u16) -> Result<(Vec<Entry>, bool), Error> {
-        self.query(stream, u64::MAX, limit, true).await
-    }
-
-    /// Pending entries that begin up to version `to`, from either end, and whether there are more.
-    async fn query(&self, stream: &StreamId, to: u64, limit: u16, forward: bool) -> Result<(Vec<Entry>, bool), Error> {
-        let attempts = Attempts { made: 1, ..Attempts::of("read the pending entries", stream.as_str()) };
-        let output = self
-            .store
-            .client()
-            .query()
-            .table_name(self.store.table())
-            .consistent_read(true)
-            .scan_index_forward(forward)
-            .limit(i32::from(limit))
-            .key_condition_expression(format!("{STREAM_ID} = :stream AND {ENTITY} BETWEEN :from AND :to"))
-            .expression_attribute_values(":stream", schema::text(stream.as_str()))
-            .expression_attribute_values(":from", schema::text(schema::pending_key(1)))
-            .expression_attribute_values(":to", schema::text(schema::pending_key(to)))
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await
-            .map_err(|error| attempts.failed(error))?;
-        let has_more = output.last_evaluated_key().is_some_and(|key| !key.is_empty());
-        Ok((output.items().iter().filter_map(read_entry).collect(), has_more))
+        let (items, has_more) = self.pending_items(stream, 1..=u64::MAX, limit, Direction::Forward).await?;
+        Ok((items.iter().filter_map(read_entry).collect(), has_more))
     }
 
     async fn not_pending(&self, stream: &StreamId, version: u64) -> Result<Skipping, Error> {

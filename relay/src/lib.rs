@@ -5,6 +5,7 @@
 //! - [`relay`]: the shell around it, which does the I/O.
 //! - [`broker`]: what an event looks like as a message, and how messages are published.
 //! - [`telemetry`]: what it tells whoever watches it.
+//! - [`emf`]: metrics for CloudWatch, on standard output.
 //! - [`http`]: health, metrics and the status page of a running relay.
 //! - [`replay`]: events of the past, published once more.
 //! - [`status`]: what the table says about backlog, halted streams, workers and skips.
@@ -16,6 +17,7 @@ pub mod broker;
 mod chain;
 pub mod config;
 pub mod core;
+pub mod emf;
 pub mod http;
 pub mod relay;
 pub mod replay;

@@ -8,6 +8,7 @@
 //! - [`amqp`]: a broker that misbehaves on purpose.
 //! - [`broker`]: RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
 //! - [`browser`]: a headless Chromium.
+//! - [`emf`]: what CloudWatch demands of metrics in a log.
 //! - [`http`]: a plain HTTP client.
 //! - [`fault`]: what can go wrong between a program and DynamoDB.
 //! - [`proxy`]: the way of a process to DynamoDB, with faults on it.
@@ -19,6 +20,7 @@
 pub mod amqp;
 pub mod broker;
 pub mod browser;
+pub mod emf;
 pub mod engine;
 pub mod fault;
 pub mod http;

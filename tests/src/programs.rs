@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fmt::Write as _,
+    io::PipeReader,
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, OnceLock},
@@ -62,6 +63,8 @@ pub struct Process {
     stdin: Option<ChildStdin>,
     stdout: Lines,
     stderr: Lines,
+    /// A pipe that is held and not read.
+    unread: Option<PipeReader>,
 }
 
 impl Drop for Process {
@@ -106,6 +109,30 @@ impl Process {
         Self::start_at(name, program(name), table, broker_url, &[], arguments)
     }
 
+    /// As [`start`](Self::start), but nobody reads what it prints: its standard output is a pipe that is closed, or one that
+    /// is full.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn start_unread<A: AsRef<OsStr>>(
+        name: &str,
+        table: Option<&TestTable>,
+        broker_url: Option<&str>,
+        arguments: impl IntoIterator<Item = A>,
+        is_closed: bool,
+    ) -> Self {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let mut command = command(program(name), table, broker_url, arguments);
+        command.stdout(writer.try_clone().expect("a pipe"));
+        let mut process = Self::follow(name, command);
+        if !is_closed {
+            // It is never done, until the reader is gone: so the pipe is full.
+            std::thread::spawn(move || std::io::Write::write_all(&mut &writer, &vec![b'\n'; 16 << 20]));
+            process.unread = Some(reader);
+        }
+        process
+    }
+
     fn start_at<A: AsRef<OsStr>>(
         name: &str,
         path: PathBuf,
@@ -114,20 +141,17 @@ impl Process {
         variables: &[(&str, &OsStr)],
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
-        let mut command = Command::new(path);
-        command.args(arguments).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.envs(table.map(TestTable::environment).unwrap_or_default());
-        // Without a role, a file or a variable the search for credentials would go to the network.
-        command.env("AWS_EC2_METADATA_DISABLED", "true");
-        // Programs that run at the same time would all want the default port.
-        command.env("STREAMBOX_HTTP", "127.0.0.1:0");
-        command.envs(broker_url.map(|url| ("STREAMBOX_AMQP_URL", url)));
+        let mut command = command(path, table, broker_url, arguments);
         command.envs(variables.iter().copied());
+        Self::follow(name, command)
+    }
+
+    fn follow(name: &str, mut command: Command) -> Self {
         let mut child = command.kill_on_drop(true).spawn().expect("the program starts");
         let stdin = child.stdin.take();
-        let stdout = Lines::follow(child.stdout.take().expect("stdout is piped"));
+        let stdout = child.stdout.take().map_or_else(Lines::none, Lines::follow);
         let stderr = Lines::follow(child.stderr.take().expect("stderr is piped"));
-        Self { child, name: name.to_owned(), stdin, stdout, stderr }
+        Self { child, name: name.to_owned(), stdin, stdout, stderr, unread: None }
     }
 
     /// Its process id.
@@ -227,6 +251,23 @@ impl Process {
     }
 }
 
+fn command<A: AsRef<OsStr>>(
+    path: PathBuf,
+    table: Option<&TestTable>,
+    broker_url: Option<&str>,
+    arguments: impl IntoIterator<Item = A>,
+) -> Command {
+    let mut command = Command::new(path);
+    command.args(arguments).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.envs(table.map(TestTable::environment).unwrap_or_default());
+    // Without a role, a file or a variable the search for credentials would go to the network.
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    // Programs that run at the same time would all want the default port.
+    command.env("STREAMBOX_HTTP", "127.0.0.1:0");
+    command.envs(broker_url.map(|url| ("STREAMBOX_AMQP_URL", url)));
+    command
+}
+
 /// Runs a program to its end.
 ///
 /// # Panics
@@ -283,6 +324,11 @@ impl Lines {
             }
         });
         Self { text, count }
+    }
+
+    /// Of an output that nobody reads.
+    fn none() -> Self {
+        Self { text: Arc::default(), count: watch::channel(0).1 }
     }
 
     fn text(&self) -> String {

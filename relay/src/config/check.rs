@@ -1,12 +1,12 @@
 //! Checks everything that the command line's grammar can't, and turns it into settings.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use lapin::{types::ShortString, uri::AMQPUri};
 use streambox::{StreamId, limits::MAX_WORKER_ID_BYTES, outbox::WorkerId};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::grammar::{BrokerOptions, GroupOptions, HttpOption, RelayOptions, ReplayOptions, RunOptions, WorkOptions};
+use super::grammar::{BrokerOptions, GroupOptions, RelayOptions, ReplayOptions, RunOptions, WorkOptions};
 use crate::{
     broker::{BrokerSettings, MessageForm, parse_url, without_password},
     core::{Bounds, GroupSettings, LEAST_TIMEOUT_INTERVALS},
@@ -220,23 +220,4 @@ fn time_ms(setting: &'static str, text: &str) -> Result<i64, BadConfiguration> {
         value: text.to_owned(),
         why: "it is no time; allowed is RFC 3339, for example 2026-01-31T00:00:00Z".to_owned(),
     })
-}
-
-impl HttpOption {
-    /// Where to listen; `None` where that is turned off.
-    ///
-    /// # Errors
-    /// [`BadConfiguration`] says what is allowed.
-    pub fn address(&self) -> Result<Option<SocketAddr>, BadConfiguration> {
-        if self.http == "off" {
-            return Ok(None);
-        }
-        self.http.parse().map(Some).map_err(|_| BadConfiguration {
-            setting: "--http (STREAMBOX_HTTP)",
-            value: self.http.clone(),
-            why: "it is no address; allowed is `off`, or an IP address and a port, for example 127.0.0.1:9090, \
-                  0.0.0.0:9090 or [::1]:0"
-                .to_owned(),
-        })
-    }
 }

@@ -6,6 +6,7 @@ use std::{fmt, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use streambox::StreamId;
 
+use super::watching::{EmfOptions, HealthOptions, HttpOption};
 use crate::broker::{DEFAULT_CLOUDEVENTS_SOURCE, LinkOptions, MessageFormat, Unroutable, without_password};
 
 const AFTER_HELP: &str = "\
@@ -36,8 +37,14 @@ same --state goes on there; a few events may come twice. An event that no queue 
 
 Exit codes: 0 done, 1 failed or interrupted, 2 usage, 78 bad configuration.";
 
+const HEALTH_HELP: &str = "\
+It asks /livez of a relay that runs in the same place, or /readyz, and prints the answer: a health check for containers, whose
+image has nothing else to ask with. It needs neither the table nor the broker.
+
+Exit codes: 0 well, 1 not well, or no answer within 4 seconds, 2 usage, 78 bad configuration.";
+
 /// What belongs to one call alone, and has no variable.
-const THIS_CALL: &str = "This call";
+pub(super) const THIS_CALL: &str = "This call";
 
 /// Publishes the outbox of a streambox event store to RabbitMQ: at least once, in stream order.
 #[derive(Debug, Parser)]
@@ -66,18 +73,22 @@ pub enum Command {
     /// Publish events of the past once more, marked as a replay. What is pending is not touched.
     #[command(after_help = REPLAY_HELP)]
     Replay(ReplayOptions),
+    /// Ask a running relay how it is: exit 0 where its loop turns, or with --ready where it does its work; else 1.
+    #[command(after_help = HEALTH_HELP)]
+    Health(HealthOptions),
 }
 
 impl Command {
-    /// What is logged, and how.
+    /// What is logged, and how; none where nothing is.
     #[must_use]
-    pub fn log(&self) -> &LogOptions {
+    pub fn log(&self) -> Option<&LogOptions> {
         match self {
-            Self::Run(options) => &options.relay.log,
-            Self::Drain(options) => &options.log,
-            Self::Status(options) => &options.log,
-            Self::Skip(options) => &options.log,
-            Self::Replay(options) => &options.log,
+            Self::Run(options) => Some(&options.relay.log),
+            Self::Drain(options) => Some(&options.log),
+            Self::Status(options) => Some(&options.log),
+            Self::Skip(options) => Some(&options.log),
+            Self::Replay(options) => Some(&options.log),
+            Self::Health(_) => None,
         }
     }
 }
@@ -116,6 +127,9 @@ pub struct RunOptions {
     /// Where to look into it.
     #[command(flatten)]
     pub http: HttpOption,
+    /// What CloudWatch is told.
+    #[command(flatten)]
+    pub emf: EmfOptions,
 }
 
 /// `run` and `drain`.
@@ -400,16 +414,6 @@ pub struct GroupOptions {
     /// interval.
     #[arg(long, env = "STREAMBOX_WORKER_TIMEOUT_MS", default_value_t = 15_000, value_parser = value_parser!(u32).range(..=600_000))]
     pub worker_timeout_ms: u32,
-}
-
-/// Health, metrics and the status page.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Looking into it")]
-pub struct HttpOption {
-    /// Where /livez, /readyz, /metrics and the status page are served: `off`, or an address and a port (0: one that the
-    /// system chooses; it is logged). There is no authentication: bind what only your own network reaches.
-    #[arg(long, env = "STREAMBOX_HTTP", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT|off")]
-    pub http: String,
 }
 
 /// Traces.

@@ -12,6 +12,12 @@ fn options(flags: &[&str]) -> RelayOptions {
     options
 }
 
+fn run_options(flags: &[&str]) -> RunOptions {
+    let line = ["streambox-relay", "run", "--amqp-url", "amqp://h"].into_iter().chain(flags.iter().copied());
+    let Command::Run(options) = Cli::parse_from(line).command else { panic!() };
+    options
+}
+
 fn settings(flags: &[&str]) -> Result<RelaySettings, String> {
     options(flags).settings().map_err(|bad| bad.to_string())
 }
@@ -34,11 +40,7 @@ fn a_bad_setting_is_named_with_its_value_and_what_is_allowed() {
 
 #[test]
 fn the_listener_is_an_address_or_off() {
-    let address = |flags: &[&str]| {
-        let line = ["streambox-relay", "run", "--amqp-url", "amqp://h"].into_iter().chain(flags.iter().copied());
-        let Command::Run(options) = Cli::parse_from(line).command else { panic!() };
-        options.http.address()
-    };
+    let address = |flags: &[&str]| run_options(flags).http.address();
     assert_eq!(address(&["--http", "off"]), Ok(None));
     assert_eq!(address(&["--http", "[::1]:0"]).unwrap().unwrap().port(), 0);
     let by_default = address(&[]).unwrap().unwrap();
@@ -50,9 +52,7 @@ fn the_listener_is_an_address_or_off() {
 #[test]
 fn a_group_needs_a_name_and_a_timeout_that_one_late_heartbeat_does_not_reach() {
     let group = |flags: &[&str]| {
-        let line = ["streambox-relay", "run", "--amqp-url", "amqp://h"].into_iter().chain(flags.iter().copied());
-        let Command::Run(options) = Cli::parse_from(line).command else { panic!() };
-        options.settings().map(|settings| settings.group.unwrap()).map_err(|bad| bad.to_string())
+        run_options(flags).settings().map(|settings| settings.group.unwrap()).map_err(|bad| bad.to_string())
     };
     let (first, second) = (group(&[]).unwrap(), group(&[]).unwrap());
     assert_ne!(first.id, second.id, "two workers never have the same id by default");
@@ -103,4 +103,34 @@ fn every_flag_has_a_variable_and_a_heading() {
 fn a_password_is_not_shown() {
     let options = options(&["--amqp-url", "amqp://user:s3cret@host/"]);
     assert!(!format!("{options:?}").contains("s3cret"));
+}
+
+#[test]
+fn health_is_asked_where_a_relay_with_the_same_setting_listens() {
+    let asked = |http: &str| {
+        let Command::Health(options) = Cli::parse_from(["streambox-relay", "health", "--http", http]).command else {
+            panic!()
+        };
+        options.http.asked()
+    };
+    let at = |address: &str| Ok(Asked::At(address.parse().unwrap()));
+    assert_eq!(asked("0.0.0.0:9090"), at("127.0.0.1:9090"));
+    assert_eq!(asked("[::]:9090"), at("[::1]:9090"));
+    assert_eq!(asked("10.1.2.3:9090"), at("10.1.2.3:9090"));
+    assert!(matches!(asked("off"), Ok(Asked::Nobody(why)) if why.contains("--http off")));
+    assert!(matches!(asked("127.0.0.1:0"), Ok(Asked::Nobody(why)) if why.contains("log")));
+    assert!(asked("localhost").is_err());
+}
+
+#[test]
+fn a_namespace_that_cloudwatch_would_refuse_is_refused_before() {
+    let namespace = |name: &str| run_options(&["--emf-namespace", name]).emf.settings();
+    assert_eq!(run_options(&[]).emf.settings(), Ok(None), "off by default");
+    let settings = namespace("Shop/Streambox #1").unwrap().unwrap();
+    assert_eq!((settings.namespace.as_str(), settings.interval.as_secs()), ("Shop/Streambox #1", 60));
+    for (name, why) in [("", "empty"), ("AWS/Relay", "AWS/"), (":x", "colon"), ("Läden", "ASCII"), ("a\nb", "ASCII")] {
+        let error = namespace(name).unwrap_err().to_string();
+        assert!(error.contains("STREAMBOX_EMF_NAMESPACE") && error.contains(why), "{error}");
+    }
+    assert!(namespace(&"x".repeat(256)).unwrap_err().to_string().contains("255"));
 }

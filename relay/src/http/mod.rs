@@ -8,8 +8,11 @@
 //! | `/status.json` | what the page shows |
 //! | `/` | the status page; it works without JavaScript, which only keeps it up to date |
 //!
+//! [`ask`] is the other side: it asks a relay that runs.
+//!
 //! Everything is read-only, and nobody is asked who they are: the listener binds loopback unless told otherwise.
 
+mod health;
 mod history;
 pub mod metrics;
 mod page;
@@ -30,6 +33,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+pub use health::{ASK_TIMEOUT, AskError, Health, ask};
 pub use history::{HISTORY, History, SAMPLE_INTERVAL, Sample};
 pub use metrics::Metrics;
 pub use server::{ANSWER_TIMEOUT, MAX_CONNECTIONS};

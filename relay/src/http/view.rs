@@ -90,6 +90,8 @@ pub struct BacklogView {
     pub at_least: bool,
     /// How long ago the index was read last.
     pub read_seconds_ago: f64,
+    /// Whether that is short enough for what stands here to be true still.
+    pub is_current: bool,
 }
 
 /// A stream that can't go on.
@@ -146,6 +148,9 @@ impl View {
         let not_live = (idle > STUCK_AFTER).then(|| format!("the relay's loop has not turned for {}", how_long(idle)));
         let not_ready = not_ready(&snapshot, &publishers, about, is_stopping, not_live.as_ref(), now);
         let ago = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
+        let backlog = snapshot
+            .backlog
+            .map(|backlog| backlog_view(&backlog, !is_silent(&snapshot, &backlog, about, now), now, now_ms));
         Self {
             taken_at_ms: now_ms,
             version: env!("CARGO_PKG_VERSION"),
@@ -159,7 +164,7 @@ impl View {
             open_streams: snapshot.open_streams as u64,
             deletes_waiting: snapshot.deletes_waiting as u64,
             buffered_bytes: snapshot.buffered_bytes as u64,
-            backlog: snapshot.backlog.map(|backlog| backlog_view(&backlog, now, now_ms)),
+            backlog,
             halted_streams: snapshot.halted_streams as u64,
             halted: snapshot.halts.iter().map(|halt| halted_view(halt, now)).collect(),
             connections: publishers.iter().map(|publisher| connection_view(publisher, now)).collect(),
@@ -191,18 +196,21 @@ fn not_ready(
     if !publishers.iter().any(|publisher| publisher.link == Link::Connected) {
         reasons.push(no_connection(publishers));
     }
-    let silent_after = TABLE_SILENT_AFTER + about.poll_interval;
     match &snapshot.backlog {
         None => reasons.push("the table was not read yet".to_owned()),
-        Some(backlog) => {
+        Some(backlog) if is_silent(snapshot, backlog, about, now) => {
             let silent = now.saturating_duration_since(backlog.at);
-            // A full house reads on only when there is room again; that is no fault of the table.
-            if silent > silent_after && snapshot.open_streams == 0 {
-                reasons.push(format!("the table was read last {} ago", how_long(silent)));
-            }
+            reasons.push(format!("the table was read last {} ago", how_long(silent)));
         }
+        Some(_) => {}
     }
     reasons
+}
+
+/// Whether the table does not answer. A full house reads on only when there is room again; that is no fault of the table.
+fn is_silent(snapshot: &Snapshot, backlog: &Backlog, about: &About, now: Instant) -> bool {
+    let silent = now.saturating_duration_since(backlog.at);
+    silent > TABLE_SILENT_AFTER + about.poll_interval && snapshot.open_streams == 0
 }
 
 fn no_connection(publishers: &[PublisherState]) -> String {
@@ -218,7 +226,7 @@ fn no_connection(publishers: &[PublisherState]) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an age for people and metrics")]
-fn backlog_view(backlog: &Backlog, now: Instant, now_ms: i64) -> BacklogView {
+fn backlog_view(backlog: &Backlog, is_current: bool, now: Instant, now_ms: i64) -> BacklogView {
     let age = |since_ms: i64| now_ms.saturating_sub(since_ms).max(0) as f64 / 1_000.0;
     BacklogView {
         entries: backlog.entries,
@@ -226,6 +234,7 @@ fn backlog_view(backlog: &Backlog, now: Instant, now_ms: i64) -> BacklogView {
         oldest_age_seconds: backlog.oldest_pending_since_ms.map(age),
         at_least: !backlog.is_whole,
         read_seconds_ago: now.saturating_duration_since(backlog.at).as_secs_f64(),
+        is_current,
     }
 }
 

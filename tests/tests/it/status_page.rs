@@ -92,6 +92,7 @@ fn well() -> View {
             oldest_age_seconds: Some(0.4),
             at_least: false,
             read_seconds_ago: 0.3,
+            is_current: true,
         }),
         connections: vec![connection("connected"), connection("connected")],
         worker: Some("relay-7d9c6-x2x4q".to_owned()),

@@ -7,6 +7,7 @@ use streambox::Error;
 use streambox_relay::{Chain, StartError, config::BadConfiguration};
 
 pub(crate) const FAILED: u8 = 1;
+pub(crate) const USAGE: u8 = 2;
 /// `EX_CONFIG` of sysexits.h.
 pub(crate) const BAD_CONFIGURATION: u8 = 78;
 
@@ -57,5 +58,10 @@ pub(crate) fn print_line(text: &str) {
 
 /// Prints one JSON object a line.
 pub(crate) fn print_json(value: &impl Serialize) {
-    print_line(&serde_json::to_string(value).expect("what is printed is plain data"));
+    print_line(&json(value));
+}
+
+/// One JSON object, as scripts read it.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("what is printed is plain data")
 }

@@ -1,6 +1,7 @@
 //! The program `streambox-relay`: parses the command line, runs one command, and ends with its exit code.
 
 mod failure;
+mod health;
 mod logs;
 mod relay;
 mod replay;
@@ -31,13 +32,16 @@ async fn main() -> ExitCode {
 
 /// Does what the command line asks for. Returns whether that was done.
 async fn execute(command: Command) -> Result<bool, Failure> {
-    logs::start(command.log())?;
+    if let Some(options) = command.log() {
+        logs::start(options)?;
+    }
     match command {
         Command::Run(options) => relay::run(&options).await,
         Command::Drain(options) => relay::drain(&options).await,
         Command::Skip(options) => skip::run(&store(&options.table).await, &options).await,
         Command::Status(options) => status::run(store(&options.table).await, &options).await,
         Command::Replay(options) => replay::run(&store(&options.table).await, &options).await,
+        Command::Health(options) => health::run(&options).await,
     }
 }
 

@@ -1,26 +1,34 @@
 //! `streambox-relay run` and `drain`.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
 use streambox_relay::{
     Chain, RelaySettings, Report, Telemetry, Until,
     config::{BadConfiguration, Format, RelayOptions, RunOptions},
-    http::{self, About, Metrics, Watch},
+    emf::{Emf, Lines},
+    http::{self, About, Metrics, Show as _, Watch},
     run_observed,
+    telemetry::Observer,
 };
 use tokio::net::TcpListener;
 
 use crate::{
-    failure::{Failure, print_json, print_line},
+    failure::{Failure, json, print_line},
     stop, store,
     traces::Traces,
 };
 
 pub(crate) async fn run(options: &RunOptions) -> Result<bool, Failure> {
     let settings = options.settings()?;
+    let emf = options.emf.settings()?.map(|settings| Arc::new(Emf::new(settings)));
+    let lines = Lines::to(io::stdout()).map_err(|error| Failure::new(format!("a thread can't be started: {error}")))?;
+    let lines = Arc::new(lines);
     let metrics = Arc::new(Metrics::new());
     let traces = Traces::start(&options.relay)?;
-    let telemetry = Telemetry::new(traces.observer_beside(Arc::clone(&metrics) as _));
+    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::clone(&metrics) as _];
+    observers.extend(traces.observer());
+    observers.extend(emf.clone().map(|emf| emf as _));
+    let telemetry = Telemetry::new(Arc::new(observers));
     let watch = Arc::new(Watch::new(about(&options.relay, &settings), telemetry.clone(), metrics));
     let serving = match options.http.address()? {
         Some(address) => {
@@ -31,17 +39,24 @@ pub(crate) async fn run(options: &RunOptions) -> Result<bool, Failure> {
         }
         None => None,
     };
+    let writing = emf.clone().map(|emf| {
+        let (shown, lines) = (Arc::clone(&watch), Arc::clone(&lines));
+        tokio::spawn(async move { emf.keep_writing(&*shown, &lines).await })
+    });
     let stop = stop::signal()?;
-    let stop = async move {
+    let stop = async {
         stop.await;
         watch.stopping();
     };
     let published = publish(&options.relay, settings, &telemetry, Until::Stopped, stop).await;
-    if let Some(serving) = serving {
-        serving.abort();
+    for task in serving.into_iter().chain(writing) {
+        task.abort();
     }
     traces.shut_down().await;
-    published?;
+    let report = published?;
+    let last = emf.map(|emf| emf.last_line(&watch.view()));
+    // Whoever does not read it does not keep the relay from ending.
+    lines.finish(last.into_iter().chain([shown(&report, options.relay.format)])).await;
     Ok(true)
 }
 
@@ -52,7 +67,9 @@ pub(crate) async fn drain(options: &RelayOptions) -> Result<bool, Failure> {
     let telemetry = traces.observer().map_or_else(Telemetry::default, Telemetry::new);
     let published = publish(options, settings, &telemetry, Until::Drained, stop).await;
     traces.shut_down().await;
-    Ok(published?.drained)
+    let report = published?;
+    print_line(&shown(&report, options.format));
+    Ok(report.drained)
 }
 
 fn about(options: &RelayOptions, settings: &RelaySettings) -> About {
@@ -83,12 +100,14 @@ async fn publish(
 ) -> Result<Report, Failure> {
     let store = store(&options.table).await;
     tracing::info!(table = options.table.table, exchange = options.broker.exchange, "the relay starts");
-    let report = run_observed(&store, settings, telemetry, until, stop).await?;
-    match options.format {
-        Format::Json => print_json(&report),
-        Format::Text => print_line(&summary(&report)),
+    Ok(run_observed(&store, settings, telemetry, until, stop).await?)
+}
+
+fn shown(report: &Report, format: Format) -> String {
+    match format {
+        Format::Json => json(report),
+        Format::Text => summary(report),
     }
-    Ok(report)
 }
 
 fn summary(report: &Report) -> String {

@@ -51,13 +51,3 @@ impl Traces {
     #[expect(clippy::unused_async, clippy::unused_self, reason = "the same as with the feature")]
     pub(crate) async fn shut_down(&self) {}
 }
-
-impl Traces {
-    /// Another observer, and this one behind it.
-    pub(crate) fn observer_beside(&self, other: Arc<dyn Observer>) -> Arc<dyn Observer> {
-        match self.observer() {
-            None => other,
-            Some(own) => Arc::new(vec![other, own]),
-        }
-    }
-}

@@ -1,0 +1,131 @@
+//! What a running relay shows, where, and how to ask for it.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use clap::{Args, value_parser};
+
+use super::{check::BadConfiguration, grammar::THIS_CALL};
+use crate::emf::EmfSettings;
+
+const HTTP: &str = "--http (STREAMBOX_HTTP)";
+
+/// The longest name of a namespace that CloudWatch takes.
+const MAX_NAMESPACE_BYTES: usize = 255;
+
+/// Health, metrics and the status page.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Looking into it")]
+pub struct HttpOption {
+    /// Where /livez, /readyz, /metrics and the status page are served: `off`, or an address and a port (0: one that the
+    /// system chooses; it is logged). There is no authentication: bind what only your own network reaches.
+    #[arg(long, env = "STREAMBOX_HTTP", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT|off")]
+    pub http: String,
+}
+
+/// Metrics for CloudWatch.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Looking into it")]
+pub struct EmfOptions {
+    /// Write metrics to standard output for CloudWatch, one line an interval in its embedded metric format, under this
+    /// namespace. Without it nothing is written. Each table has 9 metrics, which CloudWatch bills as custom ones.
+    #[arg(long, env = "STREAMBOX_EMF_NAMESPACE", value_name = "NAME")]
+    pub emf_namespace: Option<String>,
+
+    /// Time from one line for CloudWatch to the next, in seconds. Alarms on sums expect a line for each of their periods.
+    #[arg(long, env = "STREAMBOX_EMF_INTERVAL_S", default_value_t = 60, value_parser = value_parser!(u32).range(1..=3_600))]
+    pub emf_interval_s: u32,
+}
+
+/// `health`.
+#[derive(Clone, Debug, Args)]
+pub struct HealthOptions {
+    /// Ask whether it does its work (/readyz), not only whether its loop turns (/livez).
+    #[arg(long, help_heading = THIS_CALL)]
+    pub ready: bool,
+
+    /// Where the relay serves.
+    #[command(flatten)]
+    pub http: HttpOption,
+}
+
+/// Whom a health check asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A relay that serves there.
+    At(SocketAddr),
+    /// Nobody, for this reason.
+    Nobody(&'static str),
+}
+
+impl HttpOption {
+    /// Where to listen; `None` where that is turned off.
+    ///
+    /// # Errors
+    /// [`BadConfiguration`] says what is allowed.
+    pub fn address(&self) -> Result<Option<SocketAddr>, BadConfiguration> {
+        if self.http == "off" {
+            return Ok(None);
+        }
+        self.http.parse().map(Some).map_err(|_| BadConfiguration {
+            setting: HTTP,
+            value: self.http.clone(),
+            why: "it is no address; allowed is `off`, or an IP address and a port, for example 127.0.0.1:9090, \
+                  0.0.0.0:9090 or [::1]:0"
+                .to_owned(),
+        })
+    }
+
+    /// Where a relay with the same setting is asked: one that listens on every address, on loopback.
+    ///
+    /// # Errors
+    /// As [`address`](Self::address).
+    pub fn asked(&self) -> Result<Asked, BadConfiguration> {
+        Ok(match self.address()? {
+            None => Asked::Nobody(
+                "the relay serves nothing with --http off (STREAMBOX_HTTP): give it an address and a port",
+            ),
+            Some(address) if address.port() == 0 => Asked::Nobody(
+                "with port 0 in --http (STREAMBOX_HTTP) the system has chosen the port, which the relay's log names: say that one",
+            ),
+            Some(address) => Asked::At(match address.ip() {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED) => (Ipv4Addr::LOCALHOST, address.port()).into(),
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED) => (Ipv6Addr::LOCALHOST, address.port()).into(),
+                _ => address,
+            }),
+        })
+    }
+}
+
+impl EmfOptions {
+    /// What is written for CloudWatch; `None` where nothing is.
+    ///
+    /// # Errors
+    /// [`BadConfiguration`] says what is allowed.
+    pub fn settings(&self) -> Result<Option<EmfSettings>, BadConfiguration> {
+        let Some(namespace) = self.emf_namespace.clone() else { return Ok(None) };
+        let refuse = |why: String| {
+            let setting = "--emf-namespace (STREAMBOX_EMF_NAMESPACE)";
+            Err(BadConfiguration { setting, value: namespace.clone(), why })
+        };
+        let is_allowed = |char: char| char.is_ascii_alphanumeric() || " .-_/#:".contains(char);
+        if namespace.trim().is_empty() {
+            return refuse(
+                "it is empty; leave it out where no metrics are wanted, or name it, for example Streambox".to_owned(),
+            );
+        }
+        if namespace.starts_with("AWS/") || namespace.starts_with(':') || !namespace.chars().all(is_allowed) {
+            return refuse(
+                "CloudWatch does not take it; allowed are ASCII letters, digits, spaces and . - _ / # :, neither `AWS/` nor a \
+                 colon at the beginning"
+                    .to_owned(),
+            );
+        }
+        if namespace.len() > MAX_NAMESPACE_BYTES {
+            return refuse(format!("it has more than {MAX_NAMESPACE_BYTES} bytes"));
+        }
+        Ok(Some(EmfSettings { namespace, interval: Duration::from_secs(self.emf_interval_s.into()) }))
+    }
+}

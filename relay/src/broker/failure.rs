@@ -26,6 +26,9 @@ pub(super) enum Broken {
     Slow { what: &'static str, limit: Duration },
     #[error("the broker has closed the connection")]
     Closed,
+    /// Channel or connection were closed before: why, lapin tells by an event of its own, at about the same time.
+    #[error("{0}")]
+    ClosedBefore(String),
     #[error("the broker did not confirm in confirm mode")]
     NotConfirmed,
 }
@@ -50,6 +53,9 @@ impl Broken {
             ErrorKind::ParsingError(_) if uri.scheme == lapin::uri::AMQPScheme::AMQP => Self::Failed(format!(
                 "what answers at {address} does not speak AMQP; if TLS is spoken there, use amqps://"
             )),
+            ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
+                Self::ClosedBefore(format!("the connection to {address} has been closed ({error})"))
+            }
             ErrorKind::MissingHeartbeatError => Self::Failed(format!("{address} has sent nothing for two heartbeats")),
             // A password could stand in none of them, see the tests.
             _ => Self::Failed(error.to_string()),

@@ -31,6 +31,9 @@ const HEARTBEAT_SECONDS: u16 = 20;
 /// How often an idle connection is looked at: of an orderly close by the broker lapin gives no sign.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The longest to wait for the reason of an end that was only met by its consequences. lapin tells it within milliseconds.
+const REASON_TIMEOUT: Duration = Duration::from_millis(500);
+
 pub(super) struct Session<'a> {
     /// First, so that the socket is cut before anything of lapin's is dropped, and can't be used by it any more.
     _plug: link::Plug,
@@ -162,6 +165,21 @@ impl Health<'_> {
         }
     }
 
+    /// Why the connection has ended, where that is told; else what was met.
+    async fn reason(&mut self, met: Broken) -> Broken {
+        let told = async {
+            loop {
+                if let Err(broken) = self.changed().await {
+                    return broken;
+                }
+            }
+        };
+        match timeout(REASON_TIMEOUT, told).await {
+            Ok(Broken::Closed) | Err(_) => met,
+            Ok(reason) => reason,
+        }
+    }
+
     fn turn(&mut self, reason: String) {
         self.is_blocked = !self.is_blocked;
         if self.is_blocked {
@@ -186,7 +204,10 @@ impl Health<'_> {
         loop {
             tokio::select! {
                 biased;
-                done = &mut work => return done,
+                done = &mut work => match done {
+                    Err(Broken::ClosedBefore(met)) => return Err(self.reason(Broken::ClosedBefore(met)).await),
+                    done => return done,
+                },
                 changed = self.changed() => {
                     changed?;
                     deadline = Instant::now() + limit;

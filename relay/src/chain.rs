@@ -1,5 +1,16 @@
 //! Errors as people read them.
 
+use streambox::Error;
+
+/// An error of the store, with its causes, unless it says already what to mend.
+#[must_use]
+pub fn sentence(error: &Error) -> String {
+    match error {
+        Error::Setup { .. } => error.to_string(),
+        error => Chain(error).to_string(),
+    }
+}
+
 /// Shows an error with its causes, each behind a colon.
 #[derive(Debug)]
 pub struct Chain<'a>(pub &'a dyn std::error::Error);

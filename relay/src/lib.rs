@@ -28,6 +28,6 @@ pub mod text;
 #[cfg(feature = "opentelemetry")]
 pub mod traces;
 
-pub use chain::Chain;
+pub use chain::{Chain, sentence};
 pub use relay::{RelaySettings, Report, StartError, Until, run, run_observed};
 pub use telemetry::Telemetry;

@@ -136,6 +136,8 @@ pub struct Snapshot {
     pub group: Option<GroupView>,
     /// The last failure of a request to DynamoDB, in words.
     pub last_error: Option<LastError>,
+    /// What DynamoDB refuses until somebody mends something, as each kind of request was answered last.
+    pub refused: Vec<LastError>,
 }
 
 /// A stream that can't go on.

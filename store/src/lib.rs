@@ -43,6 +43,7 @@ pub mod outbox;
 mod payload;
 mod read;
 mod retry;
+mod role;
 mod scan;
 pub mod schema;
 pub mod snapshot;
@@ -64,6 +65,7 @@ pub use error::{Conflict, Corrupt, Error, Invalid, ItemRefused};
 pub use event::{AppendRange, Metadata, NewEvent, RecordedEvent};
 pub use payload::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
 pub use read::{Direction, EventReader, EventStream, GAP_READ_ATTEMPTS, History, ReadOptions};
+pub use role::Role;
 pub use scan::{
     DEFAULT_SCAN_SEGMENTS, EventScan, MAX_SCAN_SEGMENTS, SCAN_ATTEMPTS, ScanOptions, ScanToken, StreamScan,
     StreamSummary,

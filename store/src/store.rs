@@ -13,10 +13,12 @@ use crate::{
     append::{Appended, Transaction, position_after},
     error::Error,
     event::{NewEvent, RecordedEvent},
+    failure::Asker,
     outbox::Outbox,
     payload::Compression,
     read::{self, EventReader, EventStream, History, ReadOptions},
     retry::Jitter,
+    role::Role,
     scan::{EventScan, ScanOptions, StreamScan},
     stream::{ExpectedVersion, StreamId, StreamPosition},
     trace::TraceContext,
@@ -30,6 +32,7 @@ pub const DEFAULT_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct EventStore {
     shared: Arc<Shared>,
+    role: Role,
 }
 
 struct Shared {
@@ -55,7 +58,7 @@ impl EventStore {
     /// The store in `table`, with settings of its own.
     #[must_use]
     pub fn builder(client: Client, table: impl Into<String>) -> EventStoreBuilder {
-        EventStoreBuilder(Shared {
+        let shared = Shared {
             client,
             table: table.into(),
             operation_timeout: DEFAULT_OPERATION_TIMEOUT,
@@ -63,7 +66,8 @@ impl EventStore {
             jitter: Jitter::default(),
             trace_context: None,
             clock: Box::new(SystemTime::now),
-        })
+        };
+        EventStoreBuilder { shared, role: Role::default() }
     }
 
     /// Appends `events` to `stream`, where the stream is as `expected`, with a new append id: one transaction, all or
@@ -249,7 +253,8 @@ impl EventStore {
     /// The pending entries, as a relay sees them.
     #[must_use]
     pub fn outbox(&self) -> Outbox {
-        Outbox::new(self.clone())
+        let role = if self.role == Role::Operator { Role::Operator } else { Role::Relay };
+        Outbox::new(Self { role, ..self.clone() })
     }
 
     /// The table's name.
@@ -260,6 +265,10 @@ impl EventStore {
 
     pub(crate) fn client(&self) -> &Client {
         &self.shared.client
+    }
+
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        Asker::new(self.client(), self.table(), self.role)
     }
 
     pub(crate) fn operation_timeout(&self) -> Duration {
@@ -302,20 +311,23 @@ impl fmt::Debug for EventStore {
 }
 
 /// Settings of an [`EventStore`].
-pub struct EventStoreBuilder(Shared);
+pub struct EventStoreBuilder {
+    shared: Shared,
+    role: Role,
+}
 
 impl EventStoreBuilder {
     /// How long an append may take in all, retries included. 10 seconds by default.
     #[must_use]
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
-        self.0.operation_timeout = timeout;
+        self.shared.operation_timeout = timeout;
         self
     }
 
     /// Whether large payloads are compressed. [`Compression::default`] unless set.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
-        self.0.compression = compression;
+        self.shared.compression = compression;
         self
     }
 
@@ -324,7 +336,7 @@ impl EventStoreBuilder {
     /// feature `opentelemetry` there is `TraceContext::current`.
     #[must_use]
     pub fn trace_context(mut self, current: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Self {
-        self.0.trace_context = Some(Box::new(current));
+        self.shared.trace_context = Some(Box::new(current));
         self
     }
 
@@ -332,26 +344,34 @@ impl EventStoreBuilder {
     /// its step. Random unless set; with a source of known numbers, retries are the same each time.
     #[must_use]
     pub fn jitter(mut self, source: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
-        self.0.jitter = Jitter::new(source);
+        self.shared.jitter = Jitter::new(source);
         self
     }
 
     /// The clock that gives events their time. The system's by default; nothing is ever decided by it.
     #[must_use]
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.0.clock = Box::new(clock);
+        self.shared.clock = Box::new(clock);
+        self
+    }
+
+    /// What the program does with the table: where a permission is missing, the error names the policy for this role.
+    /// [`Role::Writer`] unless set.
+    #[must_use]
+    pub fn role(mut self, role: Role) -> Self {
+        self.role = role;
         self
     }
 
     /// The store.
     #[must_use]
     pub fn build(self) -> EventStore {
-        EventStore { shared: Arc::new(self.0) }
+        EventStore { shared: Arc::new(self.shared), role: self.role }
     }
 }
 
 impl fmt::Debug for EventStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventStoreBuilder").field("table", &self.0.table).finish_non_exhaustive()
+        f.debug_struct("EventStoreBuilder").field("table", &self.shared.table).finish_non_exhaustive()
     }
 }

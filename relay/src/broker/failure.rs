@@ -128,6 +128,7 @@ fn from_tls(error: &rustls::Error, settings: &BrokerSettings) -> Broken {
         Some(path) => format!("those in --amqp-ca-file {}", path.display()),
         None => "those of this system; name others with --amqp-ca-file".to_owned(),
     };
+    let which = settings.tls.certificate.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => Broken::refused(format!(
             "the certificate of {address} comes from an authority that is not trusted; trusted are {trusted}"
@@ -140,26 +141,26 @@ fn from_tls(error: &rustls::Error, settings: &BrokerSettings) -> Broken {
         }
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => Broken::refused(format!("the certificate of {address} is not for the name {host:?} ({error})")),
+        ) => Broken::refused(format!(
+            "the certificate of {address} is not for the name {host:?}: use a name that stands in it ({error})"
+        )),
         Error::InvalidCertificate(_) => {
             Broken::refused(format!("the certificate of {address} is not accepted: {error}"))
         }
         Error::AlertReceived(AlertDescription::CertificateRequired) => Broken::refused(format!(
             "{address} asks for a client certificate: name it with --amqp-cert-file and --amqp-key-file"
         )),
+        Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            Broken::refused(format!("the client certificate{which} has expired: renew it ({address} says: {error})"))
+        }
         Error::AlertReceived(
             AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied,
-        ) => {
-            let which =
-                settings.tls.certificate.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
-            Broken::refused(format!("{address} does not accept the client certificate{which}: {error}"))
-        }
+        ) => Broken::refused(format!("{address} does not accept the client certificate{which}: {error}")),
         Error::InvalidMessage(_) => {
             Broken::refused(format!("what answers at {address} does not speak TLS: use its TLS port, or amqp://"))
         }

@@ -434,7 +434,7 @@ pub struct TraceOption {
 pub struct LogOptions {
     /// What is logged to standard error: a level, or tracing's directives. The AMQP library is never logged: it would show the
     /// password.
-    #[arg(long, env = "STREAMBOX_LOG", default_value = "info")]
+    #[arg(long, env = "STREAMBOX_LOG", default_value = "info,aws_config=error")]
     pub log: String,
 
     /// The form of the log.

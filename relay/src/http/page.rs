@@ -137,6 +137,11 @@ fn verdict(view: &View) -> Verdict {
         );
         return verdict(Level::Bad, "No connection to the broker", &advice);
     }
+    if let Some(refused) = view.refused.first() {
+        let advice =
+            format!("{}. The relay tries again for ever, and goes on by itself when that is mended.", refused.text);
+        return verdict(Level::Bad, "DynamoDB refuses a request", &advice);
+    }
     if let Some(reason) = view.not_ready.first() {
         let error = view.last_error.as_ref().map_or_else(String::new, |error| format!(": {}", error.text));
         let advice =

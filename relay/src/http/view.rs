@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{history::Sample, metrics::state_name};
 use crate::{
     broker::{Link, PublisherState},
-    telemetry::{Backlog, HaltedStream, Snapshot, Telemetry},
+    telemetry::{Backlog, HaltedStream, LastError, Snapshot, Telemetry},
     text::how_long,
 };
 
@@ -30,6 +30,8 @@ pub struct About {
     pub exchange: String,
     /// The shortest time from one scan to the next.
     pub poll_interval: Duration,
+    /// The longest time from a request that has failed to its repetition.
+    pub longest_delay: Duration,
 }
 
 /// The relay at one moment.
@@ -73,6 +75,8 @@ pub struct View {
     pub workers: Vec<String>,
     /// The last failure of a request to DynamoDB.
     pub last_error: Option<FailureView>,
+    /// What DynamoDB refuses until somebody mends something.
+    pub refused: Vec<FailureView>,
     /// The last minutes, the oldest first.
     pub history: Vec<Sample>,
 }
@@ -147,7 +151,6 @@ impl View {
         let idle = now.saturating_duration_since(telemetry.last_turn());
         let not_live = (idle > STUCK_AFTER).then(|| format!("the relay's loop has not turned for {}", how_long(idle)));
         let not_ready = not_ready(&snapshot, &publishers, about, is_stopping, not_live.as_ref(), now);
-        let ago = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
         let backlog = snapshot
             .backlog
             .map(|backlog| backlog_view(&backlog, !is_silent(&snapshot, &backlog, about, now), now, now_ms));
@@ -170,11 +173,8 @@ impl View {
             connections: publishers.iter().map(|publisher| connection_view(publisher, now)).collect(),
             worker: snapshot.group.as_ref().map(|group| group.me.to_string()),
             workers: snapshot.group.iter().flat_map(|group| &group.live).map(ToString::to_string).collect(),
-            last_error: snapshot.last_error.as_ref().map(|error| FailureView {
-                request: error.request.name(),
-                text: error.text.clone(),
-                seconds_ago: ago(error.at),
-            }),
+            last_error: snapshot.last_error.as_ref().map(|error| failure_view(error, now)),
+            refused: refused(&snapshot, about, now).map(|error| failure_view(error, now)).collect(),
             history,
         }
     }
@@ -204,7 +204,14 @@ fn not_ready(
         }
         Some(_) => {}
     }
+    reasons.extend(refused(snapshot, about, now).map(|error| error.text.clone()));
     reasons
+}
+
+/// What DynamoDB refuses for good. What was not asked again for longer than it takes is not asked any more.
+fn refused<'a>(snapshot: &'a Snapshot, about: &About, now: Instant) -> impl Iterator<Item = &'a LastError> {
+    let relevant_for = TABLE_SILENT_AFTER + about.longest_delay;
+    snapshot.refused.iter().filter(move |error| now.saturating_duration_since(error.at) <= relevant_for)
 }
 
 /// Whether the table does not answer. A full house reads on only when there is room again; that is no fault of the table.
@@ -246,6 +253,14 @@ fn halted_view(halt: &HaltedStream, now: Instant) -> HaltedView {
         for_seconds: now.saturating_duration_since(halt.since).as_secs_f64(),
         attempts: halt.attempts,
         retry_in_seconds: halt.retry_at.saturating_duration_since(now).as_secs_f64(),
+    }
+}
+
+fn failure_view(error: &LastError, now: Instant) -> FailureView {
+    FailureView {
+        request: error.request.name(),
+        text: error.text.clone(),
+        seconds_ago: now.saturating_duration_since(error.at).as_secs_f64(),
     }
 }
 

@@ -6,7 +6,7 @@ use streambox::{
 };
 
 use crate::{
-    chain::Chain,
+    chain::sentence,
     core::{Answer, Done, IndexPage, Read, WorkerBeat},
     telemetry::Request,
 };
@@ -14,27 +14,67 @@ use crate::{
 /// Index keys that one scan asks for: about 100 KB, 13 read units.
 pub const SCAN_LIMIT: u16 = 1_000;
 
-/// What a request has brought.
+/// What is asked of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    Scan,
+    Pending,
+    Events,
+    Predecessor,
+    Delete,
+    Heartbeat,
+    Workers,
+    RemoveWorker,
+}
+
+impl Step {
+    /// What it is counted as.
+    pub(super) fn request(self) -> Request {
+        match self {
+            Self::Scan => Request::Scan,
+            Self::Pending | Self::Events | Self::Predecessor => Request::Read,
+            Self::Delete => Request::Delete,
+            Self::Heartbeat | Self::RemoveWorker => Request::Heartbeat,
+            Self::Workers => Request::Workers,
+        }
+    }
+
+    fn of(read: &Read) -> Self {
+        match read {
+            Read::Pending { .. } => Self::Pending,
+            Read::Events { .. } => Self::Events,
+            Read::Predecessor { .. } => Self::Predecessor,
+        }
+    }
+}
+
+/// What requests have brought.
 pub(super) struct Answered {
     pub(super) done: Done,
-    pub(super) failures: Vec<Failure>,
+    /// The steps that were made, and what has failed of them.
+    pub(super) steps: Vec<(Step, Option<Failure>)>,
 }
 
 /// A request that has failed and will be made again.
 pub(super) struct Failure {
-    pub(super) request: Request,
     pub(super) text: String,
+    /// Whether somebody has to mend something first.
+    pub(super) is_refusal: bool,
 }
 
 impl Failure {
-    fn of(request: Request, error: &Error) -> Self {
-        Self { request, text: Chain(error).to_string() }
+    fn of(error: &Error) -> Self {
+        Self { text: sentence(error), is_refusal: matches!(error, Error::Setup { .. }) }
     }
 }
 
 impl Answered {
-    fn with(done: Done, failure: Option<Failure>) -> Self {
-        Self { done, failures: failure.into_iter().collect() }
+    fn of(step: Step, done: Done) -> Self {
+        Self { done, steps: vec![(step, None)] }
+    }
+
+    fn failed(step: Step, done: Done, error: &Error) -> Self {
+        Self { done, steps: vec![(step, Some(Failure::of(error)))] }
     }
 }
 
@@ -43,56 +83,58 @@ pub(super) async fn scan(outbox: &Outbox, cursor: Option<ScanCursor>) -> (Answer
     match outbox.scan(cursor.clone(), SCAN_LIMIT).await {
         Ok(ScanPage { streams, oldest_pending_since_ms, next, .. }) => {
             let page = IndexPage { streams, oldest_pending_since_ms, has_more: next.is_some() };
-            (Answered::with(Done::Scanned(Some(page)), None), next)
+            (Answered::of(Step::Scan, Done::Scanned(Some(page))), next)
         }
-        Err(error) => (Answered::with(Done::Scanned(None), Some(Failure::of(Request::Scan, &error))), cursor),
+        Err(error) => (Answered::failed(Step::Scan, Done::Scanned(None), &error), cursor),
     }
 }
 
 pub(super) async fn read(outbox: &Outbox, read: Read) -> Answered {
+    let step = Step::of(&read);
     let answer = match &read {
         Read::Pending { stream, from, limit } => outbox.pending(stream, *from, *limit).await.map(Answer::Pending),
         Read::Events { stream, from, last } => outbox.events(stream, *from, *last).await.map(Answer::Events),
         Read::Predecessor { stream, first } => outbox.predecessor(stream, *first).await.map(Answer::Predecessor),
     };
     match answer {
-        Ok(answer) => Answered::with(Done::Read(read, answer), None),
-        Err(Error::Corrupt(corrupt)) => Answered::with(Done::Read(read, Answer::Unreadable(corrupt.to_string())), None),
-        Err(error) => Answered::with(Done::Read(read, Answer::Failed), Some(Failure::of(Request::Read, &error))),
+        Ok(answer) => Answered::of(step, Done::Read(read, answer)),
+        Err(Error::Corrupt(corrupt)) => Answered::of(step, Done::Read(read, Answer::Unreadable(corrupt.to_string()))),
+        Err(error) => Answered::failed(step, Done::Read(read, Answer::Failed), &error),
     }
 }
 
 pub(super) async fn delete(outbox: &Outbox, asked: Vec<PendingKey>) -> Answered {
     match outbox.delete(&asked).await {
-        Ok(left) => Answered::with(Done::Deleted { asked, left }, None),
+        Ok(left) => Answered::of(Step::Delete, Done::Deleted { asked, left }),
         Err(error) => {
             let left = asked.clone();
-            Answered::with(Done::Deleted { asked, left }, Some(Failure::of(Request::Delete, &error)))
+            Answered::failed(Step::Delete, Done::Deleted { asked, left }, &error)
         }
     }
 }
 
 /// Writes the own row, then reads those of all: also where the first failed, to know the others at least.
 pub(super) async fn beat(outbox: &Outbox, row: &WorkerRow) -> Answered {
-    let put = outbox.put_worker(row).await;
-    let rows = outbox.workers().await;
-    let mut failures: Vec<_> = put.err().iter().map(|error| Failure::of(Request::Heartbeat, error)).collect();
-    let beats = match rows {
-        Ok(rows) => Some(rows.into_iter().map(|row| WorkerBeat { id: row.id, beat: row.beat }).collect()),
-        Err(error) => {
-            failures.push(Failure::of(Request::Workers, &error));
-            None
-        }
+    let put = outbox.put_worker(row).await.map_err(|error| Failure::of(&error));
+    let rows = outbox.workers().await.map_err(|error| Failure::of(&error));
+    let (beats, unread) = match rows {
+        Ok(rows) => (Some(rows.into_iter().map(|row| WorkerBeat { id: row.id, beat: row.beat }).collect()), None),
+        Err(failure) => (None, Some(failure)),
     };
-    Answered { done: Done::Beaten(beats), failures }
+    Answered { done: Done::Beaten(beats), steps: vec![(Step::Heartbeat, put.err()), (Step::Workers, unread)] }
 }
 
 pub(super) async fn forget(outbox: &Outbox, id: &WorkerId) -> Answered {
-    let failure = outbox.remove_worker(id).await.err().map(|error| Failure::of(Request::Heartbeat, &error));
-    Answered::with(Done::Forgotten, failure)
+    remove(outbox, id, Done::Forgotten).await
 }
 
 pub(super) async fn leave(outbox: &Outbox, id: &WorkerId) -> Answered {
-    let failure = outbox.remove_worker(id).await.err().map(|error| Failure::of(Request::Heartbeat, &error));
-    Answered::with(Done::Left, failure)
+    remove(outbox, id, Done::Left).await
+}
+
+async fn remove(outbox: &Outbox, id: &WorkerId, done: Done) -> Answered {
+    match outbox.remove_worker(id).await {
+        Ok(()) => Answered::of(Step::RemoveWorker, done),
+        Err(error) => Answered::failed(Step::RemoveWorker, done, &error),
+    }
 }

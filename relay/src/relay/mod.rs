@@ -70,7 +70,7 @@ pub enum StartError {
 /// flight at most for the drain timeout, deletes what was confirmed, and returns.
 ///
 /// # Errors
-/// [`Error::Setup`] where the first scan of the table is refused, and [`Refusal`] where the broker refuses the login, the
+/// [`Error::Setup`] where the first reads of index and table are refused, and [`Refusal`] where the broker refuses the login, the
 /// virtual host, the exchange or TLS before there was any connection. Everything that happens later is retried for ever:
 /// what worked once may be in the middle of a change, of a password for instance.
 pub async fn run(
@@ -94,9 +94,12 @@ pub async fn run_observed(
     stop: impl Future<Output = ()>,
 ) -> Result<Report, StartError> {
     let outbox = store.outbox();
-    // Before anything is published: a table that is not there is a mistake to report, not to retry.
-    if let Err(error @ Error::Setup { .. }) = outbox.scan(None, 1).await {
-        return Err(error.into());
+    // Before anything is published: a table that is not there, or is another one, is a mistake to report, not to retry. Index
+    // and table are looked at each, since each needs its own keys and permission.
+    for refused in [outbox.scan(None, 1).await.err(), outbox.workers().await.err()] {
+        if let Some(error @ Error::Setup { .. }) = refused {
+            return Err(error.into());
+        }
     }
     let (stop_publishers, publishers_stop) = watch::channel(false);
     let broker = Arc::new(settings.broker);

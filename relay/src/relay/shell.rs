@@ -3,6 +3,7 @@
 //! core.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     pin::pin,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -17,7 +18,7 @@ use tokio::{
 
 use super::{
     Report,
-    io::{self, Answered, Failure},
+    io::{self, Answered, Failure, Step},
 };
 use crate::{
     broker::Publisher,
@@ -42,6 +43,8 @@ pub(super) struct Shell {
     group: Option<GroupSettings>,
     telemetry: Telemetry,
     last_error: Option<LastError>,
+    /// What DynamoDB refuses until somebody mends something: a permission that was withdrawn, for instance.
+    refused: BTreeMap<Step, LastError>,
     /// Whether something has happened since the last snapshot.
     has_news: bool,
     next_snapshot: Instant,
@@ -80,6 +83,7 @@ impl Shell {
             group,
             telemetry,
             last_error: None,
+            refused: BTreeMap::new(),
             has_news: true,
             next_snapshot: now,
             next_report: now + REPORT_INTERVAL,
@@ -201,17 +205,24 @@ impl Shell {
     }
 
     fn answered(&mut self, answered: Answered, now: Instant) {
-        for failure in answered.failures {
-            self.failed(failure, now);
+        for (step, failure) in answered.steps {
+            match failure {
+                None => _ = self.refused.remove(&step),
+                Some(failure) => self.failed(step, failure, now),
+            }
         }
         self.core.done(answered.done, now);
     }
 
-    fn failed(&mut self, failure: Failure, now: Instant) {
-        let Failure { request, text } = failure;
+    fn failed(&mut self, step: Step, failure: Failure, now: Instant) {
+        let (request, Failure { text, is_refusal }) = (step.request(), failure);
         tracing::warn!(request = request.name(), error = text, "a request to DynamoDB failed; it is made again");
         self.telemetry.observer().request_failed(request);
-        self.last_error = Some(LastError { request, text, at: now });
+        let error = LastError { request, text, at: now };
+        if is_refusal {
+            self.refused.insert(step, error.clone());
+        }
+        self.last_error = Some(error);
     }
 
     fn notice(&self, notice: Notice) {
@@ -270,6 +281,7 @@ impl Shell {
             backlog: self.core.backlog(),
             group: self.core.members().map(|(live, read_at)| GroupView { me: self.me().clone(), live, read_at }),
             last_error: self.last_error.clone(),
+            refused: self.refused.values().cloned().collect(),
         }
     }
 

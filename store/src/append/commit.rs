@@ -26,7 +26,7 @@ use crate::{
     EventStore,
     error::{Conflict, Corrupt, Error, ItemRefused},
     event::RecordedEvent,
-    failure::{Attempts, Verdict, judge},
+    failure::{Attempts, Verdict},
     read::ReadOptions,
     retry::Delays,
     schema,
@@ -83,7 +83,7 @@ pub(super) async fn commit(
         parts: &parts,
         own: &own,
         deadline: Instant::now() + store.operation_timeout(),
-        attempts: Attempts::of("append", &subject),
+        attempts: Attempts::of(store.asker(), "append", &subject),
         outcome_unknown: false,
     };
     call.run().await
@@ -176,13 +176,13 @@ impl Call<'_> {
                     Cancelled::Exist(existing) => return self.whose(places, existing).await,
                     Cancelled::ItemRefused { position, item } => return Err(ItemRefused { position, item }.into()),
                     Cancelled::Again => {}
-                    Cancelled::Refused(why) => {
-                        let advice = format!("DynamoDB refuses the transaction: {why}");
+                    Cancelled::Refused { place, code, message } => {
+                        let advice = self.refused(place, &code, &message);
                         return Err(self.attempts.setup(advice, error));
                     }
                 }
             } else {
-                match judge(&error) {
+                match self.attempts.judge(&error) {
                     Verdict::Again => self.outcome_unknown |= !is_refusal(&error),
                     Verdict::Mend(advice) => return Err(self.attempts.setup(advice, error)),
                 }
@@ -191,6 +191,13 @@ impl Call<'_> {
             tracing::debug!(streams, attempt, error = ?error.code(), "append is tried again");
             self.wait(&mut delays, error).await?;
         }
+    }
+
+    /// What to do about a transaction that was cancelled for good. Of an item of the caller's own the table is not known.
+    fn refused(&self, place: Place, code: &str, message: &str) -> String {
+        let is_own = matches!(place, Place::Own { .. });
+        let advice = if is_own { None } else { self.attempts.asker.cancelled(code, message) };
+        advice.unwrap_or_else(|| format!("DynamoDB refuses the transaction: {place}: {code}: {message}"))
     }
 
     /// The request, the same each time for the same places, and what the caller is told when it succeeds.

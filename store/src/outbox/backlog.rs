@@ -38,7 +38,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
     pub async fn count_pending(&self, max_entries: u64) -> Result<PendingCount, Error> {
-        let mut attempts = Attempts::of("count the outbox", self.store.table());
+        let mut attempts = Attempts::of(self.store.asker(), "count the outbox", self.store.table());
         let scan = self
             .store
             .client()

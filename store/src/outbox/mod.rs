@@ -210,7 +210,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
     pub async fn scan(&self, from: Option<ScanCursor>, limit: u16) -> Result<ScanPage, Error> {
-        let attempts = Attempts { made: 1, ..Attempts::of("scan the outbox", self.store.table()) };
+        let attempts = Attempts::one(self.store.asker(), "scan the outbox", self.store.table());
         let output = self
             .store
             .client()
@@ -260,7 +260,7 @@ impl Outbox {
         limit: u16,
         direction: Direction,
     ) -> Result<(Vec<Item>, bool), Error> {
-        let attempts = Attempts { made: 1, ..Attempts::of("read the pending entries", stream.as_str()) };
+        let attempts = Attempts::one(self.store.asker(), "read the pending entries", stream.as_str());
         let key = |version: &u64| schema::text(schema::pending_key(*version));
         let output = self
             .store
@@ -302,7 +302,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
     pub async fn predecessor(&self, stream: &StreamId, first: u64) -> Result<Predecessor, Error> {
-        let attempts = Attempts { made: 1, ..Attempts::of("read the append before", stream.as_str()) };
+        let attempts = Attempts::one(self.store.asker(), "read the append before", stream.as_str());
         let get = |entity| transact_get(self.store.table(), schema::key(stream.as_str(), entity));
         let answer = self
             .store
@@ -345,7 +345,7 @@ impl Outbox {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let attempts = Attempts { made: 1, ..Attempts::of("delete pending entries", self.store.table()) };
+        let attempts = Attempts::one(self.store.asker(), "delete pending entries", self.store.table());
         let delete = |key: &PendingKey| {
             let key = schema::key(key.stream_id.as_str(), schema::pending_key(key.first));
             let delete = DeleteRequest::builder().set_key(Some(key)).build().expect("a delete has a key");

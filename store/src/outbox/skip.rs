@@ -97,7 +97,7 @@ impl Outbox {
         let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY, self.store.jitter());
         // One id for all attempts, so that a lost answer does not lead to a second record.
         let id = Uuid::new_v4();
-        let mut attempts = Attempts::of("skip an entry", stream.as_str());
+        let mut attempts = Attempts::of(self.store.asker(), "skip an entry", stream.as_str());
         loop {
             // More than one: where the first is not visible yet, the next one tells of it.
             let (entries, _) = self.entries(stream, NAMED_ENTRIES).await?;
@@ -145,7 +145,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
     pub async fn skips(&self, limit: u16) -> Result<Vec<Skip>, Error> {
-        let attempts = Attempts { made: 1, ..Attempts::of("read the skips", self.store.table()) };
+        let attempts = Attempts::one(self.store.asker(), "read the skips", self.store.table());
         let output = self
             .store
             .client()

@@ -20,6 +20,12 @@ use crate::{
     stream::{StreamId, excerpt},
 };
 
+/// Most of a last error that a row shows: enough for a sentence that names a permission, what it is for, and its policy.
+const MAX_LAST_ERROR_BYTES: usize = 320;
+
+/// What a last error leaves of the row for halted streams: two or three of them.
+const ROOM_FOR_HALTED_BYTES: usize = 256;
+
 /// The name of a relay worker: no two workers that run at the same time may have the same one.
 ///
 /// It is not empty, has no control characters, and at most 128 bytes. What exists is valid; a clone is cheap.
@@ -161,7 +167,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
     pub async fn put_worker(&self, row: &WorkerRow) -> Result<(), Error> {
-        let attempts = Attempts { made: 1, ..Attempts::of("write the heartbeat", row.id.as_str()) };
+        let attempts = Attempts::one(self.store.asker(), "write the heartbeat", row.id.as_str());
         self.store
             .client()
             .put_item()
@@ -182,7 +188,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
     pub async fn workers(&self) -> Result<Vec<WorkerRow>, Error> {
-        let attempts = Attempts { made: 1, ..Attempts::of("read the workers", self.store.table()) };
+        let attempts = Attempts::one(self.store.asker(), "read the workers", self.store.table());
         let query = self
             .store
             .client()
@@ -210,7 +216,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers; the row may be gone then.
     pub async fn remove_worker(&self, id: &WorkerId) -> Result<(), Error> {
-        let attempts = Attempts { made: 1, ..Attempts::of("remove the worker", id.as_str()) };
+        let attempts = Attempts::one(self.store.asker(), "remove the worker", id.as_str());
         self.store
             .client()
             .delete_item()
@@ -240,7 +246,9 @@ fn worker_item(row: &WorkerRow) -> Item {
         (HALTED_STREAMS.to_owned(), schema::number(row.halted_streams)),
     ]);
     if let Some(error) = &row.last_error {
-        item.insert(LAST_ERROR.to_owned(), schema::text(excerpt(error)));
+        let reserved = if row.halted.is_empty() { 0 } else { ROOM_FOR_HALTED_BYTES };
+        let room = MAX_WORKER_ROW_BYTES.saturating_sub(item_bytes(&item) + LAST_ERROR.len() + reserved);
+        item.insert(LAST_ERROR.to_owned(), schema::text(shortened(error, room.min(MAX_LAST_ERROR_BYTES))));
     }
     if !row.halted.is_empty() {
         item.insert(HALTED.to_owned(), AttributeValue::L(Vec::new()));
@@ -259,6 +267,19 @@ fn worker_item(row: &WorkerRow) -> Item {
         item.insert(HALTED.to_owned(), AttributeValue::L(halted));
     }
     item
+}
+
+/// The beginning of a text, in at most so many bytes.
+fn shortened(text: &str, most_bytes: usize) -> String {
+    const MORE: &str = "…";
+    if text.len() <= most_bytes {
+        return text.to_owned();
+    }
+    let mut end = most_bytes.saturating_sub(MORE.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MORE}", &text[..end])
 }
 
 fn halted_item(halted: &HaltedStream) -> Item {
@@ -344,6 +365,8 @@ mod tests {
         row.id = WorkerId::new("w".repeat(MAX_WORKER_ID_BYTES)).unwrap();
         (row.host, row.version) = ("ü".repeat(500), "1".repeat(500));
         row.last_error = Some("é".repeat(500));
+        let error_bytes = |row: &WorkerRow| read_worker(&worker_item(row)).unwrap().last_error.unwrap().len();
+        assert!(error_bytes(&row) <= MAX_LAST_ERROR_BYTES && error_bytes(&row) > 200, "{}", error_bytes(&row));
         let longest = format!("order-{}", "x".repeat(2_000));
         row.halted = (0..100).map(|id| halted(&format!("order-{id}"), "no queue")).collect();
         row.halted.insert(0, halted(&longest, "no queue"));

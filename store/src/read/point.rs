@@ -7,7 +7,7 @@ use crate::{EventStore, error::Error, event::RecordedEvent, failure::Attempts, s
 
 /// The newest event, if there is one: one request, read units by its size.
 pub(crate) async fn last_event(store: &EventStore, stream: &StreamId) -> Result<Option<RecordedEvent>, Error> {
-    let attempts = Attempts { made: 1, ..Attempts::of("read the end", stream.as_str()) };
+    let attempts = Attempts::one(store.asker(), "read the end", stream.as_str());
     let output = query::events(store, stream, 1..=u64::MAX)
         .scan_index_forward(false)
         .limit(1)
@@ -20,7 +20,7 @@ pub(crate) async fn last_event(store: &EventStore, stream: &StreamId) -> Result<
 
 /// Whether there is an event, without transferring one.
 pub(crate) async fn exists(store: &EventStore, stream: &StreamId) -> Result<bool, Error> {
-    let attempts = Attempts { made: 1, ..Attempts::of("look for", stream.as_str()) };
+    let attempts = Attempts::one(store.asker(), "look for", stream.as_str());
     let output = query::events(store, stream, 1..=u64::MAX)
         .select(Select::Count)
         .limit(1)
@@ -36,7 +36,7 @@ pub(crate) async fn event_at(
     stream: &StreamId,
     version: u64,
 ) -> Result<Option<RecordedEvent>, Error> {
-    let attempts = Attempts { made: 1, ..Attempts::of("read", stream.as_str()) };
+    let attempts = Attempts::one(store.asker(), "read", stream.as_str());
     let output = store
         .client()
         .get_item()

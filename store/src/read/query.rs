@@ -48,7 +48,7 @@ pub(super) async fn page(
         .set_limit(limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)))
         .send()
         .await
-        .map_err(|error| Attempts { made: 1, ..Attempts::of("read", stream.as_str()) }.failed(error))?;
+        .map_err(|error| Attempts::one(store.asker(), "read", stream.as_str()).failed(error))?;
     let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
     let is_last = output.last_evaluated_key().is_none_or(Item::is_empty);
     Ok(Page { items: output.items.unwrap_or_default(), is_last, read_units })
@@ -71,7 +71,7 @@ pub(crate) async fn partition_page(
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .send()
         .await
-        .map_err(|error| Attempts { made: 1, ..Attempts::of("read", stream.as_str()) }.failed(error))?;
+        .map_err(|error| Attempts::one(store.asker(), "read", stream.as_str()).failed(error))?;
     let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
     let key = output.last_evaluated_key.filter(|key| !key.is_empty());
     Ok((output.items.unwrap_or_default(), key, read_units))

@@ -70,7 +70,7 @@ impl Segment {
             return Ok(ScannedPage { items: Vec::new(), read_units: 0.0 });
         }
         let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY, self.store.jitter());
-        let mut attempts = Attempts::of("scan", self.store.table());
+        let mut attempts = Attempts::of(self.store.asker(), "scan", self.store.table());
         let output = loop {
             attempts.made += 1;
             match self.request().send().await.map_err(|error| attempts.failed(error)) {

@@ -201,7 +201,7 @@ struct Top {
 
 impl Top {
     async fn read(store: &EventStore, stream: &StreamId) -> Result<Self, Error> {
-        let attempts = Attempts { made: 1, ..Attempts::of("load", stream.as_str()) };
+        let attempts = Attempts::one(store.asker(), "load", stream.as_str());
         let output = store
             .client()
             .query()

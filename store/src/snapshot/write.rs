@@ -59,7 +59,7 @@ pub(super) async fn write(store: &EventStore, stream: &StreamId, new: &NewSnapsh
     if bytes > MAX_ITEM_BYTES {
         return Err(Invalid::TooLong { what: "snapshot", limit_bytes: MAX_ITEM_BYTES, bytes }.into());
     }
-    let attempts = Attempts { made: 1, ..Attempts::of("write the snapshot", stream.as_str()) };
+    let attempts = Attempts::one(store.asker(), "write the snapshot", stream.as_str());
     let put = condition(Put::builder().table_name(store.table()).set_item(Some(item)), new)
         .build()
         .expect("a put has a table and an item");
@@ -107,12 +107,16 @@ fn refused(attempts: &Attempts<'_>, error: SdkError<TransactWriteItemsError>) ->
     let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
         return Err(attempts.failed(error));
     };
-    let has = |code: &str| cancelled.cancellation_reasons().iter().any(|reason| reason.code() == Some(code));
+    let reasons = cancelled.cancellation_reasons();
+    let has = |code: &str| reasons.iter().any(|reason| reason.code() == Some(code));
     if has("ConditionalCheckFailed") {
         return Ok(SnapshotWrite::Superseded);
     }
     if ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"].into_iter().any(has) {
         return Err(attempts.unavailable(false, error));
     }
-    Err(attempts.setup("DynamoDB refuses the snapshot".to_owned(), error))
+    let reason = reasons.first().map(|reason| (reason.code().unwrap_or("None"), reason.message().unwrap_or_default()));
+    let (code, message) = reason.unwrap_or_default();
+    let advice = attempts.asker.cancelled(code, message);
+    Err(attempts.setup(advice.unwrap_or_else(|| format!("DynamoDB refuses the snapshot: {code}: {message}")), error))
 }

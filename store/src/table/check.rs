@@ -11,7 +11,8 @@ use aws_sdk_dynamodb::{
 
 use crate::{
     error::Error,
-    failure::Attempts,
+    failure::{Asker, Attempts},
+    role::Role,
     schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
 };
 
@@ -146,7 +147,7 @@ pub enum TableNote {
 /// # Errors
 /// [`Error::Setup`] where the table is missing or a permission is, [`Error::Unavailable`] where DynamoDB does not answer.
 pub async fn check_table(client: &Client, table: &str) -> Result<TableCheck, Error> {
-    let attempts = Attempts { made: 1, ..Attempts::of("check", table) };
+    let attempts = Attempts::one(Asker::new(client, table, Role::Operator), "check", table);
     let output = client.describe_table().table_name(table).send().await.map_err(|error| attempts.failed(error))?;
     let description = output.table.unwrap_or_else(|| TableDescription::builder().build());
     let mut notes = notes(&description);

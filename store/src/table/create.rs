@@ -13,8 +13,9 @@ use aws_sdk_dynamodb::{
 
 use crate::{
     error::Error,
-    failure::Attempts,
+    failure::{Asker, Attempts},
     retry::{Delays, Jitter},
+    role::Role,
     schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
 };
 
@@ -39,7 +40,7 @@ pub enum TableCreation {
 /// [`Error::Setup`] where DynamoDB refuses it, [`Error::Unavailable`] where it does not answer or the table is not active
 /// within [`CREATE_TABLE_TIMEOUT`].
 pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation, Error> {
-    let mut attempts = Attempts { made: 1, ..Attempts::of("create table", table) };
+    let mut attempts = Attempts::one(Asker::new(client, table, Role::Operator), "create table", table);
     let created = client
         .create_table()
         .table_name(table)
@@ -67,7 +68,7 @@ pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation,
     };
     match tokio::time::timeout(CREATE_TABLE_TIMEOUT, active).await {
         Ok(outcome) => outcome,
-        Err(elapsed) => Err(Attempts::of("create table", table).unavailable(false, elapsed)),
+        Err(elapsed) => Err(attempts.unavailable(false, elapsed)),
     }
 }
 

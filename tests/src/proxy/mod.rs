@@ -37,7 +37,17 @@ pub enum Refusal {
     InternalError,
     /// The service is away (503).
     Unavailable,
+    /// The role lacks a permission (400).
+    Denied {
+        /// The action, `dynamodb:Query` for instance.
+        action: &'static str,
+        /// What it is refused on, behind the account in its ARN: `table/orders` for instance.
+        resource: &'static str,
+    },
 }
+
+/// Whom IAM names where it refuses a permission.
+pub const PRINCIPAL: &str = "arn:aws:sts::123456789012:assumed-role/somebody/i-1";
 
 impl Refusal {
     fn answer(self) -> (u16, Value) {
@@ -48,8 +58,16 @@ impl Refusal {
             Self::Throttled => (400, "com.amazon.coral.availability#ThrottlingException"),
             Self::InternalError => (500, "com.amazonaws.dynamodb.v20120810#InternalServerError"),
             Self::Unavailable => (503, "com.amazon.coral.service#ServiceUnavailableException"),
+            Self::Denied { .. } => (400, "com.amazon.coral.service#AccessDeniedException"),
         };
-        (status, json!({ "__type": kind, "message": "refused on purpose" }))
+        let message = match self {
+            Self::Denied { action, resource } => format!(
+                "User: {PRINCIPAL} is not authorized to perform: {action} on resource: \
+                 arn:aws:dynamodb:us-east-1:123456789012:{resource} because no identity-based policy allows the {action} action"
+            ),
+            _ => "refused on purpose".to_owned(),
+        };
+        (status, json!({ "__type": kind, "message": message }))
     }
 }
 

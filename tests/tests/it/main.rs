@@ -31,6 +31,7 @@ mod relay_crash;
 mod relay_group;
 mod replay;
 mod scan;
+mod setup;
 mod simulator;
 mod skip;
 mod snapshot;

@@ -87,6 +87,9 @@ async fn rabbitmq_with_tls_takes_a_client_that_shows_its_certificate_and_no_othe
     let stranger = theirs.issue("relay", LONG);
     let refused = drain(&table, &url, inbox.exchange(), &flags(&ours, Some(&stranger))).await;
     assert_refused(&refused, &["does not accept the client certificate", text(&stranger.certificate)]);
+    let expired = ours.issue("relay", LONG_AGO);
+    let refused = drain(&table, &url, inbox.exchange(), &flags(&ours, Some(&expired))).await;
+    assert_refused(&refused, &["client certificate", text(&expired.certificate), "has expired: renew it"]);
     let refused = drain(&table, &url, inbox.exchange(), &[]).await;
     assert_refused(&refused, &["authority that is not trusted", "--amqp-ca-file"]);
 

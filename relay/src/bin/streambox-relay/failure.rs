@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use serde::Serialize;
 use streambox::Error;
-use streambox_relay::{Chain, StartError, config::BadConfiguration};
+use streambox_relay::{Chain, StartError, config::BadConfiguration, sentence};
 
 pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
@@ -45,8 +45,8 @@ impl From<StartError> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Setup { .. } => Self::configuration(&error),
-            error => Self::new(Chain(&error).to_string()),
+            Error::Setup { .. } => Self { code: BAD_CONFIGURATION, message: sentence(&error) },
+            error => Self::new(sentence(&error)),
         }
     }
 }

@@ -13,7 +13,7 @@ mod traces;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use streambox::{EventStore, client_from_env};
+use streambox::{EventStore, Role, client_from_env};
 use streambox_relay::config::{Cli, Command, TableOption};
 
 use crate::failure::{FAILED, Failure};
@@ -38,13 +38,13 @@ async fn execute(command: Command) -> Result<bool, Failure> {
     match command {
         Command::Run(options) => relay::run(&options).await,
         Command::Drain(options) => relay::drain(&options).await,
-        Command::Skip(options) => skip::run(&store(&options.table).await, &options).await,
-        Command::Status(options) => status::run(store(&options.table).await, &options).await,
-        Command::Replay(options) => replay::run(&store(&options.table).await, &options).await,
+        Command::Skip(options) => skip::run(&store(&options.table, Role::Operator).await, &options).await,
+        Command::Status(options) => status::run(store(&options.table, Role::Operator).await, &options).await,
+        Command::Replay(options) => replay::run(&store(&options.table, Role::Operator).await, &options).await,
         Command::Health(options) => health::run(&options).await,
     }
 }
 
-async fn store(option: &TableOption) -> EventStore {
-    EventStore::new(client_from_env().await, &option.table)
+async fn store(option: &TableOption, role: Role) -> EventStore {
+    EventStore::builder(client_from_env().await, &option.table).role(role).build()
 }

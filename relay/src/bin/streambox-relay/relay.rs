@@ -2,6 +2,7 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
+use streambox::Role;
 use streambox_relay::{
     Chain, RelaySettings, Report, Telemetry, Until,
     config::{BadConfiguration, Format, RelayOptions, RunOptions},
@@ -77,6 +78,7 @@ fn about(options: &RelayOptions, settings: &RelaySettings) -> About {
         table: options.table.table.clone(),
         exchange: options.broker.exchange.clone(),
         poll_interval: settings.poll_interval,
+        longest_delay: settings.bounds.longest_delay,
     }
 }
 
@@ -98,7 +100,7 @@ async fn publish(
     until: Until,
     stop: impl Future<Output = ()>,
 ) -> Result<Report, Failure> {
-    let store = store(&options.table).await;
+    let store = store(&options.table, Role::Relay).await;
     tracing::info!(table = options.table.table, exchange = options.broker.exchange, "the relay starts");
     Ok(run_observed(&store, settings, telemetry, until, stop).await?)
 }

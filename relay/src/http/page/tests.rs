@@ -37,6 +37,10 @@ fn the_worst_stands_at_the_top_with_what_to_do() {
     let blind = View { not_ready, last_error: Some(error), ..halted };
     assert_eq!(title(&blind), "The table can't be read");
     assert!(verdict(&blind).advice.contains("access denied"));
+    let error = FailureView { request: "delete", text: "the permission is missing".to_owned(), seconds_ago: 1.0 };
+    let blind = View { refused: vec![error], ..blind };
+    assert_eq!(title(&blind), "DynamoDB refuses a request");
+    assert!(verdict(&blind).advice.starts_with("the permission is missing. The relay tries again"));
     let lost = ConnectionView { state: "connecting", last_error: Some("refused".to_owned()), ..connected() };
     let lost = View { connections: vec![lost], ..blind };
     assert_eq!(title(&lost), "No connection to the broker");

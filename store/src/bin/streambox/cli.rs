@@ -92,7 +92,7 @@ pub(crate) struct Global {
     pub(crate) format: Format,
 
     /// What is logged to standard error: a level, or tracing's directives.
-    #[arg(long, global = true, env = "STREAMBOX_LOG", default_value = "warn")]
+    #[arg(long, global = true, env = "STREAMBOX_LOG", default_value = "warn,aws_config=error")]
     pub(crate) log: String,
 }
 

@@ -30,15 +30,13 @@ pub(crate) fn exit_code(error: &Error) -> u8 {
     if matches!(error, Error::Setup { .. }) { BAD_CONFIGURATION } else { FAILED }
 }
 
-/// An error as people read it: its causes behind it. Where it says already what to mend, the innermost cause is enough.
+/// An error as people read it: its causes behind it, unless it says already what to mend.
 pub(crate) fn sentence(error: &Error) -> String {
     let mut text = error.to_string();
-    let mut causes: Vec<_> =
-        iter::successors(error.source(), |&error| error.source()).map(ToString::to_string).collect();
     if matches!(error, Error::Setup { .. }) {
-        causes.drain(..causes.len().saturating_sub(1));
+        return text;
     }
-    for cause in causes {
+    for cause in iter::successors(error.source(), |&error| error.source()).map(ToString::to_string) {
         if !text.contains(&cause) {
             let _ = write!(text, ": {cause}");
         }

@@ -16,7 +16,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use streambox::{EventStore, client_from_env};
+use streambox::{EventStore, Role, client_from_env};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -46,15 +46,19 @@ async fn run(Cli { global, command }: Cli) -> Result<(), Failure> {
     match command {
         Command::Table { command: TableCommand::Create } => table::create(&global).await,
         Command::Table { command: TableCommand::Check } => table::check(&global).await,
-        Command::Import(options) => import::run(&store(&global).await, &options, format, stop::signal()?).await,
-        Command::Append(options) => append::run(&store(&global).await, &options, format).await,
-        Command::Read(options) => read::run(&store(&global).await, &options, format).await,
-        Command::Streams(options) => streams::run(&store(&global).await, &options, format).await,
-        Command::Export(options) => export::run(&store(&global).await, &options, format, stop::signal()?).await,
-        Command::Verify(options) => verify::run(&store(&global).await, &options, format).await,
+        Command::Import(options) => {
+            import::run(&store(&global, Role::Writer).await, &options, format, stop::signal()?).await
+        }
+        Command::Append(options) => append::run(&store(&global, Role::Writer).await, &options, format).await,
+        Command::Read(options) => read::run(&store(&global, Role::Reader).await, &options, format).await,
+        Command::Streams(options) => streams::run(&store(&global, Role::Reader).await, &options, format).await,
+        Command::Export(options) => {
+            export::run(&store(&global, Role::Reader).await, &options, format, stop::signal()?).await
+        }
+        Command::Verify(options) => verify::run(&store(&global, Role::Operator).await, &options, format).await,
     }
 }
 
-async fn store(global: &Global) -> EventStore {
-    EventStore::new(client_from_env().await, &global.table)
+async fn store(global: &Global, role: Role) -> EventStore {
+    EventStore::builder(client_from_env().await, &global.table).role(role).build()
 }

@@ -1,0 +1,257 @@
+//! What a failed request means for the caller: try again, or mend something first, told in one sentence.
+//!
+//! `unsent.rs`: what keeps a request from being sent. `denied.rs`: permissions.
+
+mod denied;
+mod unsent;
+
+use std::error::Error as StdError;
+
+use aws_sdk_dynamodb::{
+    Client,
+    config::Region,
+    error::{ProvideErrorMetadata, SdkError},
+};
+
+use crate::{
+    error::Error,
+    role::Role,
+    schema::{ENTITY, OUTBOX_INDEX, STREAM_ID},
+};
+
+/// What to do after a failed request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It may work later. Whether DynamoDB did it already is not known.
+    Again,
+    /// It will fail again until this has been mended.
+    Mend(String),
+}
+
+/// Who asks, for what, and where: what advice depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    pub(crate) role: Role,
+    pub(crate) table: &'a str,
+    pub(crate) region: Option<&'a str>,
+}
+
+impl<'a> Asker<'a> {
+    pub(crate) fn new(client: &'a Client, table: &'a str, role: Role) -> Self {
+        Self { role, table, region: client.config().region().map(Region::as_ref) }
+    }
+
+    fn judge<E>(&self, error: &SdkError<E>) -> Verdict
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        match error {
+            SdkError::ConstructionFailure(_) => Verdict::Mend(unsent::advice(error)),
+            SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => Verdict::Again,
+            // The search for credentials, which may have failed for the moment only.
+            SdkError::DispatchFailure(failure) => {
+                let is_transient = failure.as_other().is_some();
+                unsent::judge(failure.as_connector_error().map(|error| error as _), is_transient, self.region.is_some())
+            }
+            SdkError::ServiceError(answer) => {
+                let status = answer.raw().status().as_u16();
+                self.answer(answer.err().code().unwrap_or_default(), answer.err().message().unwrap_or_default(), status)
+            }
+            _ => Verdict::Again,
+        }
+    }
+
+    fn answer(&self, code: &str, message: &str, status: u16) -> Verdict {
+        let Self { table, role, .. } = *self;
+        let mend = |advice: &str| Verdict::Mend(format!("{advice} ({code}: {message})"));
+        match code {
+            "ProvisionedThroughputExceededException"
+            | "RequestLimitExceeded"
+            | "ThrottlingException"
+            | "InternalServerError"
+            | "ReplicatedWriteConflictException"
+            | "TransactionInProgressException" => Verdict::Again,
+            "ResourceNotFoundException" => Verdict::Mend(self.no_table()),
+            "AccessDeniedException" => Verdict::Mend(denied::advice(message, role, table)),
+            "UnrecognizedClientException"
+            | "InvalidSignatureException"
+            | "ExpiredTokenException"
+            | "IncompleteSignatureException"
+            | "MissingAuthenticationTokenException" => {
+                mend("the credentials are not accepted: renew them, and see whether this machine's clock is right")
+            }
+            "ValidationException" => self.invalid(message),
+            _ if status >= 500 => Verdict::Again,
+            _ => mend("DynamoDB refuses the request"),
+        }
+    }
+
+    fn no_table(&self) -> String {
+        let region = self.region.map_or_else(String::new, |region| format!(" in Region {region}"));
+        format!(
+            "there is no table {}{region}: check its name and AWS_REGION, or create it by infra/table.yaml (for development, \
+             `streambox table create`)",
+            self.table
+        )
+    }
+
+    /// What DynamoDB says where the request does not fit the table.
+    fn invalid(&self, message: &str) -> Verdict {
+        let table = self.table;
+        let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+        if says(&["backfilling"]) {
+            // The index is being built.
+            return Verdict::Again;
+        }
+        if says(&["does not have the specified index"]) {
+            return Verdict::Mend(format!(
+                "table {table} has no index `{OUTBOX_INDEX}`, and without it nothing is published: deploy infra/table.yaml, or \
+                 add what `streambox table check` names"
+            ));
+        }
+        let of_keys = [
+            "key element does not match",
+            "missed key schema element",
+            "Missing the key",
+            "Type mismatch for key",
+            "Query key condition not supported",
+        ];
+        if says(&of_keys) {
+            return Verdict::Mend(format!(
+                "table {table} has other keys than `{STREAM_ID}` and `{ENTITY}` (both S), which can't be changed: name another \
+                 table, or create one by infra/table.yaml ({message})"
+            ));
+        }
+        Verdict::Mend(format!(
+            "DynamoDB refuses the request: compare the table with what is expected (`streambox table check`) \
+             (ValidationException: {message})"
+        ))
+    }
+
+    /// What to do about a transaction that was cancelled for good, by one of its reasons.
+    pub(crate) fn cancelled(&self, code: &str, message: &str) -> Option<String> {
+        let verdict = match code {
+            "AccessDenied" | "AccessDeniedException" => self.answer("AccessDeniedException", message, 400),
+            "ResourceNotFound" => Verdict::Mend(self.no_table()),
+            "ValidationError" if !message.is_empty() => self.invalid(message),
+            _ => return None,
+        };
+        match verdict {
+            Verdict::Mend(advice) => Some(advice),
+            Verdict::Again => None,
+        }
+    }
+}
+
+/// One operation on one subject, and how often it was tried: what an error tells the caller.
+pub(crate) struct Attempts<'a> {
+    pub(crate) operation: &'static str,
+    pub(crate) subject: &'a str,
+    pub(crate) made: u32,
+    pub(crate) asker: Asker<'a>,
+}
+
+impl<'a> Attempts<'a> {
+    /// None is made yet.
+    pub(crate) fn of(asker: Asker<'a>, operation: &'static str, subject: &'a str) -> Self {
+        Self { operation, subject, made: 0, asker }
+    }
+
+    /// The only one.
+    pub(crate) fn one(asker: Asker<'a>, operation: &'static str, subject: &'a str) -> Self {
+        Self { made: 1, ..Self::of(asker, operation, subject) }
+    }
+
+    pub(crate) fn judge<E>(&self, error: &SdkError<E>) -> Verdict
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        self.asker.judge(error)
+    }
+
+    pub(crate) fn unavailable(
+        &self,
+        outcome_unknown: bool,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
+        Error::Unavailable {
+            operation: self.operation,
+            subject: self.subject.to_owned(),
+            attempts: self.made,
+            outcome_unknown,
+            source: source.into(),
+        }
+    }
+
+    pub(crate) fn setup(&self, advice: String, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        Error::Setup { operation: self.operation, subject: self.subject.to_owned(), advice, source: source.into() }
+    }
+
+    /// A read or an idempotent delete that failed: its outcome does not matter.
+    pub(crate) fn failed<E>(&self, error: SdkError<E>) -> Error
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        match self.judge(&error) {
+            Verdict::Again => self.unavailable(false, error),
+            Verdict::Mend(advice) => self.setup(advice, error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKER: Asker<'_> = Asker { role: Role::Writer, table: "orders", region: Some("eu-west-1") };
+
+    fn advice(code: &str, message: &str) -> String {
+        match ASKER.answer(code, message, 400) {
+            Verdict::Mend(advice) => advice,
+            Verdict::Again => panic!("{code}: {message} is tried again"),
+        }
+    }
+
+    #[test]
+    fn throttling_and_server_errors_are_tried_again_all_else_is_mended() {
+        for code in ["ThrottlingException", "ProvisionedThroughputExceededException", "InternalServerError"] {
+            assert_eq!(ASKER.answer(code, "", 400), Verdict::Again, "{code}");
+        }
+        assert_eq!(ASKER.answer("", "", 503), Verdict::Again);
+        let backfilling = "Cannot read from backfilling global secondary index: outbox";
+        assert_eq!(ASKER.answer("ValidationException", backfilling, 400), Verdict::Again);
+        assert!(advice("ValidationException", "").contains("table check"));
+        assert!(advice("SomethingNewException", "because").contains("(SomethingNewException: because)"));
+        assert!(advice("ExpiredTokenException", "").contains("clock"));
+    }
+
+    #[test]
+    fn a_table_that_is_missing_or_another_one_is_named_with_its_region_and_what_to_do() {
+        let missing = advice("ResourceNotFoundException", "Requested resource not found");
+        assert!(
+            missing.contains("no table orders in Region eu-west-1") && missing.contains("table create"),
+            "{missing}"
+        );
+        let index = advice("ValidationException", "The table does not have the specified index: outbox");
+        assert!(index.contains("no index `outbox`") && index.contains("infra/table.yaml"), "{index}");
+        for message in [
+            "The provided key element does not match the schema",
+            "Query condition missed key schema element: id",
+            "One or more parameter values were invalid: Missing the key id in the item",
+        ] {
+            let keys = advice("ValidationException", message);
+            assert!(keys.contains("`stream_id` and `entity`") && keys.contains(message), "{keys}");
+        }
+    }
+
+    #[test]
+    fn the_reasons_of_a_cancelled_transaction_are_told_as_those_of_any_other_request() {
+        let keys = ASKER
+            .cancelled("ValidationError", "One or more parameter values were invalid: Missing the key id in the item");
+        assert!(keys.is_some_and(|advice| advice.contains("other keys")));
+        let denied =
+            ASKER.cancelled("AccessDenied", "User: u is not authorized to perform: dynamodb:PutItem on resource: r");
+        assert!(denied.is_some_and(|advice| advice.contains("WriterPolicy")));
+        assert_eq!(ASKER.cancelled("ItemCollectionSizeLimitExceeded", ""), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! Requests that never came as far as the network: for lack of a setting, or because a service that gives out credentials was
+//! away for the moment.
+
+use std::error::Error as StdError;
+
+use aws_credential_types::provider::error::CredentialsError;
+
+use super::Verdict;
+
+const NO_CREDENTIALS: &str = "there are no credentials: give the program a role (of its task, its pod or its instance), or set \
+                              AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+const NO_REGION: &str = "no Region is set: set AWS_REGION";
+const NO_END_POINT: &str = "the end point can't be used: AWS_ENDPOINT_URL_DYNAMODB is a URL with its scheme, for example \
+                            http://127.0.0.1:8000, or not set";
+const NOT_CONFIGURED: &str = "the request could not be sent: check region (AWS_REGION), credentials (AWS_PROFILE, a role, \
+                              AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and end point (AWS_ENDPOINT_URL_DYNAMODB)";
+
+/// What the SDK says where the instance's metadata service answers, and has nothing to give: to containers, mostly, which are
+/// one hop too far away from it.
+const METADATA_FORBIDDEN: &str = "IMDS is disabled";
+
+/// `is_transient`: what the HTTP client says of it. Credentials are looked for before a Region is missed.
+pub(super) fn judge(error: Option<&(dyn StdError + 'static)>, is_transient: bool, has_region: bool) -> Verdict {
+    let no_credentials = || {
+        let region = if has_region { "" } else { "; set AWS_REGION, too: no Region is set" };
+        Verdict::Mend(format!("{NO_CREDENTIALS}{region}"))
+    };
+    let Some(error) = error else { return Verdict::Mend(NOT_CONFIGURED.to_owned()) };
+    let credentials = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>());
+    match credentials {
+        Some(CredentialsError::CredentialsNotLoaded(_)) => no_credentials(),
+        Some(CredentialsError::InvalidConfiguration(_)) => Verdict::Mend(format!(
+            "the credentials can't be used: check AWS_PROFILE and its files ({})",
+            innermost(error)
+        )),
+        Some(CredentialsError::ProviderError(_)) if innermost(error).contains(METADATA_FORBIDDEN) => no_credentials(),
+        Some(_) => Verdict::Again,
+        // A connection that was closed in the middle of an answer, for instance.
+        None if is_transient => Verdict::Again,
+        None => Verdict::Mend(advice(error)),
+    }
+}
+
+/// What is missing, by the SDK's words: it has no kinds for this.
+pub(super) fn advice(error: &(dyn StdError + 'static)) -> String {
+    let said = innermost(error);
+    match said.to_ascii_lowercase() {
+        region if region.contains("region") => NO_REGION.to_owned(),
+        end_point if end_point.contains("endpoint") || end_point.contains("uri") => format!("{NO_END_POINT} ({said})"),
+        _ => format!("{NOT_CONFIGURED} ({said})"),
+    }
+}
+
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// The innermost cause, in one line.
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let text = causes(error).last().map(ToString::to_string).unwrap_or_default();
+    text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn judged(error: &CredentialsError) -> Verdict {
+        judge(Some(error), false, true)
+    }
+
+    #[test]
+    fn a_missing_setting_is_mended_a_service_that_is_away_is_tried_again() {
+        let Verdict::Mend(advice) = judged(&CredentialsError::not_loaded("no credentials found")) else { panic!() };
+        assert!(advice.contains("AWS_ACCESS_KEY_ID") && !advice.contains("AWS_REGION"), "{advice}");
+        let nothing = judge(Some(&CredentialsError::not_loaded_no_source()), false, false);
+        assert!(
+            matches!(nothing, Verdict::Mend(advice) if advice.contains("AWS_PROFILE") && advice.contains("AWS_REGION"))
+        );
+        let forbidden = "request forbidden: IMDS is disabled or the caller has insufficient permissions.";
+        assert_eq!(judged(&CredentialsError::provider_error(forbidden)), Verdict::Mend(NO_CREDENTIALS.to_owned()));
+        let Verdict::Mend(advice) = judged(&CredentialsError::invalid_configuration("a loop\nof roles")) else {
+            panic!()
+        };
+        assert!(advice.contains("AWS_PROFILE") && advice.ends_with("(a loop; of roles)"), "{advice}");
+        assert_eq!(judged(&CredentialsError::provider_timed_out(Duration::from_secs(1))), Verdict::Again);
+        assert_eq!(judged(&CredentialsError::provider_error("503")), Verdict::Again);
+        let cut = std::io::Error::other("connection closed before message completed");
+        assert_eq!(judge(Some(&cut), true, true), Verdict::Again);
+        assert!(matches!(judge(None, false, true), Verdict::Mend(_)));
+    }
+
+    #[test]
+    fn the_setting_that_is_missing_is_named_alone() {
+        let said = |text: &str| advice(&*Box::<dyn StdError + Send + Sync>::from(text));
+        assert_eq!(said("missing signing region"), NO_REGION);
+        assert!(said("endpoint must contain scheme").contains("AWS_ENDPOINT_URL_DYNAMODB"));
+        assert!(said("a riddle").contains("a riddle"));
+    }
+}

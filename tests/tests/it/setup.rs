@@ -1,0 +1,288 @@
+//! What is missing in the set-up of a program: credentials, a Region, the table, its index, its keys, a permission. Each is told
+//! in one sentence that says what to do, with the exit code of bad configuration.
+
+use std::{ffi::OsStr, sync::Arc};
+
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType,
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use streambox_tests::{
+    broker::{Inbox, shared_broker_url},
+    engine::{TestTable, stream},
+    http::{Answer, ask},
+    programs::{Finished, Process, run, run_with},
+    proxy::{PRINCIPAL, Passage, Proxy, Refusal},
+    unique,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    sync::Mutex,
+};
+
+const URL: Option<&str> = Some("amqp://127.0.0.1:1/");
+const BAD_CONFIGURATION: Option<i32> = Some(78);
+
+/// That it has ended as badly configured, with one sentence that has all these words.
+fn assert_told(finished: &Finished, words: &[&str]) {
+    assert_eq!(finished.code(), BAD_CONFIGURATION, "{}", finished.stderr);
+    let told: Vec<_> = finished.stderr.lines().filter(|line| line.starts_with("streambox")).collect();
+    let [sentence] = told.as_slice() else { panic!("one sentence, and it comes last:\n{}", finished.stderr) };
+    assert_eq!(finished.stderr.lines().last(), Some(*sentence));
+    assert!(!finished.stderr.contains("aws_config"), "it says it once:\n{}", finished.stderr);
+    for word in words {
+        assert!(sentence.contains(word), "{word:?} is missing in:\n{sentence}");
+    }
+}
+
+/// A metadata service of an instance: it answers with this, or never. Also how often it was asked.
+async fn metadata_service(answer: Option<&'static str>) -> (String, Arc<Mutex<u32>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("a bound address"));
+    let asked = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            *count.lock().await += 1;
+            if let Some(answer) = answer {
+                let mut request = [0; 4_096];
+                let _ = socket.read(&mut request).await;
+                let _ = socket.write_all(answer.as_bytes()).await;
+            }
+            held.push(socket);
+        }
+    });
+    (url, asked)
+}
+
+/// Runs a program with nothing in its environment but these, and with the search for credentials as users have it.
+async fn told_by(name: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Finished {
+    let search = [("AWS_EC2_METADATA_DISABLED", "false")];
+    let variables: Vec<_> = search.iter().chain(variables).map(|&(name, value)| (name, OsStr::new(value))).collect();
+    run_with(name, None, None, &variables, arguments).await
+}
+
+const FORBIDDEN: &str = "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_credentials_it_is_said_what_to_give_after_a_search_that_is_bounded() {
+    let table = TestTable::create().await;
+    let ((silent, asked), (forbidding, _)) = (metadata_service(None).await, metadata_service(Some(FORBIDDEN)).await);
+    let relay = ["run", "--amqp-url", "amqp://127.0.0.1:1/"];
+    for (name, arguments) in [("streambox", &["read", "order-1"][..]), ("streambox-relay", &relay)] {
+        for metadata in [
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", silent.as_str()),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", forbidding.as_str()),
+        ] {
+            let variables = [("AWS_ENDPOINT_URL_DYNAMODB", table.url()), ("AWS_REGION", "eu-west-1"), metadata];
+            let finished = told_by(name, &variables, arguments).await;
+            assert_told(&finished, &["there are no credentials", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "role"]);
+            assert!(!finished.stderr.contains("AWS_REGION"), "the Region is there: {}", finished.stderr);
+        }
+    }
+    let asked = *asked.lock().await;
+    assert!((2..=4).contains(&asked), "each program gives up soon, it asked {asked} times");
+}
+
+#[tokio::test]
+async fn a_region_and_an_end_point_that_are_missing_or_wrong_are_named_alone() {
+    let table = TestTable::create().await;
+    let keys =
+        [("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local"), ("AWS_EC2_METADATA_DISABLED", "true")];
+    let read = async |variables: &[(&str, &str)]| {
+        let variables: Vec<_> = keys.iter().chain(variables).copied().collect();
+        told_by("streambox", &variables, &["read", "order-1"]).await
+    };
+    assert_told(&read(&[("AWS_ENDPOINT_URL_DYNAMODB", table.url())]).await, &["no Region is set: set AWS_REGION"]);
+    assert_told(&read(&[]).await, &["no Region is set: set AWS_REGION"]);
+    let no_scheme = [("AWS_ENDPOINT_URL_DYNAMODB", "localhost:8000"), ("AWS_REGION", "eu-west-1")];
+    assert_told(&read(&no_scheme).await, &["AWS_ENDPOINT_URL_DYNAMODB", "with its scheme"]);
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_there_is_named_with_the_region_that_was_looked_in() {
+    let table = TestTable::create().await;
+    let missing =
+        ["no table orders-eu in Region us-east-1", "AWS_REGION", "infra/table.yaml", "streambox table create"];
+    for arguments in [&["read", "order-1"][..], &["append", "order-1", "--type", "Placed", "--data", "1"], &["verify"]]
+    {
+        let arguments = arguments.iter().chain(&["--table", "orders-eu"]);
+        assert_told(&run("streambox", Some(&table), None, arguments).await, &missing);
+    }
+    for command in ["run", "drain"] {
+        assert_told(&run("streambox-relay", Some(&table), URL, [command, "--table", "orders-eu"]).await, &missing);
+    }
+    let status = run("streambox-relay", Some(&table), None, ["status", "--table", "orders-eu"]).await;
+    assert_told(&status, &missing);
+}
+
+/// A table by hand, with these keys and perhaps the index.
+async fn create(table: &TestTable, name: &str, keys: [&str; 2], has_index: bool) {
+    let attribute = |name: &str, kind| {
+        AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().expect("a name and a type")
+    };
+    let schema = |names: [&str; 2]| {
+        let roles = names.into_iter().zip([KeyType::Hash, KeyType::Range]);
+        roles
+            .map(|(name, role)| KeySchemaElement::builder().attribute_name(name).key_type(role).build().expect("a key"))
+            .collect::<Vec<_>>()
+    };
+    let mut request = table.client().create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
+    request = request.set_key_schema(Some(schema(keys)));
+    for key in keys {
+        request = request.attribute_definitions(attribute(key, ScalarAttributeType::S));
+    }
+    if has_index {
+        if keys[0] != "stream_id" {
+            request = request.attribute_definitions(attribute("stream_id", ScalarAttributeType::S));
+        }
+        request = request.attribute_definitions(attribute("pending_since", ScalarAttributeType::N));
+        let projection = Projection::builder().projection_type(ProjectionType::KeysOnly).build();
+        let index = GlobalSecondaryIndex::builder()
+            .index_name("outbox")
+            .set_key_schema(Some(schema(["stream_id", "pending_since"])))
+            .projection(projection)
+            .build();
+        request = request.global_secondary_indexes(index.expect("an index"));
+    }
+    request.send().await.expect("the engine creates tables");
+}
+
+#[tokio::test]
+async fn a_table_without_its_index_is_told_by_whoever_needs_it() {
+    let table = TestTable::create().await;
+    let name = unique("bare");
+    create(&table, &name, ["stream_id", "entity"], false).await;
+    let at = |arguments: &[&str]| -> Vec<String> {
+        arguments.iter().chain(&["--table", name.as_str()]).map(|&argument| argument.to_owned()).collect()
+    };
+    let told = [name.as_str(), "no index `outbox`", "infra/table.yaml", "streambox table check"];
+    assert_told(&run("streambox-relay", Some(&table), URL, at(&["run"])).await, &told);
+    assert_told(&run("streambox-relay", Some(&table), URL, at(&["drain"])).await, &told);
+    assert_told(&run("streambox-relay", Some(&table), None, at(&["status", "--no-wait"])).await, &told);
+    // Appends go on meanwhile: they need no index.
+    let append = at(&["append", "order-1", "--type", "Placed", "--data", "1"]);
+    assert_eq!(run("streambox", Some(&table), None, append).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_table_of_other_keys_is_told_by_readers_writers_and_the_relay() {
+    let table = TestTable::create().await;
+    let name = unique("foreign");
+    create(&table, &name, ["pk", "sk"], true).await;
+    let at = |arguments: &[&str]| -> Vec<String> {
+        arguments.iter().chain(&["--table", name.as_str()]).map(|&argument| argument.to_owned()).collect()
+    };
+    let told = [name.as_str(), "other keys than `stream_id` and `entity`", "infra/table.yaml"];
+    assert_told(&run("streambox", Some(&table), None, at(&["read", "order-1"])).await, &told);
+    let append = at(&["append", "order-1", "--type", "Placed", "--data", "1", "--expect", "none"]);
+    assert_told(&run("streambox", Some(&table), None, append).await, &told);
+    assert_told(&run("streambox-relay", Some(&table), URL, at(&["run"])).await, &told);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permission_that_is_missing_is_told_with_its_action_its_resource_and_the_policy_that_grants_it() {
+    const QUERY: Refusal = Refusal::Denied { action: "dynamodb:Query", resource: "table/orders" };
+    const SCAN: Refusal = Refusal::Denied { action: "dynamodb:Scan", resource: "table/orders" };
+    const INDEX: Refusal = Refusal::Denied { action: "dynamodb:Scan", resource: "table/orders/index/outbox" };
+    const PUT: Refusal = Refusal::Denied { action: "dynamodb:PutItem", resource: "table/orders" };
+    const DESCRIBE: Refusal = Refusal::Denied { action: "dynamodb:DescribeTable", resource: "table/orders" };
+    const CREATE: Refusal = Refusal::Denied { action: "dynamodb:CreateTable", resource: "table/orders" };
+    let engine = TestTable::create().await;
+    engine.fill(&stream("order-1"), 1).await;
+    let proxy = Proxy::start(engine.url()).await;
+    let table = engine.through(proxy.url());
+    let append: &[&str] = &["append", "order-2", "--type", "Placed", "--data", "1", "--expect", "none"];
+    let cases = [
+        ("streambox", append, "TransactWriteItems", PUT, "WriterPolicy"),
+        ("streambox", &["read", "order-1"], "Query", QUERY, "ReaderPolicy"),
+        ("streambox", &["streams"], "Scan", SCAN, "ReaderPolicy"),
+        ("streambox", &["export"], "Scan", SCAN, "ReaderPolicy"),
+        ("streambox", &["verify"], "Scan", SCAN, "OperatorPolicy"),
+        ("streambox", &["table", "check"], "DescribeTable", DESCRIBE, "OperatorPolicy"),
+        ("streambox", &["table", "create"], "CreateTable", CREATE, "infra/table.yaml"),
+        ("streambox-relay", &["run"], "Scan", INDEX, "RelayPolicy"),
+        ("streambox-relay", &["run"], "Query", QUERY, "RelayPolicy"),
+        ("streambox-relay", &["drain"], "Query", QUERY, "RelayPolicy"),
+        ("streambox-relay", &["status"], "Scan", INDEX, "OperatorPolicy"),
+        ("streambox-relay", &["skip", "order-1", "1", "--reason", "x"], "TransactWriteItems", PUT, "OperatorPolicy"),
+        ("streambox-relay", &["replay", "--stream", "order-1"], "Query", QUERY, "OperatorPolicy"),
+    ];
+    for (name, arguments, denied, refusal, policy) in cases {
+        proxy.set_gatekeeper(
+            move |operation, _| {
+                if operation == denied { Passage::Refuse(refusal) } else { Passage::Forward }
+            },
+        );
+        let finished = run(name, Some(&table), URL, arguments).await;
+        let Refusal::Denied { action, resource } = refusal else { panic!("every case is one of a permission") };
+        let permission = format!("the permission {action} on {resource} is missing to {PRINCIPAL}");
+        assert_told(&finished, &[&permission, policy]);
+    }
+}
+
+/// Asks until the answer is as it should be.
+async fn until(address: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
+    let reached = async {
+        loop {
+            let answer = ask(address, "GET", "/readyz").await;
+            if is_so(&answer) {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(streambox_tests::PATIENCE, reached).await.expect("the answer comes to it")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g5_a_permission_that_is_withdrawn_from_a_running_relay_is_told_waited_for_and_nothing_is_lost() {
+    const DENIED: Refusal = Refusal::Denied { action: "dynamodb:BatchWriteItem", resource: "table/orders" };
+    let (engine, url) = (TestTable::create().await, shared_broker_url());
+    let proxy = Proxy::start(engine.url()).await;
+    let table = engine.through(proxy.url());
+    let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
+    let arguments =
+        ["run", "--exchange", inbox.exchange(), "--poll-interval-ms", "50", "--heartbeat-interval-ms", "100"];
+    let mut relay = Process::start("streambox-relay", Some(&table), Some(&url), arguments);
+    let log: Value = serde_json::from_str(&relay.log_line("status page at http://").await).expect("JSON");
+    let at = log["address"].as_str().expect("the address").to_owned();
+    until(&at, |answer| answer.status == 200).await;
+
+    proxy.set_gatekeeper(
+        |operation, _| {
+            if operation == "BatchWriteItem" { Passage::Refuse(DENIED) } else { Passage::Forward }
+        },
+    );
+    engine.fill(&stream("order-1"), 3).await;
+    inbox.receive_distinct(3).await;
+    let told = "the permission dynamodb:BatchWriteItem on table/orders is missing";
+    relay.logs(told).await;
+    let refused = until(&at, |answer| answer.status == 503).await;
+    assert!(refused.body.contains(told) && refused.body.contains("RelayPolicy"), "{}", refused.body);
+    assert_eq!(ask(&at, "GET", "/livez").await.status, 200, "no reason to restart it");
+    // The table tells it, too, with one of the next heartbeats.
+    let last_error = loop {
+        let status = run("streambox-relay", Some(&engine), None, ["status", "--format", "json"]).await;
+        let status: Value = serde_json::from_str(&status.stdout).expect("one JSON object");
+        if let Some(error) = status["workers"][0]["last_error"].as_str() {
+            break error.to_owned();
+        }
+    };
+    assert!(last_error.contains(told) && last_error.contains("RelayPolicy"), "{last_error}");
+
+    proxy.behave();
+    table.wait_for_nothing_pending().await;
+    until(&at, |answer| answer.status == 200).await;
+    relay.signal(Signal::SIGTERM);
+    let finished = relay.finish().await;
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    let tally = inbox.receive_rest().await.unwrap();
+    assert_eq!((tally.distinct(), tally.duplicates()), (3, 0), "what is confirmed is not published again meanwhile");
+    inbox.close().await.unwrap();
+}

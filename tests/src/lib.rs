@@ -9,6 +9,7 @@
 //! - [`broker`]: RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
 //! - [`browser`]: a headless Chromium.
 //! - [`emf`]: what CloudWatch demands of metrics in a log.
+//! - [`items`]: items as they stand in a table, put there past the library.
 //! - [`http`]: a plain HTTP client.
 //! - [`fault`]: what can go wrong between a program and DynamoDB.
 //! - [`proxy`]: the way of a process to DynamoDB, with faults on it.
@@ -24,6 +25,7 @@ pub mod emf;
 pub mod engine;
 pub mod fault;
 pub mod http;
+pub mod items;
 pub mod metering;
 pub mod orders;
 pub mod programs;

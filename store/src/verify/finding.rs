@@ -69,7 +69,7 @@ pub enum Fault {
         why: String,
     },
     /// The sort key is none of an entity.
-    #[error("the sort key is none that streambox writes")]
+    #[error("the sort key is none that this version writes; a newer version may have written it")]
     Key,
 }
 

@@ -44,5 +44,6 @@ mod trace;
 mod traces;
 mod transaction;
 mod tune;
+mod upgrade;
 mod worker_rows;
 mod writers;

@@ -1,0 +1,136 @@
+//! What today's programs write, held against the list of what format 1 may have. A new attribute fails here, until somebody has
+//! decided what older programs make of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use streambox::{
+    ExpectedVersion::{At, NoStream},
+    Metadata, NewEvent,
+    outbox::{HaltedStream, WorkerId, WorkerRow},
+    snapshot::NewSnapshot,
+};
+use streambox_tests::{
+    engine::{TestTable, event, stream},
+    items::kind,
+};
+
+const FORMAT: &str = include_str!("../../../fixtures/format-1/attributes.json");
+
+/// What was written, by what it stands in: names and types, and how often each.
+#[derive(Default)]
+struct Written(BTreeMap<&'static str, Vec<BTreeMap<String, String>>>);
+
+impl Written {
+    fn add(&mut self, item: &Value) {
+        let entity = item["entity"]["S"].as_str().expect("a sort key");
+        let place = match entity.split('#').next() {
+            Some("event") => "event",
+            Some("pending") => "pending entry",
+            Some("snapshot") => "snapshot",
+            Some("worker") => "worker",
+            Some("skip") => "skip",
+            _ => panic!("format 1 has no entity {entity}"),
+        };
+        self.add_map(place, item);
+        for (list, place) in [("events", "copied event"), ("halted", "halted stream")] {
+            for element in item[list]["L"].as_array().into_iter().flatten() {
+                self.add_map(place, &element["M"]);
+            }
+        }
+    }
+
+    fn add_map(&mut self, place: &'static str, map: &Value) {
+        let attributes = map.as_object().expect("a map");
+        let kinds = attributes.iter().map(|(name, value)| (name.clone(), kind(value).to_owned())).collect();
+        self.0.entry(place).or_default().push(kinds);
+    }
+}
+
+/// Everything that the library writes, in every way.
+async fn written() -> Written {
+    let table = TestTable::create().await;
+    let (order, other) = (stream("order-1"), stream("order-2"));
+    let long = NewEvent::json("Long", &"streambox ".repeat(400)).expect("it is valid");
+    let end = table.store.append(&order, NoStream, [event(1)]).await.expect("the engine answers").position;
+    let described = event(2).with_metadata(Metadata::new().with(Metadata::CORRELATION_ID, "c-1"));
+    let end = table
+        .store
+        .append(&order, At(end), [described, event(3).private()])
+        .await
+        .expect("the engine answers")
+        .position;
+    let end = table.store.append(&order, At(end), [event(4).private()]).await.expect("the engine answers").position;
+    table.store.append(&order, At(end), [long.clone()]).await.expect("the engine answers");
+    let short = NewEvent::json("Short", &"x".repeat(700)).expect("it is valid");
+    table.as_text().append(&other, NoStream, [long, short]).await.expect("the engine answers");
+    table.store.write_snapshot(&order, &NewSnapshot::new(1, 1, "{}")).await.expect("the engine answers");
+    let outbox = table.store.outbox();
+    let mut row = WorkerRow::new(WorkerId::new("relay-1").expect("it is valid"), 1);
+    outbox.put_worker(&row).await.expect("the engine answers");
+    row.halted = vec![HaltedStream::new(order.clone(), 1, "no queue", 1, 1)];
+    row.last_error = Some("no connection".to_owned());
+    outbox.put_worker(&row).await.expect("the engine answers");
+    outbox.skip(&order, 1, "ada", "why not").await.expect("the engine answers");
+
+    let mut written = Written::default();
+    for exchange in table.wire.take() {
+        let request = &exchange.request;
+        let puts = request["TransactItems"].as_array().into_iter().flatten().map(|part| &part["Put"]["Item"]);
+        puts.chain([&request["Item"]]).filter(|item| item.is_object()).for_each(|item| written.add(item));
+    }
+    written
+}
+
+#[tokio::test]
+async fn writers_write_what_format_1_has_and_nothing_else() {
+    let (format, written): (Value, _) = (serde_json::from_str(FORMAT).expect("JSON"), written().await);
+    let places: BTreeSet<_> =
+        format.as_object().unwrap().keys().filter(|key| *key != "about").map(String::as_str).collect();
+    assert_eq!(written.0.keys().copied().collect::<BTreeSet<_>>(), places);
+    for (place, items) in written.0 {
+        let of = |which: &str| format[place][which].as_object().expect("a list of attributes").clone();
+        let (always, sometimes) = (of("always"), of("sometimes"));
+        let mut seen = BTreeSet::new();
+        for item in items {
+            for (name, kind) in &item {
+                let known = always.get(name).or_else(|| sometimes.get(name));
+                let kinds =
+                    known.unwrap_or_else(|| panic!("{place}: format 1 has no attribute {name}: see UPGRADES.md"));
+                assert!(kinds.as_str().unwrap().split(" or ").any(|one| one == kind), "{place}: {name} is {kind}");
+                seen.insert(name.clone());
+            }
+            for name in always.keys() {
+                assert!(item.contains_key(name), "{place}: {name} is missing, which older programs need");
+            }
+        }
+        let unseen: Vec<_> = sometimes.keys().filter(|name| !seen.contains(*name)).collect();
+        assert!(unseen.is_empty(), "{place}: this test does not make anybody write {unseen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_plain_append_needs_no_attribute_that_is_only_there_sometimes() {
+    let table = TestTable::create().await;
+    table.store.append(&stream("order-1"), NoStream, [event(1)]).await.unwrap();
+    let sent = table.wire.take();
+    let mut plain = Written::default();
+    sent[0].request["TransactItems"].as_array().unwrap().iter().for_each(|part| plain.add(&part["Put"]["Item"]));
+    let names = |place: &str| plain.0[place][0].keys().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(
+        names("event"),
+        [
+            "append_first",
+            "append_id",
+            "append_last",
+            "entity",
+            "event_id",
+            "event_type",
+            "payload",
+            "recorded_at",
+            "stream_id"
+        ]
+    );
+    assert_eq!(names("pending entry"), ["entity", "events", "last_version", "pending_since", "stream_id"]);
+    assert_eq!(names("copied event"), ["event_id", "event_type", "payload"]);
+}

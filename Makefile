@@ -1,7 +1,7 @@
 # The two commands of a fresh machine are `make demo` and `make test`; `make help` lists the others.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-dynamodb-local bench bench-store lint up down
+.PHONY: help demo test test-dynamodb-local test-cloudformation bench bench-store lint infra-lint up down
 
 # One set of features everywhere: with another one Cargo builds the AWS SDK a second time.
 WORKSPACE := --workspace --all-features
@@ -26,6 +26,14 @@ test-dynamodb-local: ## Run all tests on AWS's DynamoDB Local instead of the emb
 	@env -u AWS_ENDPOINT_URL_DYNAMODB STREAMBOX_DYNAMODB=dynamodb-local localstack/run bash -c \
 	  'STREAMBOX_TEST_DYNAMODB_URL=$$AWS_ENDPOINT_URL_DYNAMODB exec cargo test $(WORKSPACE) --profile $(PROFILE)'
 
+# What MiniStack counts as read units is not AWS's, so the tests of costs are not among them.
+CLOUDFORMATION_TESTS := infra:: append:: transaction:: writers:: private:: message:: consumer:: status:: halt:: skip:: replay:: \
+  telemetry:: worker_rows:: relay_crash:: relay_group:: dynamodb_faults:: broker_restart::
+
+test-cloudformation: ## Deploy infra's templates to MiniStack and run the tests of appends and relay on such tables; needs Python 3
+	@env -u AWS_ENDPOINT_URL_DYNAMODB STREAMBOX_DYNAMODB=ministack STREAMBOX_TEST_TABLES=cloudformation localstack/run bash -c \
+	  'STREAMBOX_TEST_DYNAMODB_URL=$$AWS_ENDPOINT_URL_DYNAMODB exec cargo test $(WORKSPACE) --profile $(PROFILE) --test it -- $(CLOUDFORMATION_TESTS)'
+
 bench: ## Measure the relay: speed, latency, memory, optimised [FILE=path.ndjson.gz] [BENCH="--only shapes"]
 	@STREAMBOX_PROFILE=release localstack/run cargo bench $(WORKSPACE) --bench relay -- "$(abspath $(FILE))" $(BENCH)
 
@@ -36,7 +44,10 @@ lint: ## Check format, lints, documentation and scripts, warnings denied
 	cargo fmt --all --check
 	cargo clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps --document-private-items
-	shellcheck -x -P SCRIPTDIR .ci/run localstack/{up,down,run,rabbitmq,dynamodb,install-rabbitmq,install-dynamodb-local,selftest,lib.sh}
+	shellcheck -x -P SCRIPTDIR .ci/run localstack/{up,down,run,rabbitmq,dynamodb,install-rabbitmq,install-dynamodb-local,install-ministack,selftest,lib.sh} infra/lint
+
+infra-lint: ## Check the CloudFormation templates with cfn-lint and checkov; needs Python 3
+	@infra/lint
 
 up: ## Start the local stack, or find it running; prints the settings to export
 	@localstack/up

@@ -3,6 +3,9 @@
 //! By default an engine in memory (dynoxide) is served inside the test process, on a port that the system chooses. With
 //! `STREAMBOX_TEST_DYNAMODB_URL` the tests use what answers there, each with a table of its own name. It need not count
 //! capacity units as AWS does: [`Metering`](crate::metering::Metering).
+//!
+//! With `STREAMBOX_TEST_TABLES=cloudformation` each table is a stack of `infra/table.yaml` on that engine, as it would be in the
+//! cloud, instead of one that the library has created.
 
 use std::sync::Arc;
 
@@ -16,10 +19,18 @@ use streambox::{
 };
 use tokio::time::timeout;
 
-use crate::{PATIENCE, unique, wire::Wire};
+use crate::{
+    PATIENCE,
+    cloudformation::{Template, deploy},
+    unique,
+    wire::Wire,
+};
 
 /// Names an engine to use instead of one in memory.
 pub const ENGINE_VARIABLE: &str = "STREAMBOX_TEST_DYNAMODB_URL";
+
+/// Says how tables are made.
+pub const TABLES_VARIABLE: &str = "STREAMBOX_TEST_TABLES";
 
 const REGION: &str = "us-east-1";
 /// Emulators take any key; this one is accepted by all of them.
@@ -52,7 +63,12 @@ impl TestTable {
     pub async fn create() -> Self {
         let engine = Engine::start().await;
         let name = unique("test");
-        create_table(&client(&engine.url, None), &name).await.expect("the engine creates tables");
+        if tables_are_stacks() {
+            let parameters = [("TableName", name.as_str()), ("DeletionProtection", "false")];
+            deploy(&engine.url, &name, &Template::read("table.yaml"), &parameters).await;
+        } else {
+            create_table(&client(&engine.url, None), &name).await.expect("the engine creates tables");
+        }
         let wire = Wire::new();
         let store = EventStore::new(client(&engine.url, Some(&wire)), &name);
         Self { store, wire, name, engine }
@@ -232,6 +248,19 @@ impl Engine {
 #[must_use]
 pub fn is_embedded() -> bool {
     std::env::var_os(ENGINE_VARIABLE).is_none()
+}
+
+/// Whether each table is a stack of `infra/table.yaml`.
+///
+/// # Panics
+/// If the variable has another value than `cloudformation`.
+#[must_use]
+pub fn tables_are_stacks() -> bool {
+    match std::env::var(TABLES_VARIABLE).as_deref() {
+        Err(_) | Ok("") => false,
+        Ok("cloudformation") => true,
+        Ok(other) => panic!("{TABLES_VARIABLE} is {other:?}; it can be cloudformation or empty"),
+    }
 }
 
 /// A client for an end point, with the time limits that the library sets.

@@ -8,9 +8,11 @@
 //! - [`amqp`]: a broker that misbehaves on purpose.
 //! - [`broker`]: RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
 //! - [`browser`]: a headless Chromium.
+//! - [`cloudformation`]: the templates of `infra`, resolved or deployed.
 //! - [`emf`]: what CloudWatch demands of metrics in a log.
-//! - [`items`]: items as they stand in a table, put there past the library.
 //! - [`http`]: a plain HTTP client.
+//! - [`iam`]: what IAM is asked, and what a policy answers.
+//! - [`items`]: items as they stand in a table, put there past the library.
 //! - [`fault`]: what can go wrong between a program and DynamoDB.
 //! - [`proxy`]: the way of a process to DynamoDB, with faults on it.
 //! - [`tally`]: what was received: distinct, duplicates, order.
@@ -21,10 +23,12 @@
 pub mod amqp;
 pub mod broker;
 pub mod browser;
+pub mod cloudformation;
 pub mod emf;
 pub mod engine;
 pub mod fault;
 pub mod http;
+pub mod iam;
 pub mod items;
 pub mod metering;
 pub mod orders;

@@ -17,6 +17,7 @@ mod examples;
 mod execute;
 mod halt;
 mod health;
+mod infra;
 mod limits;
 mod load;
 mod message;

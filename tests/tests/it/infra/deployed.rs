@@ -1,0 +1,58 @@
+//! The templates that an engine with CloudFormation takes, deployed there: `make test-cloudformation`.
+
+use serde_json::Value;
+use streambox::check_table;
+use streambox_tests::{
+    cloudformation::{Template, deploy, elements, query},
+    engine::{TestTable, tables_are_stacks},
+    unique,
+};
+
+/// The engine's end point, if it runs CloudFormation.
+async fn table() -> Option<TestTable> {
+    if tables_are_stacks() { Some(TestTable::create().await) } else { None }
+}
+
+#[tokio::test]
+async fn a_table_of_the_template_is_what_the_library_expects() {
+    let Some(table) = table().await else { return };
+    let check = check_table(&table.client(), &table.name).await.unwrap();
+    assert_eq!(check.differences, []);
+
+    let described = table.client().describe_table().table_name(&table.name).send().await.unwrap().table.unwrap();
+    assert_eq!(described.deletion_protection_enabled(), Some(false), "it was told so");
+}
+
+#[tokio::test]
+async fn the_other_stacks_find_the_tables_and_the_policies_are_stored_as_they_are_read_here() {
+    let Some(table) = table().await else { return };
+    let endpoint = table.url();
+    let template = Template::read("roles.yaml");
+    let roles = deploy(endpoint, &unique("roles"), &template, &[("TableStack", &table.name)]).await;
+    deploy(endpoint, &unique("repository"), &Template::read("repository.yaml"), &[("RepositoryName", &unique("r"))])
+        .await;
+
+    let described = table.client().describe_table().table_name(&table.name).send().await.unwrap().table.unwrap();
+    let exports = [(format!("{}-TableArn", table.name), described.table_arn().unwrap().to_owned())].into();
+    let stack = template.stack(&[("TableStack", &table.name)], &exports);
+    for name in ["WriterPolicy", "ReaderPolicy", "RelayPolicy", "OperatorPolicy"] {
+        let arn = &roles.outputs[&format!("{name}Arn")];
+        let form = [("Action", "GetPolicyVersion"), ("PolicyArn", arn.as_str()), ("VersionId", "v1")];
+        let form: Vec<_> = form.map(|(field, value)| (field.to_owned(), value)).into();
+        let answer = query(endpoint, "iam", "2010-05-08", &form).await;
+        let document = decoded(&elements(&answer, "Document")[0]);
+        let stored: Value = serde_json::from_str(&document).unwrap_or_else(|error| panic!("{error}: {document}"));
+        assert_eq!(stored, stack.resource(name)["Properties"]["PolicyDocument"], "{name}");
+    }
+}
+
+/// IAM encodes its documents as parts of URLs.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(&part[..2], 16).expect("two digits"));
+        bytes.extend(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).expect("a text")
+}

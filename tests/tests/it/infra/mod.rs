@@ -1,0 +1,100 @@
+//! The templates of `infra`: they say what the programs do, they fit together, and they can be deployed.
+
+mod deployed;
+mod policies;
+mod relay;
+mod table;
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use streambox_tests::{cloudformation::Template, iam::table_arn};
+
+/// What the stacks before export, with the names that the guide gives them.
+fn exports() -> HashMap<String, String> {
+    let own = |name: &str| (format!("streambox-{name}"), format!("<{name}>"));
+    let names = ["broker-AmqpUrlSecretArn", "broker-ClientSecurityGroupId", "roles-RelayPolicyArn"];
+    let mut exports: HashMap<_, _> = names.map(own).into();
+    exports.insert("streambox-table-TableName".to_owned(), "streambox".to_owned());
+    exports.insert("streambox-table-TableArn".to_owned(), table_arn("streambox"));
+    exports
+}
+
+/// Values for the parameters that have no default.
+fn needed(template: &Template) -> Vec<(&str, &str)> {
+    let values = [
+        ("VpcId", "vpc-1"),
+        ("SubnetIds", "subnet-1,subnet-2"),
+        ("Image", "111122223333.dkr.ecr.us-east-1.amazonaws.com/streambox-relay:0.1.0"),
+    ];
+    let is_needed = |name: &str| template.section("Parameters").any(|(found, _)| found == name);
+    values.into_iter().filter(|(name, _)| is_needed(name)).collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().unwrap_or_else(|| panic!("{value} is no list"))
+}
+
+/// Every value below `value` that `wanted` takes.
+fn find<T>(value: &Value, wanted: &mut impl FnMut(&Value) -> Option<T>) -> Vec<T> {
+    let mut found: Vec<T> = wanted(value).into_iter().collect();
+    match value {
+        Value::Array(list) => found.extend(list.iter().flat_map(|value| find(value, wanted)).collect::<Vec<_>>()),
+        Value::Object(map) => found.extend(map.values().flat_map(|value| find(value, wanted)).collect::<Vec<_>>()),
+        _ => {}
+    }
+    found
+}
+
+#[test]
+fn every_parameter_says_what_it_is_and_what_is_allowed() {
+    for template in Template::all() {
+        for (name, parameter) in template.section("Parameters") {
+            let whose = format!("{}: {name}", template.name);
+            assert!(
+                parameter["Description"].as_str().is_some_and(|text| text.ends_with('.')),
+                "{whose} has no description"
+            );
+            let is_bounded = ["AllowedPattern", "MaxValue"].iter().any(|bound| parameter.get(bound).is_some());
+            assert!(
+                !is_bounded || parameter["ConstraintDescription"].is_string(),
+                "{whose} does not say what it can be"
+            );
+            let kind = parameter["Type"].as_str().unwrap();
+            let bounds = ["AllowedPattern", "AllowedValues", "MinValue", "MaxLength"];
+            let is_free = kind == "String" && bounds.iter().all(|bound| parameter.get(bound).is_none());
+            assert!(!is_free, "{whose} can be anything");
+        }
+    }
+}
+
+#[test]
+fn everything_that_one_template_imports_another_one_exports() {
+    let templates = Template::all();
+    let mut exported = HashMap::new();
+    let all = exports();
+    for template in &templates {
+        exported.extend(template.stack(&needed(template), &all).exports());
+    }
+    let mut imports = 0;
+    for template in &templates {
+        // With every stack by its name in the guide.
+        let stacks = template.section("Parameters").filter(|(name, _)| name.ends_with("Stack"));
+        let stacks =
+            stacks.map(|(name, _)| (name, format!("streambox-{}", name.trim_end_matches("Stack").to_lowercase())));
+        let stacks: Vec<_> = stacks.collect();
+        for name in find(template.value(), &mut |value| value.get("Fn::ImportValue").cloned()) {
+            let mut name = name["Fn::Sub"].as_str().expect("an import is named by its stack").to_owned();
+            for (parameter, stack) in &stacks {
+                name = name.replace(&format!("${{{parameter}}}"), stack);
+            }
+            assert!(exported.contains_key(&name), "{} imports {name}, and nothing exports it", template.name);
+            imports += 1;
+        }
+    }
+    assert!(imports > 0);
+}

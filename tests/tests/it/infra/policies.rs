@@ -1,0 +1,302 @@
+//! The policies of `roles.yaml` grant what the programs really ask for, and little more.
+
+use std::collections::{BTreeSet, HashMap};
+
+use futures_util::StreamExt as _;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use streambox::{
+    ExpectedVersion::{Any, At, Exact, NoStream},
+    ReadOptions,
+    outbox::PendingEntry,
+};
+use streambox_tests::{
+    broker::{Inbox, shared_broker_url},
+    cloudformation::Template,
+    engine::{TestTable, event, stream},
+    fault::Exchange,
+    iam::{Access, Policy, accesses, table_arn},
+    orders::{fill, orders},
+    programs::{Finished, Process, run},
+    proxy::Proxy,
+    unique,
+};
+
+use super::{exports, find, needed, text};
+
+/// A policy of `roles.yaml` for a table, and which of its grants were needed.
+struct Role {
+    name: &'static str,
+    policy: Policy,
+    used: BTreeSet<(String, String)>,
+}
+
+impl Role {
+    fn of(name: &'static str, table: &str) -> Self {
+        let mut exports = exports();
+        exports.insert("streambox-table-TableArn".to_owned(), table_arn(table));
+        let resource = Template::read("roles.yaml").stack(&[], &exports).resource(name);
+        Self { name, policy: Policy::of(&resource["Properties"]["PolicyDocument"]), used: BTreeSet::new() }
+    }
+
+    /// Everything that was sent has to be granted.
+    fn judge(&mut self, sent: &[Exchange]) {
+        assert!(!sent.is_empty(), "nothing was sent");
+        for access in sent.iter().flat_map(|exchange| accesses(&exchange.operation, &exchange.request)) {
+            let statement = self.policy.allows(&access);
+            let statement = statement.unwrap_or_else(|| panic!("{} does not allow {access:?}", self.name));
+            self.used.insert((statement.to_owned(), access.action));
+        }
+    }
+
+    /// What is granted and was not needed.
+    fn unused(&self) -> Vec<(String, String)> {
+        self.policy.grants().difference(&self.used).cloned().collect()
+    }
+}
+
+fn grant(statement: &str, action: &str) -> (String, String) {
+    (statement.to_owned(), format!("dynamodb:{action}"))
+}
+
+/// A program with a proxy between it and the table, which shows what it asks for.
+struct Watched {
+    proxy: Proxy,
+    table: TestTable,
+}
+
+impl Watched {
+    async fn start(table: &TestTable) -> Self {
+        let proxy = Proxy::start(table.url()).await;
+        let table = table.through(proxy.url());
+        Self { proxy, table }
+    }
+
+    async fn runs(&self, program: &str, arguments: &[&str]) -> Finished {
+        let finished = run(program, Some(&self.table), Some(&shared_broker_url()), arguments).await;
+        assert_eq!(finished.code(), Some(0), "{arguments:?}: {}", finished.stderr);
+        finished
+    }
+}
+
+#[tokio::test]
+async fn g8_whatever_a_service_does_the_writers_policy_grants() {
+    let table = TestTable::create().await;
+    let mut role = Role::of("WriterPolicy", &table.name);
+    let (order, other, store) = (stream("order-1"), stream("order-2"), &table.store);
+
+    let appended = store.append(&order, NoStream, [event(1)]).await.unwrap();
+    let large = streambox::NewEvent::json("Large", &"x".repeat(2_000)).unwrap();
+    store.append(&order, At(appended.position), [large, event(3)]).await.unwrap();
+    store.append(&order, Exact(3), [event(4).private()]).await.unwrap();
+    store.append(&order, Any, [event(5)]).await.unwrap();
+    store.append(&order, NoStream, [event(6)]).await.unwrap_err();
+    store.transaction().append(&order, Any, [event(6)]).append(&other, NoStream, [event(1)]).commit().await.unwrap();
+    store.read(&order).await.unwrap();
+    assert_eq!(store.read_stream(&order, ReadOptions::backward()).count().await, 6);
+    assert!(store.exists(&order).await.unwrap());
+    store.event(&order, 2).await.unwrap().unwrap();
+    store.position(&order).await.unwrap();
+    // With snapshots, written and read.
+    let repository = orders(&table).snapshot_when(|_| true).build();
+    fill(&repository, "7", [1, 2, 3]).await;
+    repository.snapshots_settled().await;
+    orders(&table).build().load(7).await.unwrap();
+    role.judge(&table.wire.take());
+
+    let watched = Watched::start(&table).await;
+    let placed = ["append", "order-3", "--type", "Placed", "--data", "{}", "--expect", "none"];
+    watched.runs("streambox", &placed).await;
+    watched.runs("streambox", &["read", "order-3", "--backward"]).await;
+    role.judge(&watched.proxy.take());
+
+    // For a caller's own condition in a transaction, and for `check_table` at a service's start.
+    let spare = [grant("AppendInTransactions", "ConditionCheckItem"), grant("Load", "DescribeTable")];
+    assert_eq!(role.unused(), spare);
+}
+
+#[tokio::test]
+async fn whoever_reads_everything_needs_the_readers_policy_alone() {
+    let table = TestTable::create().await;
+    let mut role = Role::of("ReaderPolicy", &table.name);
+    table.fill(&stream("order-1"), 3).await;
+    let watched = Watched::start(&table).await;
+    for command in ["streams", "export", "verify", "table check", "read order-1"] {
+        watched.runs("streambox", &command.split(' ').collect::<Vec<_>>()).await;
+    }
+    role.judge(&watched.proxy.take());
+    table.wire.take();
+    table.store.event(&stream("order-1"), 1).await.unwrap();
+    role.judge(&table.wire.take());
+    assert_eq!(role.unused(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_relay_does_the_relays_policy_grants() {
+    let table = TestTable::create().await;
+    let mut role = Role::of("RelayPolicy", &table.name);
+    let mut inbox = Inbox::open(&shared_broker_url(), &unique("events")).await.unwrap();
+    // The first append is published, by a relay that this one knows nothing of: the second one needs a proof.
+    let order = stream("order-1");
+    table.fill(&order, 1).await;
+    table.publish_all(&order).await;
+    let large = streambox::NewEvent::json("Large", &"x".repeat(2_000)).unwrap();
+    table.store.append(&order, Exact(1), [large]).await.unwrap();
+
+    let watched = Watched::start(&table).await;
+    let arguments = ["run", "--exchange", inbox.exchange()];
+    let relay = Process::start("streambox-relay", Some(&watched.table), Some(&shared_broker_url()), arguments);
+    assert_eq!(inbox.next().await.version, 2);
+    table.wait_for_nothing_pending().await;
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.finish().await.code(), Some(0));
+    watched.runs("streambox-relay", &["drain", "--exchange", inbox.exchange()]).await;
+
+    role.judge(&watched.proxy.take());
+    assert_eq!(role.unused(), [grant("ReadPending", "DescribeTable")], "spare: to look at the table when it starts");
+    inbox.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_an_operator_does_the_operators_policy_grants() {
+    let table = TestTable::create().await;
+    let mut role = Role::of("OperatorPolicy", &table.name);
+    let inbox = Inbox::open(&shared_broker_url(), &unique("events")).await.unwrap();
+    let order = stream("order-1");
+    table.fill(&order, 3).await;
+    let watched = Watched::start(&table).await;
+    // After a published append a skip needs a proof.
+    let keys: Vec<_> =
+        table.store.outbox().pending(&order, 1, 1).await.unwrap().entries.iter().map(PendingEntry::key).collect();
+    table.store.outbox().delete(&keys).await.unwrap();
+
+    watched.runs("streambox-relay", &["skip", "order-1", "2", "--reason", "a test"]).await;
+    watched.runs("streambox-relay", &["status"]).await;
+    for of in [["--stream", "order-1"], ["--category", "order"]] {
+        watched.runs("streambox-relay", &[&["replay", "--exchange", inbox.exchange()], &of[..]].concat()).await;
+    }
+    watched.runs("streambox", &["verify"]).await;
+    watched.runs("streambox", &["table", "check"]).await;
+
+    role.judge(&watched.proxy.take());
+    assert_eq!(role.unused(), []);
+    inbox.close().await.unwrap();
+}
+
+/// What IAM is asked for one request about one item.
+fn item(operation: &str, stream: &str) -> Vec<Access> {
+    let named = json!({ "stream_id": { "S": stream }, "entity": { "S": "event#00000000000000000001" } });
+    let place = if operation == "PutItem" { "Item" } else { "Key" };
+    accesses(operation, &json!({ "TableName": "streambox", place: named }))
+}
+
+fn in_transaction(kind: &str, stream: &str) -> Vec<Access> {
+    let named = json!({ "stream_id": { "S": stream }, "entity": { "S": "event#00000000000000000001" } });
+    let place = if kind == "Put" { "Item" } else { "Key" };
+    let part = json!({ kind: { "TableName": "streambox", place: named } });
+    accesses("TransactWriteItems", &json!({ "TransactItems": [part] }))
+}
+
+fn in_batch(writes: &Value) -> Vec<Access> {
+    accesses("BatchWriteItem", &json!({ "RequestItems": { "streambox": writes } }))
+}
+
+#[test]
+fn g8_no_policy_lets_anyone_write_over_an_event_or_outside_of_a_streams_transactions() {
+    let key = |stream: &str| json!({ "stream_id": { "S": stream }, "entity": { "S": "event#00000000000000000001" } });
+    let event = json!({ "stream_id": { "S": "order-1" }, "entity": { "S": "event#1" }, "payload": { "S": "forged" } });
+    let put_in_batch = || in_batch(&json!([{ "PutRequest": { "Item": event } }]));
+    let delete_in_batch = |stream: &str| in_batch(&json!([{ "DeleteRequest": { "Key": key(stream) } }]));
+    let another_table = || accesses("Query", &json!({ "TableName": "another" }));
+    let everyone = ["WriterPolicy", "ReaderPolicy", "RelayPolicy", "OperatorPolicy"];
+    // What is asked for, and who may.
+    let cases: [(&str, Vec<Access>, &[&str]); 20] = [
+        ("an append's put", in_transaction("Put", "order-1"), &["WriterPolicy"]),
+        ("a condition beside it", in_transaction("ConditionCheck", "order-1"), &["WriterPolicy"]),
+        ("a put of its own", item("PutItem", "order-1"), &[]),
+        ("an update", item("UpdateItem", "order-1"), &[]),
+        ("an update in a transaction", in_transaction("Update", "order-1"), &[]),
+        ("a delete", item("DeleteItem", "order-1"), &[]),
+        ("a skip's delete", in_transaction("Delete", "order-1"), &["OperatorPolicy"]),
+        ("a skip's record", in_transaction("Put", "$relay"), &["RelayPolicy", "OperatorPolicy"]),
+        ("a delete of a record in a transaction", in_transaction("Delete", "$relay"), &["RelayPolicy"]),
+        ("a worker's row", item("PutItem", "$relay"), &["RelayPolicy"]),
+        ("a worker's farewell", item("DeleteItem", "$relay"), &["RelayPolicy"]),
+        ("an update of a row", item("UpdateItem", "$relay"), &[]),
+        ("a put in another reserved partition", in_transaction("Put", "$other"), &[]),
+        ("a put by a batch", put_in_batch(), &[]),
+        ("a delete by a batch", delete_in_batch("order-1"), &["RelayPolicy"]),
+        ("a delete by a batch of a relay's row", delete_in_batch("$relay"), &[]),
+        ("a get", item("GetItem", "order-1"), &["WriterPolicy", "ReaderPolicy", "OperatorPolicy"]),
+        ("a query", accesses("Query", &json!({ "TableName": "streambox" })), &everyone),
+        ("a scan", accesses("Scan", &json!({ "TableName": "streambox" })), &["ReaderPolicy", "OperatorPolicy"]),
+        ("another table", another_table(), &[]),
+    ];
+    for (what, asked, allowed) in cases {
+        for name in everyone {
+            let policy = Role::of(name, "streambox").policy;
+            let is_allowed = asked.iter().all(|access| policy.allows(access).is_some());
+            assert_eq!(is_allowed, allowed.contains(&name), "{name}: {what}");
+        }
+    }
+}
+
+/// Every policy of every template, by the resource that it stands in, with each of its parts that depend on parameters.
+fn documents() -> Vec<(String, Value, Value)> {
+    let mut all = Vec::new();
+    for template in Template::all() {
+        for (name, resource) in template.section("Resources") {
+            let kind = text(&resource["Type"]);
+            if kind.starts_with("AWS::IAM::") || kind.ends_with("Policy") || kind.ends_with("::Key") {
+                all.push((format!("{} {name}", template.name), resource.clone(), resource["Metadata"].clone()));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn no_policy_has_a_wildcard_without_a_written_reason() {
+    let mut statements = 0;
+    for (whose, resource, metadata) in documents() {
+        let found = find(&resource, &mut |value| value.get("Effect").map(|_| value.clone()));
+        statements += found.len();
+        let reasons = metadata["streambox"]["wildcards"].as_array().cloned().unwrap_or_default();
+        let mut reasoned: HashMap<String, bool> = HashMap::new();
+        for reason in reasons {
+            let is_written = reason["Reason"].as_str().is_some_and(|reason| reason.len() > 20);
+            assert!(is_written, "{whose}: {reason} gives no reason");
+            reasoned.insert(reason["Sid"].as_str().unwrap().to_owned(), false);
+        }
+        for statement in found {
+            let id = statement["Sid"].as_str().unwrap_or_else(|| panic!("{whose}: {statement} has no Sid"));
+            for negation in ["NotAction", "NotResource", "NotPrincipal"] {
+                assert_eq!(statement.get(negation), None, "{whose} {id} allows what it does not name");
+            }
+            let is_wide = ["Action", "Resource", "Principal"].iter().any(|field| {
+                let texts = find(&statement[field], &mut |value| value.as_str().map(str::to_owned));
+                texts.iter().any(|text| text.contains(['*', '?']))
+            });
+            match reasoned.get_mut(id) {
+                Some(is_needed) if is_wide => *is_needed = true,
+                None if is_wide => panic!("{whose} {id} has a wildcard; say why in Metadata, streambox, wildcards"),
+                _ => {}
+            }
+        }
+        let idle: Vec<_> = reasoned.iter().filter(|(_, is_needed)| !**is_needed).collect();
+        assert!(idle.is_empty(), "{whose}: reasons for wildcards that there are not: {idle:?}");
+    }
+    assert!(statements > 10, "the policies are found");
+}
+
+#[test]
+fn every_policy_can_be_read_in_whole() {
+    for template in Template::all() {
+        let exports = exports();
+        for (name, resource) in template.stack(&needed(&template), &exports).resources() {
+            if resource["Type"] == "AWS::IAM::ManagedPolicy" {
+                assert!(!Policy::of(&resource["Properties"]["PolicyDocument"]).grants().is_empty(), "{name}");
+            }
+        }
+    }
+}

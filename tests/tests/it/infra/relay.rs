@@ -1,0 +1,165 @@
+//! `relay.yaml` starts a relay as its command line has it, shut off from the network, and watches it by the metrics that it has.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
+
+use clap::{CommandFactory as _, Parser as _};
+use serde_json::{Value, json};
+use streambox_relay::config::{Cli, Command};
+use streambox_tests::cloudformation::Template;
+
+use super::{exports, find, list, needed, text};
+
+const OWN_BROKER: (&str, &str) =
+    ("AmqpUrlSecretArn", "arn:aws:secretsmanager:us-east-1:111122223333:secret:broker-AbCdEf");
+
+fn resources(more: &[(&str, &str)]) -> Vec<(String, Value)> {
+    let template = Template::read("relay.yaml");
+    let parameters: Vec<_> = needed(&template).into_iter().chain(more.iter().copied()).collect();
+    template.stack(&parameters, &exports()).resources()
+}
+
+fn resource(name: &str, more: &[(&str, &str)]) -> Value {
+    resources(more).into_iter().find(|(found, _)| found == name).unwrap_or_else(|| panic!("no {name}")).1
+}
+
+fn container(more: &[(&str, &str)]) -> Value {
+    resource("TaskDefinition", more)["Properties"]["ContainerDefinitions"][0].clone()
+}
+
+/// What the container's environment comes to on a command line: its command, and each variable by its flag.
+fn command_line(container: &Value) -> Vec<String> {
+    let cli = Cli::command();
+    let run = cli.find_subcommand("run").expect("there is `run`");
+    let command = list(&container["Command"]).iter();
+    let mut line: Vec<_> = command.map(|word| text(word).to_owned()).collect();
+    line.insert(0, "streambox-relay".to_owned());
+    let variables = list(&container["Environment"]).iter();
+    let secrets = list(&container["Secrets"]).iter();
+    let secrets = secrets.map(|secret| json!({ "Name": secret["Name"], "Value": "amqps://user:password@host/%2f" }));
+    for variable in variables.cloned().chain(secrets) {
+        let (name, value) = (text(&variable["Name"]), text(&variable["Value"]));
+        if name == "AWS_REGION" {
+            continue;
+        }
+        let argument = run.get_arguments().find(|argument| argument.get_env().is_some_and(|env| env == name));
+        let flag = argument.and_then(|argument| argument.get_long());
+        let flag = flag.unwrap_or_else(|| panic!("`run` does not know {name}"));
+        line.extend([format!("--{flag}"), value.to_owned()]);
+    }
+    line
+}
+
+#[test]
+fn the_task_is_started_as_the_relays_command_line_has_it() {
+    let choices: [&[(&str, &str)]; 3] = [
+        &[OWN_BROKER],
+        &[("BrokerStack", "streambox-broker"), ("Unroutable", "accept"), ("MessageFormat", "cloudevents")],
+        &[OWN_BROKER, ("LogLevel", "trace"), ("Exchange", "events"), ("MetricsNamespace", "Team/Orders")],
+    ];
+    for choice in choices {
+        let line = command_line(&container(choice));
+        let cli = Cli::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        let Command::Run(run) = cli.command else { panic!("{line:?} is not `run`") };
+        run.settings().unwrap_or_else(|error| panic!("{line:?}: {error}"));
+    }
+}
+
+#[test]
+fn a_task_is_killed_only_after_the_time_that_the_relay_takes_to_stop() {
+    let container = container(&[OWN_BROKER]);
+    let cli = Cli::try_parse_from(command_line(&container)).unwrap();
+    let Command::Run(run) = cli.command else { panic!("not `run`") };
+    let stop = Duration::from_secs(container["StopTimeout"].as_u64().unwrap());
+    // Behind what is in flight: closing the connections, and leaving the group.
+    assert!(stop >= run.settings().unwrap().drain_timeout + Duration::from_secs(10));
+    assert!(stop <= Duration::from_mins(2), "Fargate allows no more");
+}
+
+#[test]
+fn the_health_check_is_a_command_of_the_relay() {
+    let check = container(&[OWN_BROKER])["HealthCheck"]["Command"].clone();
+    let words: Vec<_> = check.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    assert_eq!(words[0], "CMD", "no shell is needed");
+    Cli::try_parse_from(&words[1..]).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+}
+
+#[test]
+fn a_task_has_no_way_in_and_can_change_nothing_of_itself() {
+    for choice in [OWN_BROKER, ("BrokerStack", "streambox-broker")] {
+        let container = container(&[choice]);
+        assert_eq!(container["ReadonlyRootFilesystem"], true);
+        assert_eq!(container["LinuxParameters"]["Capabilities"]["Drop"], json!(["ALL"]));
+        assert!(!container["User"].as_str().unwrap().starts_with('0'));
+        assert_eq!(container.get("PortMappings"), None);
+        for (name, resource) in resources(&[choice]) {
+            let ways_in = find(&resource, &mut |value| value.get("SecurityGroupIngress").cloned());
+            assert!(ways_in.is_empty() && resource["Type"] != "AWS::EC2::SecurityGroupIngress", "{name}");
+        }
+    }
+}
+
+#[test]
+fn there_is_one_broker() {
+    let template = Template::read("relay.yaml");
+    for (more, is_right) in [
+        (vec![OWN_BROKER], true),
+        (vec![("BrokerStack", "streambox-broker")], true),
+        (vec![], false),
+        (vec![OWN_BROKER, ("BrokerStack", "streambox-broker")], false),
+    ] {
+        let parameters: Vec<_> = needed(&template).into_iter().chain(more.clone()).collect();
+        assert_eq!(template.stack(&parameters, &exports()).obeys_rules(), is_right, "{more:?}");
+    }
+    let by_stack = container(&[("BrokerStack", "streambox-broker")]);
+    assert_eq!(by_stack["Secrets"][0]["ValueFrom"], "<broker-AmqpUrlSecretArn>");
+    assert_eq!(container(&[OWN_BROKER])["Secrets"][0]["ValueFrom"], OWN_BROKER.1);
+}
+
+/// The metrics that `relay/METRICS.md` says the relay writes to CloudWatch.
+fn written() -> BTreeSet<String> {
+    let text = include_str!("../../../../relay/METRICS.md");
+    let (_, section) = text.split_once("\n## CloudWatch").expect("METRICS.md has them");
+    let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| row.split_once('`')).map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn alarms_scaling_and_dashboard_look_at_metrics_that_the_relay_writes() {
+    let mut looked_at = BTreeSet::new();
+    for (name, resource) in resources(&[OWN_BROKER]) {
+        let own = find(&resource, &mut |value| (value["Namespace"] == "Streambox").then(|| value.clone()));
+        for metric in own {
+            assert_eq!(metric["Dimensions"], json!([{ "Name": "Table", "Value": "streambox" }]), "{name}");
+            looked_at.insert(metric["MetricName"].as_str().unwrap().to_owned());
+        }
+        let Some(body) = resource["Properties"]["DashboardBody"].as_str() else { continue };
+        let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        let lists = find(&body, &mut |value| value.get("metrics").and_then(Value::as_array).cloned());
+        for metric in lists.into_iter().flatten().filter(|metric| metric[0] == "Streambox") {
+            assert_eq!((&metric[2], &metric[3]), (&json!("Table"), &json!("streambox")));
+            looked_at.insert(metric[1].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(looked_at, written(), "each metric is paid for, so each is looked at");
+}
+
+#[test]
+fn the_dashboard_shows_every_alarm() {
+    let resources = resources(&[OWN_BROKER]);
+    let alarms = resources.iter().filter(|(_, resource)| resource["Type"] == "AWS::CloudWatch::Alarm");
+    let alarms: HashSet<_> = alarms.map(|(name, _)| json!(format!("<{name}.Arn>"))).collect();
+    let dashboard = resource("Dashboard", &[OWN_BROKER]);
+    let body: Value = serde_json::from_str(dashboard["Properties"]["DashboardBody"].as_str().unwrap()).unwrap();
+    let shown = find(&body, &mut |value| value.get("alarms").and_then(Value::as_array).cloned());
+    assert_eq!(shown.into_iter().flatten().collect::<HashSet<_>>(), alarms);
+}
+
+#[test]
+fn silence_is_an_alarm_where_nothing_is_published_without_a_relay() {
+    let alarm = resource("NoWorkerIsAlive", &[OWN_BROKER]);
+    assert_eq!(alarm["Properties"]["TreatMissingData"], "breaching");
+}

@@ -28,6 +28,8 @@ pub struct About {
     pub table: String,
     /// The exchange.
     pub exchange: String,
+    /// This worker; none where it runs outside of a group.
+    pub worker: Option<String>,
     /// The shortest time from one scan to the next.
     pub poll_interval: Duration,
     /// The longest time from a request that has failed to its repetition.
@@ -171,7 +173,7 @@ impl View {
             halted_streams: snapshot.halted_streams as u64,
             halted: snapshot.halts.iter().map(|halt| halted_view(halt, now)).collect(),
             connections: publishers.iter().map(|publisher| connection_view(publisher, now)).collect(),
-            worker: snapshot.group.as_ref().map(|group| group.me.to_string()),
+            worker: about.worker.clone(),
             workers: snapshot.group.iter().flat_map(|group| &group.live).map(ToString::to_string).collect(),
             last_error: snapshot.last_error.as_ref().map(|error| failure_view(error, now)),
             refused: refused(&snapshot, about, now).map(|error| failure_view(error, now)).collect(),

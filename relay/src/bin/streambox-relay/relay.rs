@@ -77,6 +77,7 @@ fn about(options: &RelayOptions, settings: &RelaySettings) -> About {
     About {
         table: options.table.table.clone(),
         exchange: options.broker.exchange.clone(),
+        worker: settings.group.as_ref().map(|group| group.id.to_string()),
         poll_interval: settings.poll_interval,
         longest_delay: settings.bounds.longest_delay,
     }

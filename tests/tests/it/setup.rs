@@ -9,9 +9,10 @@ use aws_sdk_dynamodb::types::{
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use streambox::ExpectedVersion;
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
-    engine::{TestTable, stream},
+    engine::{TestTable, event, stream},
     http::{Answer, ask},
     programs::{Finished, Process, run, run_with},
     proxy::{PRINCIPAL, Passage, Proxy, Refusal},
@@ -259,7 +260,7 @@ async fn g5_a_permission_that_is_withdrawn_from_a_running_relay_is_told_waited_f
             if operation == "BatchWriteItem" { Passage::Refuse(DENIED) } else { Passage::Forward }
         },
     );
-    engine.fill(&stream("order-1"), 3).await;
+    engine.store.append(&stream("order-1"), ExpectedVersion::NoStream, (1..=3).map(event)).await.unwrap();
     inbox.receive_distinct(3).await;
     let told = "the permission dynamodb:BatchWriteItem on table/orders is missing";
     relay.logs(told).await;

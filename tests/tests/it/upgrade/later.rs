@@ -143,7 +143,7 @@ fn changes() -> Vec<Change> {
             |item| set(item, "", "payload_encoding", json!({ "S": "brotli" })),
             "unknown encoding \"brotli\": a newer version may have written it",
         ),
-        ("event#", |item| set(item, "", "payload", json!({ "M": {} })), "payload is not a text"),
+        ("event#", |item| set(item, "", "payload", json!({ "M": {} })), "payload is not binary"),
         (
             "pending#",
             |item| set(item, "/events/L/0/M", "payload_encoding", json!({ "S": "brotli" })),

@@ -29,6 +29,7 @@ async fn the_other_stacks_find_the_tables_and_the_policies_are_stored_as_they_ar
     let endpoint = table.url();
     let template = Template::read("roles.yaml");
     let roles = deploy(endpoint, &unique("roles"), &template, &[("TableStack", &table.name)]).await;
+    deploy(endpoint, &unique("monitoring"), &Template::read("monitoring.yaml"), &[("TableStack", &table.name)]).await;
     deploy(endpoint, &unique("repository"), &Template::read("repository.yaml"), &[("RepositoryName", &unique("r"))])
         .await;
 

@@ -1,6 +1,7 @@
 //! The templates of `infra`: they say what the programs do, they fit together, and they can be deployed.
 
 mod deployed;
+mod monitoring;
 mod policies;
 mod relay;
 mod table;
@@ -97,4 +98,60 @@ fn everything_that_one_template_imports_another_one_exports() {
         }
     }
     assert!(imports > 0);
+}
+
+const GUIDE: &str = include_str!("../../../../infra/README.md");
+
+#[test]
+fn the_guide_has_every_parameter_with_its_default() {
+    for template in Template::all() {
+        let heading = format!("### `{}`\n", template.name);
+        let (_, section) = GUIDE.split_once(&heading).unwrap_or_else(|| panic!("the guide has no {heading}"));
+        let section = section.split_once("\n### ").map_or(section, |(section, _)| section);
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+        let cells = rows.map(|row| row.split('|').map(|cell| cell.trim().replace('`', "")).collect::<Vec<_>>());
+        let mut told: Vec<_> = cells.map(|cells| (cells[0].clone(), cells[1].clone())).collect();
+        let default = |parameter: &Value| match parameter.get("Default") {
+            None => "needed".to_owned(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        let parameters = template.section("Parameters").map(|(name, value)| (name.to_owned(), default(value)));
+        told.sort();
+        let mut there: Vec<_> = parameters.collect();
+        there.sort();
+        assert_eq!(told, there, "{}", template.name);
+    }
+}
+
+#[test]
+fn what_the_guides_commands_name_is_there() {
+    let words = GUIDE.split("```sh").skip(1).filter_map(|block| block.split("```").next());
+    let text: String = words.collect::<Vec<_>>().join("\n").replace("\\\n", " ");
+    let (mut deployments, mut outputs) = (0, 0);
+    for line in text.lines() {
+        if let Some((_, rest)) = line.split_once("--template-file infra/") {
+            let template = Template::read(rest.split(' ').next().expect("a file"));
+            let stack = format!("--stack-name streambox-{} ", template.name.trim_end_matches(".yaml"));
+            assert!(line.contains(&stack), "{line}");
+            let makes_policies = template.text.contains("AWS::IAM::");
+            assert_eq!(line.contains("CAPABILITY_IAM"), makes_policies, "{line}");
+            let given = rest.split_once("--parameter-overrides ").map_or("", |(_, given)| given);
+            let given: Vec<_> = given.split_whitespace().filter_map(|word| word.split_once('=')).collect();
+            let needed = template.section("Parameters").filter(|(_, value)| value.get("Default").is_none());
+            assert!(needed.map(|(name, _)| name).all(|name| given.iter().any(|(given, _)| *given == name)), "{line}");
+            for (name, _) in given.iter().filter(|(name, _)| !name.contains('"')) {
+                assert!(template.section("Parameters").any(|(known, _)| known == *name), "{name}: {line}");
+            }
+            deployments += 1;
+        }
+        for call in line.split("$(output streambox-").skip(1) {
+            let call = call.split(')').next().expect("a call");
+            let (template, output) = call.split_once(' ').expect("a stack and an output");
+            let template = Template::read(&format!("{template}.yaml"));
+            assert!(template.section("Outputs").any(|(known, _)| known == output), "{call}");
+            outputs += 1;
+        }
+    }
+    assert_eq!((deployments, outputs > 0), (Template::all().len(), true));
 }

@@ -27,6 +27,8 @@ use super::{exports, find, needed, text};
 /// A policy of `roles.yaml` for a table, and which of its grants were needed.
 struct Role {
     name: &'static str,
+    /// Who an error says it is for.
+    program: streambox::Role,
     policy: Policy,
     used: BTreeSet<(String, String)>,
 }
@@ -36,15 +38,22 @@ impl Role {
         let mut exports = exports();
         exports.insert("streambox-table-TableArn".to_owned(), table_arn(table));
         let resource = Template::read("roles.yaml").stack(&[], &exports).resource(name);
-        Self { name, policy: Policy::of(&resource["Properties"]["PolicyDocument"]), used: BTreeSet::new() }
+        let program = match name {
+            "WriterPolicy" => streambox::Role::Writer,
+            "ReaderPolicy" => streambox::Role::Reader,
+            "RelayPolicy" => streambox::Role::Relay,
+            _ => streambox::Role::Operator,
+        };
+        Self { name, program, policy: Policy::of(&resource["Properties"]["PolicyDocument"]), used: BTreeSet::new() }
     }
 
-    /// Everything that was sent has to be granted.
+    /// Everything that was sent has to be granted, by the policy that an error names where it is not.
     fn judge(&mut self, sent: &[Exchange]) {
         assert!(!sent.is_empty(), "nothing was sent");
         for access in sent.iter().flat_map(|exchange| accesses(&exchange.operation, &exchange.request)) {
             let statement = self.policy.allows(&access);
             let statement = statement.unwrap_or_else(|| panic!("{} does not allow {access:?}", self.name));
+            assert_eq!(self.program.policy(&access.action), Some(self.name), "{access:?}");
             self.used.insert((statement.to_owned(), access.action));
         }
     }
@@ -73,7 +82,8 @@ impl Watched {
     }
 
     async fn runs(&self, program: &str, arguments: &[&str]) -> Finished {
-        let finished = run(program, Some(&self.table), Some(&shared_broker_url()), arguments).await;
+        let broker = (program == "streambox-relay").then(shared_broker_url);
+        let finished = run(program, Some(&self.table), broker.as_deref(), arguments).await;
         assert_eq!(finished.code(), Some(0), "{arguments:?}: {}", finished.stderr);
         finished
     }

@@ -15,7 +15,7 @@ use std::{
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryFutureExt as _, future::try_join_all};
 use lapin::{
-    Channel, Confirmation, Connection, ConnectionProperties, Event, ExchangeKind,
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Event, ExchangeKind,
     options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions},
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{FieldTable, ShortString},
@@ -239,7 +239,12 @@ async fn open_channel(connection: &Connection, settings: &BrokerSettings) -> Res
             return Err(broken(&refused));
         }
         channel = connection.create_channel().await.map_err(|error| broken(&error))?;
-        declare(&channel, exchange, true).await.map_err(|_| broken(&refused))?;
+        if declare(&channel, exchange, true).await.is_err() {
+            // From 4.3 on RabbitMQ tells even that only to who may configure it.
+            let probe = connection.create_channel().await.map_err(|error| broken(&error))?;
+            take_back_a_message(&probe, exchange).await.map_err(|_| broken(&refused))?;
+            channel = connection.create_channel().await.map_err(|error| broken(&error))?;
+        }
     }
     channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| broken(&error))?;
     Ok(channel)
@@ -257,6 +262,16 @@ async fn open_channel_for_queue(connection: &Connection, queue: &ShortString) ->
 async fn declare(channel: &Channel, exchange: &ShortString, passive: bool) -> lapin::Result<()> {
     let options = ExchangeDeclareOptions { durable: true, passive, ..ExchangeDeclareOptions::default() };
     channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, options, FieldTable::default()).await
+}
+
+/// Asks whether an exchange exists and may be written to: the broker looks when a transaction publishes, and delivers nothing
+/// before it is committed, which this one never is.
+async fn take_back_a_message(channel: &Channel, exchange: &ShortString) -> lapin::Result<()> {
+    channel.tx_select().await?;
+    let (key, options) = (ShortString::default(), BasicPublishOptions::default());
+    channel.basic_publish(exchange.clone(), key, options, &[], BasicProperties::default()).await?;
+    channel.tx_rollback().await?;
+    channel.close(200, "done".into()).await
 }
 
 fn is_access_refused(error: &lapin::Error) -> bool {

@@ -62,26 +62,41 @@ async fn what_rabbitmq_refuses_at_the_start_is_bad_configuration_and_told_in_a_s
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_permission_that_is_missing_is_waited_for_and_an_exchange_of_somebody_elses_is_enough() {
+async fn an_exchange_of_somebody_elses_is_enough_and_a_permission_that_is_withdrawn_is_waited_for() {
     let broker = OwnBroker::start().await;
     broker.ctl(&["add_user", "relay", PASSWORD]).await;
-    broker.ctl(&["set_permissions", "relay", "^$", "^$", "^$"]).await;
+    // It may write to some exchanges, and configure none.
+    broker.ctl(&["set_permissions", "relay", "^$", "^events-.*", "^$"]).await;
     let table = TestTable::create().await;
     table.fill(&stream("order-1"), 2).await;
-    // Its owner has made the exchange; the relay may not configure it, and not write to it either.
+    // Its owner has made the exchange.
     let mut inbox = Inbox::open(broker.url(), &unique("events")).await.unwrap();
     let arguments = ["run", "--exchange", inbox.exchange()];
     let url = url(&broker, "relay", PASSWORD, "%2f");
     let mut relay = Process::start("streambox-relay", Some(&table), Some(&url), arguments);
-    relay.logs("it needs the permission to write to it").await;
-
-    broker.ctl(&["set_permissions", "relay", "^$", "^events-.*", "^$"]).await;
     inbox.receive_distinct(2).await;
+
+    broker.ctl(&["set_permissions", "relay", "^$", "^$", "^$"]).await;
+    // A channel remembers what it was allowed.
+    broker.ctl(&["close_all_user_connections", "relay", "rights"]).await;
+    table.fill(&stream("order-2"), 2).await;
+    relay.logs("it needs the permission to write to it").await;
+    broker.ctl(&["set_permissions", "relay", "^$", "^events-.*", "^$"]).await;
+    inbox.receive_distinct(4).await;
     relay.signal(Signal::SIGTERM);
     let finished = relay.finish().await;
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert!(!finished.stderr.contains(PASSWORD), "{}", finished.stderr);
     assert_eq!(inbox.receive_rest().await.unwrap().order_violations(), []);
+}
+
+#[tokio::test]
+async fn an_address_of_the_status_page_that_is_taken_is_bad_configuration_and_told_in_a_sentence() {
+    let table = TestTable::create().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let refused = run("streambox-relay", Some(&table), Some("amqp://127.0.0.1:1"), ["run", "--http", &address]).await;
+    assert_refused(&refused, &["--http (STREAMBOX_HTTP)", &address, "in use", "choose another port, or `off`"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,8 @@
 //! A DynamoDB for each test.
 //!
-//! By default an engine in memory (dynoxide) is served inside the test process, on a port that the system chooses. With
-//! `STREAMBOX_TEST_DYNAMODB_URL` the tests use what answers there, each with a table of its own name. It need not count
-//! capacity units as AWS does: [`Metering`](crate::metering::Metering).
+//! By default an engine in memory (dynoxide) is served inside the test process, on a port that the system chooses. In the other
+//! modes ([`mode`](crate::mode)) the tests share one, each with a table of its own name. It need not count capacity units as AWS
+//! does: [`Metering`].
 //!
 //! With `STREAMBOX_TEST_TABLES=cloudformation` each table is a stack of `infra/table.yaml` on that engine, as it would be in the
 //! cloud, instead of one that the library has created.
@@ -22,12 +22,12 @@ use tokio::time::timeout;
 use crate::{
     PATIENCE,
     cloudformation::{Template, deploy},
+    containers,
+    metering::Metering,
+    mode::Mode,
     unique,
     wire::Wire,
 };
-
-/// Names an engine to use instead of one in memory.
-pub const ENGINE_VARIABLE: &str = "STREAMBOX_TEST_DYNAMODB_URL";
 
 /// Says how tables are made.
 pub const TABLES_VARIABLE: &str = "STREAMBOX_TEST_TABLES";
@@ -236,18 +236,23 @@ impl TestTable {
 
 impl Engine {
     async fn start() -> Self {
-        if let Ok(url) = std::env::var(ENGINE_VARIABLE) {
-            return Self { url, embedded: None };
-        }
-        let embedded = EmbeddedDynamoDb::start().await;
-        Self { url: embedded.url().to_owned(), embedded: Some(Arc::new(embedded)) }
+        let url = match Mode::of_tests() {
+            Mode::Embedded => {
+                let embedded = EmbeddedDynamoDb::start().await;
+                return Self { url: embedded.url().to_owned(), embedded: Some(Arc::new(embedded)) };
+            }
+            Mode::Endpoint { url } => url.as_str(),
+            Mode::Containers => containers::localstack_url(),
+        };
+        Metering::learn(&client(url, None)).await;
+        Self { url: url.to_owned(), embedded: None }
     }
 }
 
 /// Whether the tests run on engines of their own, in memory.
 #[must_use]
 pub fn is_embedded() -> bool {
-    std::env::var_os(ENGINE_VARIABLE).is_none()
+    *Mode::of_tests() == Mode::Embedded
 }
 
 /// Whether each table is a stack of `infra/table.yaml`.

@@ -1,7 +1,10 @@
 //! What the tests, the demo and the benchmarks of streambox share: real parts to run against, and faults to put between
 //! them.
 //!
+//! - [`mode`]: what the tests run on.
 //! - [`engine`]: a DynamoDB for each test, with a table of its own.
+//! - [`containers`]: RabbitMQ and LocalStack, started by the tests themselves.
+//! - [`reaper`]: removes what tests have started, whatever becomes of them.
 //! - [`orders`]: an aggregate to test with.
 //! - [`wire`]: what goes over the wire to DynamoDB: counted, and altered on purpose.
 //! - [`metering`]: how each engine counts capacity units.
@@ -24,6 +27,7 @@ pub mod amqp;
 pub mod broker;
 pub mod browser;
 pub mod cloudformation;
+pub mod containers;
 pub mod emf;
 pub mod engine;
 pub mod fault;
@@ -31,9 +35,11 @@ pub mod http;
 pub mod iam;
 pub mod items;
 pub mod metering;
+pub mod mode;
 pub mod orders;
 pub mod programs;
 pub mod proxy;
+pub mod reaper;
 pub mod sim;
 pub mod tally;
 pub mod tls;

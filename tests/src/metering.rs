@@ -3,16 +3,24 @@
 //! The tests assert costs to the unit. Where an engine counts otherwise than AWS does, the difference stands here, by name,
 //! and the assertion stays exact on either.
 
-use crate::engine::is_embedded;
+use streambox::{Client, Compression, EventStore, ExpectedVersion, NewEvent, create_table};
+use tokio::sync::OnceCell;
 
-/// Names what the local stack has started (`localstack/README.md`).
-const KIND_VARIABLE: &str = "STREAMBOX_DYNAMODB";
+use crate::{
+    engine::{event, is_embedded, stream},
+    unique,
+};
+
+/// What the engine that the tests share was seen to count like.
+static LEARNED: OnceCell<Metering> = OnceCell::const_new();
 
 /// How an engine counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metering {
     /// As AWS does: the embedded engine, and AWS itself.
     Aws,
+    /// As MiniStack 1.5 does: writes as AWS, but a page that is read counts one unit, whatever is in it.
+    MiniStack,
     /// As DynamoDB Local 3.3 does, which LocalStack contains, too.
     DynamoDbLocal,
 }
@@ -41,13 +49,40 @@ impl Put {
 
 impl Metering {
     /// That of the engine which the tests run on.
+    ///
+    /// # Panics
+    /// If the test has no table yet: creating one is what [`learn`](Self::learn)s it.
     #[must_use]
     pub fn of_tests() -> Self {
-        let kind = std::env::var(KIND_VARIABLE).unwrap_or_default();
-        match kind.as_str() {
-            "dynamodb-local" | "localstack" if !is_embedded() => Self::DynamoDbLocal,
-            _ => Self::Aws,
-        }
+        if is_embedded() { Self::Aws } else { *LEARNED.get().expect("a table was created") }
+    }
+
+    /// Finds out, once, how an engine counts: an address does not say what answers there. An append and a read tell.
+    ///
+    /// # Panics
+    /// If it does not answer, or counts in no known way.
+    pub async fn learn(client: &Client) {
+        let ask = Box::pin(async {
+            let table = unique("metering");
+            create_table(client, &table).await.expect("the engine creates tables");
+            let store = EventStore::builder(client.clone(), &table).compression(Compression::Off).build();
+            let (order, large) =
+                (stream("order-1"), NewEvent::json("Grown", &"x".repeat(5_000)).expect("a valid event"));
+            let small = store.append(&order, ExpectedVersion::NoStream, [event(1)]).await.expect("an append works");
+            store.append(&order, ExpectedVersion::At(small.position), [large]).await.expect("an append works");
+            let read = store.read(&order).await.expect("a read works");
+            client.delete_table().table_name(&table).send().await.expect("the engine deletes tables");
+            // Of 5 KB and a little.
+            let units = (small.write_units, read.read_units);
+            let is = |metering: &Self| {
+                let expected = (metering.append(1), metering.read(2.0));
+                (expected.0 - units.0).abs() + (expected.1 - units.1).abs() < 1e-9
+            };
+            let known = [Self::Aws, Self::MiniStack, Self::DynamoDbLocal].into_iter().find(is);
+            known
+                .unwrap_or_else(|| panic!("the engine counts {units:?}, write and read units, which no known one does"))
+        });
+        LEARNED.get_or_init(|| ask).await;
     }
 
     /// The write units of a transaction of puts.
@@ -55,7 +90,7 @@ impl Metering {
     pub fn transaction(self, puts: &[Put]) -> f64 {
         let units = |put: &Put| match self {
             // A transaction counts twice, the index does not.
-            Self::Aws => 2.0 * put.units + f64::from(u8::from(put.is_indexed)),
+            Self::Aws | Self::MiniStack => 2.0 * put.units + f64::from(u8::from(put.is_indexed)),
             // The index counts twice as well.
             Self::DynamoDbLocal => 2.0 * (put.units + f64::from(u8::from(put.is_indexed))),
         };
@@ -76,11 +111,23 @@ impl Metering {
         self.transaction(&puts)
     }
 
+    /// Whether it counts what is read; else a page costs a unit, and tests have nothing to measure.
+    #[must_use]
+    pub fn counts_what_is_read(self) -> bool {
+        self != Self::MiniStack
+    }
+
+    /// The read units of one page, where AWS counts `units`.
+    #[must_use]
+    pub fn read(self, units: f64) -> f64 {
+        if self.counts_what_is_read() { units } else { units.min(1.0) }
+    }
+
     /// The read units of a read that finds nothing, where AWS counts `units`.
     #[must_use]
     pub fn empty_read(self, units: f64) -> f64 {
         match self {
-            Self::Aws => units,
+            Self::Aws | Self::MiniStack => units,
             // It counts what was found.
             Self::DynamoDbLocal => 0.0,
         }
@@ -97,6 +144,8 @@ mod tests {
         let large = [Put::event_of(5.0), Put::ENTRY];
         assert_eq!([1, 10, 99].map(|events| Metering::Aws.append(events)), [5.0, 23.0, 201.0]);
         assert_eq!(Metering::Aws.transaction(&large), 13.0);
+        assert_eq!(Metering::MiniStack.transaction(&large), 13.0);
+        assert_eq!([0.5, 1.0, 7.0].map(|units| Metering::MiniStack.read(units)), [0.5, 1.0, 1.0]);
         assert_eq!([1, 2, 99].map(|events| Metering::DynamoDbLocal.append(events)), [6.0, 6.0, 6.0]);
         assert_eq!(Metering::DynamoDbLocal.transaction(&large), 14.0);
         // An event of 2 KB costs there what the entry costs.

@@ -18,7 +18,7 @@ use streambox::{
     outbox::{Outbox, PendingEntry, PendingKey},
 };
 use streambox_relay::{broker::Message, core::Bounds, relay::SCAN_LIMIT};
-use streambox_tests::broker::shared_broker_url;
+use streambox_tests::broker::named_broker_url;
 use tokio::{
     sync::{Mutex, mpsc, watch},
     task::JoinSet,
@@ -109,7 +109,7 @@ async fn publish(
     window: usize,
     started: Instant,
 ) -> Result<Duration, Failure> {
-    let connection = Connection::connect(&shared_broker_url(), ConnectionProperties::default()).await?;
+    let connection = Connection::connect(&named_broker_url(), ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let mut left = ready.left.subscribe();

@@ -10,7 +10,7 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 use streambox_relay::broker::Message;
-use streambox_tests::broker::shared_broker_url;
+use streambox_tests::broker::named_broker_url;
 
 use crate::{Failure, median, stage::Stage};
 
@@ -40,7 +40,7 @@ pub(crate) async fn measure(file: &Path, rounds: usize) -> Result<(), Failure> {
 /// stream's entries by one consistent query.
 #[expect(clippy::cast_precision_loss, reason = "a rate for reading")]
 async fn plain_loop(stage: &Stage, events: u64) -> Result<f64, Failure> {
-    let connection = Connection::connect(&shared_broker_url(), ConnectionProperties::default()).await?;
+    let connection = Connection::connect(&named_broker_url(), ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let outbox = stage.store.outbox();

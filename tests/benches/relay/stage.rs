@@ -10,7 +10,7 @@ use streambox::{
     schema::{ENTITY, STREAM_ID},
 };
 use streambox_tests::{
-    broker::{BoundQueue, shared_broker_url},
+    broker::{BoundQueue, named_broker_url},
     engine::{event, pending, stream as stream_id},
     programs::program,
     unique,
@@ -36,11 +36,11 @@ pub(crate) struct Stage {
 impl Stage {
     /// With a classic queue.
     pub(crate) async fn set() -> Result<Self, Failure> {
-        Self::with(BoundQueue::declare(&shared_broker_url(), &unique("bench"), "#").await?).await
+        Self::with(BoundQueue::declare(&named_broker_url(), &unique("bench"), "#").await?).await
     }
 
     pub(crate) async fn set_with_quorum_queue() -> Result<Self, Failure> {
-        Self::with(BoundQueue::declare_quorum(&shared_broker_url(), &unique("bench"), "#").await?).await
+        Self::with(BoundQueue::declare_quorum(&named_broker_url(), &unique("bench"), "#").await?).await
     }
 
     async fn with(queue: BoundQueue) -> Result<Self, Failure> {

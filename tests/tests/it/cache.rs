@@ -50,7 +50,8 @@ async fn a_thousand_loads_at_once_are_one_full_load_and_one_look_at_what_is_new(
     // others.
     assert!(is_backward(0) && !is_backward(sent.len() - 1));
     let costs: Vec<_> = sent.iter().map(|exchange| (exchange.operation.as_str(), exchange.units)).collect();
-    assert_eq!(costs, [("Query", 2.0), ("Query", Metering::of_tests().empty_read(1.0))]);
+    let metering = Metering::of_tests();
+    assert_eq!(costs, [("Query", metering.read(2.0)), ("Query", metering.empty_read(1.0))]);
     let stats = repository.stats();
     assert_eq!((stats.cold_loads, stats.cache_hits), (1, LOADS as u64 - 1));
 }

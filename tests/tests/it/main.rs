@@ -23,6 +23,7 @@ mod load;
 mod message;
 mod model;
 mod observe;
+mod own_broker;
 mod private;
 mod programs;
 mod read;

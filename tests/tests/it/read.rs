@@ -65,17 +65,15 @@ async fn a_limit_bounds_what_is_fetched_and_paid_for() {
         table.as_text().append(&order, ExpectedVersion::Any, events).await.unwrap();
     }
     let (forward, backward) = (ReadOptions::forward, ReadOptions::backward);
+    let metering = Metering::of_tests();
+    let three = ("Query", metering.read(2.0));
     for (options, read, costs) in [
         (backward().limit(1), 1, vec![("Query", 1.0)]),
         (forward().limit(1), 1, vec![("Query", 1.0)]),
-        (forward().from_version(60).limit(3), 3, vec![("Query", 2.0)]),
-        (backward().from_version(60).limit(3), 3, vec![("Query", 2.0)]),
+        (forward().from_version(60).limit(3), 3, vec![three]),
+        (backward().from_version(60).limit(3), 3, vec![three]),
         // Whether the stream does end below version 200 is a question more.
-        (
-            backward().from_version(200).limit(3),
-            3,
-            vec![("Query", 2.0), ("Query", Metering::of_tests().empty_read(1.0))],
-        ),
+        (backward().from_version(200).limit(3), 3, vec![three, ("Query", metering.empty_read(1.0))]),
         (forward().limit(0), 0, vec![]),
         (backward().limit(0), 0, vec![]),
     ] {

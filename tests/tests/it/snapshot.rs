@@ -9,6 +9,7 @@ use streambox::{
 };
 use streambox_tests::{
     engine::{TestTable, stream},
+    metering::Metering,
     orders::{Order, OrderEvent, fill, orders},
     wire::Exchange,
 };
@@ -74,7 +75,7 @@ async fn a_stream_of_10_000_events_loads_in_one_request_at_a_tail_of_15_and_in_t
             // It costs what it returns: a bound that does not depend on the stream's length.
             for exchange in &sent {
                 assert!(
-                    (exchange.units - units_of(exchange)).abs() < 1.5,
+                    (exchange.units - Metering::of_tests().read(units_of(exchange))).abs() < 1.5,
                     "{} for {}",
                     exchange.units,
                     units_of(exchange)

@@ -10,7 +10,6 @@ use streambox_tests::{
     tls::{Authority, Identity, TlsFront},
     unique,
 };
-use tokio::net::TcpListener;
 
 const LONG: i32 = 2090;
 const LONG_AGO: i32 = 2020;
@@ -50,26 +49,7 @@ fn shared_address() -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rabbitmq_with_tls_takes_a_client_that_shows_its_certificate_and_no_other() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
-    let server = ours.issue("localhost", LONG);
-    let port = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let configuration = format!(
-        "listeners.ssl.1 = 127.0.0.1:{port}\n\
-         ssl_options.cacertfile = {}\n\
-         ssl_options.certfile = {}\n\
-         ssl_options.keyfile = {}\n\
-         ssl_options.verify = verify_peer\n\
-         ssl_options.fail_if_no_peer_cert = true\n\
-         ssl_cert_login_from = common_name\n\
-         auth_mechanisms.1 = PLAIN\n\
-         auth_mechanisms.2 = EXTERNAL\n",
-        ours.certificate().display(),
-        server.certificate.display(),
-        server.key.display(),
-    );
-    let broker = OwnBroker::start_with(&configuration, "rabbitmq_auth_mechanism_ssl").await;
+    let broker = OwnBroker::start_with_tls(&ours, &ours.issue("localhost", LONG)).await;
     // A user without a password: the certificate alone says who it is.
     broker.ctl(&["add_user", "relay", "unused"]).await;
     broker.ctl(&["clear_password", "relay"]).await;
@@ -78,7 +58,7 @@ async fn rabbitmq_with_tls_takes_a_client_that_shows_its_certificate_and_no_othe
     table.fill(&stream("order-1"), 3).await;
     let mut inbox = Inbox::open(broker.url(), &unique("events")).await.unwrap();
     let client = ours.issue("relay", LONG);
-    let url = format!("amqps://localhost:{port}/%2f?auth_mechanism=external");
+    let url = format!("amqps://localhost:{}/%2f?auth_mechanism=external", broker.tls_port());
 
     let refused = drain(&table, &url, inbox.exchange(), &flags(&theirs, Some(&client))).await;
     assert_refused(&refused, &["authority that is not trusted", text(theirs.certificate())]);

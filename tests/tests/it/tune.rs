@@ -5,6 +5,7 @@ use std::time::Duration;
 use streambox::tune::{Prices, TuneRow, TuneSettings, tune};
 use streambox_tests::{
     engine::TestTable,
+    metering::Metering,
     orders::{Order, OrderEvent},
     programs::run_example,
 };
@@ -29,12 +30,14 @@ async fn loads_grow_with_the_stream_unless_there_are_snapshots() {
     let row =
         |events, interval| report.rows.iter().find(|row| (row.events, row.interval) == (events, interval)).unwrap();
     let read_units = |events, interval| row(events, interval).read_units_per_load;
-    // 300 events of some 230 bytes each: one unit for each 4 KB.
-    assert!(read_units(300, None) > 4.0 * read_units(60, None), "{report}");
-    // At most the next 4 KB: the versions have more digits.
-    assert!(read_units(300, Some(10)) <= read_units(60, Some(10)) + 1.0, "{report}");
-    assert!(read_units(300, Some(10)) <= read_units(300, Some(50)), "{report}");
-    assert!(read_units(300, Some(50)) < read_units(300, Some(100)), "{report}");
+    if Metering::of_tests().counts_what_is_read() {
+        // 300 events of some 230 bytes each: one unit for each 4 KB.
+        assert!(read_units(300, None) > 4.0 * read_units(60, None), "{report}");
+        // At most the next 4 KB: the versions have more digits.
+        assert!(read_units(300, Some(10)) <= read_units(60, Some(10)) + 1.0, "{report}");
+        assert!(read_units(300, Some(10)) <= read_units(300, Some(50)), "{report}");
+        assert!(read_units(300, Some(50)) < read_units(300, Some(100)), "{report}");
+    }
     assert!(report.rows.iter().all(|row| row.load > Duration::ZERO && row.state_bytes > 40));
     for TuneRow { interval, write_units_per_snapshot, .. } in &report.rows {
         let units = if interval.is_some() { 2.0 } else { 0.0 };
@@ -53,9 +56,12 @@ async fn what_is_hardly_loaded_needs_no_snapshots_and_the_plot_shows_what_was_me
     let seldom = tune(&table.store, &settings().cold_loads_per_event(0.0), next).await.unwrap();
     assert_eq!(seldom.recommendation.interval, None);
     let often = tune(&table.store, &settings().cold_loads_per_event(50.0), next).await.unwrap();
-    assert!(often.recommendation.interval.is_some_and(|every| every <= 50), "{often}");
+    if Metering::of_tests().counts_what_is_read() {
+        assert!(often.recommendation.interval.is_some_and(|every| every <= 50), "{often}");
+    }
     let svg = often.to_svg().unwrap();
-    for text in ["<svg", "no snapshot", "every 10", "every 100", "Read units of a load", "recommended", "</svg>"] {
+    assert_eq!(svg.contains("recommended"), often.recommendation.interval.is_some());
+    for text in ["<svg", "no snapshot", "every 10", "every 100", "Read units of a load", "</svg>"] {
         assert!(svg.contains(text), "{text}");
     }
     let nothing = tune(&table.store, &settings().lengths([]), next).await;

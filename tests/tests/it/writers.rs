@@ -5,8 +5,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use streambox::{Error, ExpectedVersion};
-use streambox_tests::engine::{TestTable, event, stream};
+use streambox::{Error, EventStore, ExpectedVersion};
+use streambox_tests::{
+    PATIENCE,
+    engine::{TestTable, event, stream},
+};
 use tokio::task::JoinSet;
 
 const WRITERS: u64 = 8;
@@ -68,7 +71,9 @@ async fn g2_appends_at_any_version_all_find_a_place() {
     let order = stream("order-1");
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
-        let ((store, _), order) = (table.another(), order.clone());
+        // However long it takes: a slow engine is no reason to give up here.
+        let store = EventStore::builder(table.client(), &table.name).operation_timeout(PATIENCE).build();
+        let order = order.clone();
         writers.spawn(async move {
             for _ in 0..5 {
                 store.append(&order, ExpectedVersion::Any, [event(writer)]).await.unwrap();

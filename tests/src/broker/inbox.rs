@@ -1,10 +1,6 @@
-//! RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
+//! What consumers of the tests are: a queue, an inbox that receives everything that comes into it.
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Output, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::{
@@ -16,18 +12,13 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable, ShortString},
 };
-use tempfile::TempDir;
 use tokio::{
-    process::Command,
     sync::mpsc,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
 use crate::{PATIENCE, tally::Tally, unique};
-
-/// Names the broker.
-pub const BROKER_VARIABLE: &str = "STREAMBOX_AMQP_URL";
 
 /// A broker that can't be reached is tried again after this time.
 const RECONNECT_DELAY: Duration = Duration::from_millis(100);
@@ -43,127 +34,6 @@ const PREFETCH: u16 = 500;
 
 /// An inbox that was left behind disappears after this time without a consumer.
 const QUEUE_EXPIRES_MS: i32 = 600_000;
-
-/// The broker that the tests share.
-///
-/// # Panics
-/// If none is named.
-#[must_use]
-pub fn shared_broker_url() -> String {
-    std::env::var(BROKER_VARIABLE).unwrap_or_else(|_| {
-        panic!(
-            "{BROKER_VARIABLE} is not set, so there is no RabbitMQ to test against: run `make test`, or \
-             `eval \"$(localstack/up)\"` before `cargo test --workspace --all-features`"
-        )
-    })
-}
-
-/// A broker of a test's own, which can be stopped and started. It is gone with the value.
-#[derive(Debug)]
-pub struct OwnBroker {
-    url: String,
-    state: TempDir,
-}
-
-impl OwnBroker {
-    /// Starts a broker.
-    ///
-    /// # Panics
-    /// If it does not start.
-    pub async fn start() -> Self {
-        let state = tempfile::Builder::new().prefix("streambox-broker-").tempdir().expect("a directory");
-        let url = control(state.path(), &["start"]).await;
-        Self { url, state }
-    }
-
-    /// Starts a broker with more lines in its configuration and with plugins: a node of the system's package.
-    ///
-    /// # Panics
-    /// If it does not start.
-    pub async fn start_with(configuration: &str, plugins: &str) -> Self {
-        let state = tempfile::Builder::new().prefix("streambox-broker-").tempdir().expect("a directory");
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), configuration).expect("a file can be written");
-        let output = command(state.path(), &["start"])
-            .env("STREAMBOX_RABBITMQ_CONFIG", file.path())
-            .env("STREAMBOX_RABBITMQ_PLUGINS", plugins)
-            .output();
-        let url = printed(&["start"], &output.await.expect("localstack/rabbitmq runs"));
-        Self { url, state }
-    }
-
-    /// Runs `rabbitmqctl` on it.
-    ///
-    /// # Panics
-    /// If that fails.
-    pub async fn ctl(&self, arguments: &[&str]) {
-        let arguments: Vec<_> = ["ctl"].iter().chain(arguments).copied().collect();
-        control(self.state.path(), &arguments).await;
-    }
-
-    /// Its URL, the same after each restart.
-    #[must_use]
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// Stops it in an orderly way.
-    ///
-    /// # Panics
-    /// If that fails.
-    pub async fn stop(&self) {
-        control(self.state.path(), &["stop"]).await;
-    }
-
-    /// Kills it.
-    ///
-    /// # Panics
-    /// If that fails.
-    pub async fn kill(&self) {
-        control(self.state.path(), &["stop", "--hard"]).await;
-    }
-
-    /// Starts it again, with what it had stored.
-    ///
-    /// # Panics
-    /// If it does not start, or at another place.
-    pub async fn start_again(&self) {
-        assert_eq!(control(self.state.path(), &["start"]).await, self.url, "the broker comes back where it was");
-    }
-}
-
-impl Drop for OwnBroker {
-    fn drop(&mut self) {
-        let removed = std::process::Command::new(control_program())
-            .arg("remove")
-            .env("STREAMBOX_STATE_DIR", self.state.path())
-            .stdin(Stdio::null())
-            .status();
-        if !removed.is_ok_and(|status| status.success()) {
-            eprintln!("the broker in {} could not be removed", self.state.path().display());
-        }
-    }
-}
-
-fn control_program() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../localstack/rabbitmq")
-}
-
-fn command(state: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(control_program());
-    command.args(arguments).env("STREAMBOX_STATE_DIR", state).stdin(Stdio::null());
-    command
-}
-
-async fn control(state: &Path, arguments: &[&str]) -> String {
-    printed(arguments, &command(state, arguments).output().await.expect("localstack/rabbitmq runs"))
-}
-
-fn printed(arguments: &[&str], output: &Output) -> String {
-    let messages = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "localstack/rabbitmq {arguments:?} failed:\n{messages}");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
 
 /// A message as a consumer gets it.
 #[derive(Clone, Debug)]
@@ -376,13 +246,23 @@ impl Inbox {
     /// # Errors
     /// lapin's, where the broker can't be reached.
     pub async fn close(self) -> lapin::Result<()> {
+        let (url, exchange) = (self.queue.url.clone(), self.queue.exchange.clone());
+        self.close_queue().await?;
+        let connection = connect(&url).await?;
+        let channel = connection.create_channel().await?;
+        channel.exchange_delete(exchange.into(), lapin::options::ExchangeDeleteOptions::default()).await?;
+        connection.close(200, "done".into()).await
+    }
+
+    /// Deletes the queue alone: the exchange is somebody else's.
+    ///
+    /// # Errors
+    /// lapin's, where the broker can't be reached.
+    pub async fn close_queue(self) -> lapin::Result<()> {
         self.consumer.abort();
         let connection = connect(&self.queue.url).await?;
         let channel = connection.create_channel().await?;
         channel.queue_delete(self.queue.name.as_str().into(), QueueDeleteOptions::default()).await?;
-        channel
-            .exchange_delete(self.queue.exchange.as_str().into(), lapin::options::ExchangeDeleteOptions::default())
-            .await?;
         connection.close(200, "done".into()).await
     }
 }

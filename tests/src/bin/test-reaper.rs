@@ -1,0 +1,65 @@
+//! Removes what the tests have started, at their end: `streambox_tests::reaper`.
+
+use std::{
+    io::stdin,
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
+
+use streambox_tests::{
+    broker::control_program,
+    reaper::{self, Charge, Removal},
+};
+use testcontainers::{
+    bollard::{errors::Error, query_parameters::RemoveContainerOptionsBuilder},
+    core::client::docker_client_instance,
+};
+use tokio::runtime::{Builder, Runtime};
+
+const NOT_FOUND: u16 = 404;
+/// Somebody else is removing it.
+const CONFLICT: u16 = 409;
+
+fn main() -> ExitCode {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+    let outcome = reaper::run(stdin().lock(), |charge| match charge {
+        Charge::Container(name) => remove_container(&runtime, name),
+        Charge::Broker(directory) => remove_broker(directory),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("test-reaper: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn remove_container(runtime: &Runtime, name: &str) -> Result<Removal, String> {
+    runtime.block_on(async {
+        let docker = docker_client_instance().await.map_err(|error| error.to_string())?;
+        let with_its_data = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match docker.remove_container(name, Some(with_its_data)).await {
+            Ok(()) | Err(Error::DockerResponseServerError { status_code: CONFLICT, .. }) => Ok(Removal::Done),
+            Err(Error::DockerResponseServerError { status_code: NOT_FOUND, .. }) => Ok(Removal::Missing),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+}
+
+fn remove_broker(directory: &Path) -> Result<Removal, String> {
+    if !directory.exists() {
+        return Ok(Removal::Done);
+    }
+    let mut command = Command::new(control_program());
+    command.arg("remove").env("STREAMBOX_STATE_DIR", directory).stdin(Stdio::null()).stdout(Stdio::null());
+    let status = command.status().map_err(|error| error.to_string())?;
+    if !status.success() {
+        return Err(format!("`localstack/rabbitmq remove` has failed ({status})"));
+    }
+    std::fs::remove_dir_all(directory).or_else(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error.to_string()),
+    })?;
+    Ok(Removal::Done)
+}

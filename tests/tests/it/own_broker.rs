@@ -1,0 +1,102 @@
+//! What tests start goes away with them, whatever happens to them; and what is said where it can't be started.
+
+use std::{
+    net::TcpStream,
+    os::unix::{fs::PermissionsExt as _, net::UnixListener, process::ExitStatusExt as _},
+    path::Path,
+    process::{Command, Output, Stdio},
+    time::Instant,
+};
+
+use nix::unistd::Uid;
+use streambox_tests::{
+    PATIENCE,
+    broker::OwnBroker,
+    mode::{MODE_VARIABLE, Mode},
+};
+
+/// Not a test: the process that the tests below start.
+#[tokio::test]
+#[ignore = "it is run by other tests"]
+async fn holds_a_broker() {
+    let broker = OwnBroker::start().await;
+    println!("\nbroker: {}", broker.url());
+    // Until the process that has started this one is gone.
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).expect("standard input can be read");
+}
+
+/// The test process once more, to run [`holds_a_broker`] alone, by way of other programs if need be.
+fn holder(by_way_of: &[&str]) -> Command {
+    let this = std::env::current_exe().expect("a running program has a path");
+    let words: Vec<_> = by_way_of.iter().map(Path::new).chain([this.as_path()]).collect();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).args(["--exact", "own_broker::holds_a_broker", "--ignored", "--nocapture"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_broker_is_removed_also_when_its_test_was_killed() {
+    let mut holder = holder(&[]).spawn().expect("it starts");
+    let output = std::io::BufReader::new(holder.stdout.take().expect("stdout is piped"));
+    let url = std::io::BufRead::lines(output)
+        .find_map(|line| line.expect("text").strip_prefix("broker: ").map(str::to_owned))
+        .expect("it starts a broker");
+    let address = streambox_relay::broker::parse_url(&url).expect("a valid URL").authority;
+    let listens = || TcpStream::connect((address.host.as_str(), address.port)).is_ok();
+    assert!(listens(), "the broker lives as long as its test");
+
+    holder.kill().expect("it can be killed");
+    assert_eq!(holder.wait().expect("it has ended").signal(), Some(9));
+    let deadline = Instant::now() + PATIENCE;
+    while listens() {
+        assert!(Instant::now() < deadline, "the broker at {url} outlives its test");
+        std::thread::yield_now();
+    }
+}
+
+/// That [`holds_a_broker`] fails in container mode, and says why.
+fn assert_refused(command: &mut Command, words: &[&str]) {
+    let Output { status, stdout, stderr } = command
+        .env(MODE_VARIABLE, "containers")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .expect("it starts");
+    let text = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+    assert!(!status.success(), "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn without_a_docker_engine_container_mode_says_what_to_do() {
+    let mut command = holder(&[]);
+    command.env("DOCKER_HOST", "unix:///nowhere/docker.sock").env_remove("STREAMBOX_TEST_DYNAMODB_URL");
+    assert_refused(&mut command, &["no Docker engine answers", "DOCKER_HOST", "leave STREAMBOX_TEST_MODE empty"]);
+}
+
+#[test]
+fn without_permission_for_the_docker_engine_container_mode_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("docker.sock");
+    let _engine = UnixListener::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o000)).unwrap();
+    // Root may connect to every socket, unless it gives that up.
+    let way: &[&str] = if Uid::effective().is_root() { &["setpriv", "--bounding-set", "-dac_override"] } else { &[] };
+    let mut command = holder(way);
+    command.env("DOCKER_HOST", format!("unix://{}", socket.display())).env_remove("STREAMBOX_TEST_DYNAMODB_URL");
+    assert_refused(&mut command, &["this user may not use the Docker engine", "group `docker`"]);
+}
+
+#[test]
+fn an_image_that_cannot_be_fetched_is_named_with_its_variable() {
+    if *Mode::of_tests() != Mode::Containers {
+        eprintln!("skipped: only in container mode is there surely a Docker engine");
+        return;
+    }
+    let mut command = holder(&[]);
+    command.env("STREAMBOX_RABBITMQ_IMAGE", "localhost:1/no-rabbitmq:0");
+    assert_refused(&mut command, &["localhost:1/no-rabbitmq:0", "STREAMBOX_RABBITMQ_IMAGE"]);
+}

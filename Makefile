@@ -1,7 +1,7 @@
 # The two commands of a fresh machine are `make demo` and `make test`; `make help` lists the others.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-dynamodb-local test-cloudformation bench bench-store lint infra-lint up down
+.PHONY: help demo system test test-containers test-dynamodb-local test-cloudformation bench bench-store lint infra-lint up down
 
 # One set of features everywhere: with another one Cargo builds the AWS SDK a second time.
 WORKSPACE := --workspace --all-features
@@ -18,13 +18,17 @@ help: ## Show the commands
 demo: ## Import an event log, relay it to RabbitMQ, receive it, count [FILE=path.ndjson.gz] [PROFILE=release]
 	@localstack/run cargo run --quiet --all-features --profile $(PROFILE) --bin streambox-demo -- "$(FILE)"
 
-test: ## Run all tests
-	@localstack/run cargo test $(WORKSPACE) --profile $(PROFILE)
+system: ## The demo from containers alone: the relay's image, LocalStack, RabbitMQ; needs Docker [FILE=path.ndjson.gz]
+	@localstack/system "$(FILE)"
 
-# An end point of one's own is not for this.
+test: ## Run all tests [STREAMBOX_TEST_MODE=embedded|containers|dynamodb-local]
+	@localstack/test cargo test $(WORKSPACE) --profile $(PROFILE)
+
+test-containers: ## Run all tests on LocalStack and RabbitMQ in containers; needs Docker
+	@STREAMBOX_TEST_MODE=containers localstack/test cargo test $(WORKSPACE) --profile $(PROFILE)
+
 test-dynamodb-local: ## Run all tests on AWS's DynamoDB Local instead of the embedded engine; needs a JDK 17
-	@env -u AWS_ENDPOINT_URL_DYNAMODB STREAMBOX_DYNAMODB=dynamodb-local localstack/run bash -c \
-	  'STREAMBOX_TEST_DYNAMODB_URL=$$AWS_ENDPOINT_URL_DYNAMODB exec cargo test $(WORKSPACE) --profile $(PROFILE)'
+	@STREAMBOX_TEST_MODE=dynamodb-local localstack/test cargo test $(WORKSPACE) --profile $(PROFILE)
 
 # What MiniStack counts as read units is not AWS's, so the tests of costs are not among them.
 CLOUDFORMATION_TESTS := infra:: append:: transaction:: writers:: private:: message:: consumer:: status:: halt:: skip:: replay:: \
@@ -44,7 +48,8 @@ lint: ## Check format, lints, documentation and scripts, warnings denied
 	cargo fmt --all --check
 	cargo clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps --document-private-items
-	shellcheck -x -P SCRIPTDIR .ci/run localstack/{up,down,run,rabbitmq,dynamodb,install-rabbitmq,install-dynamodb-local,install-ministack,selftest,lib.sh} infra/lint
+	shellcheck -x -P SCRIPTDIR .ci/run infra/lint localstack/{up,down,run,test,system,init/ready.d/table.sh,rabbitmq,dynamodb} \
+	  localstack/{install-rabbitmq,install-dynamodb-local,install-ministack,selftest,lib.sh}
 
 infra-lint: ## Check the CloudFormation templates with cfn-lint and checkov; needs Python 3
 	@infra/lint

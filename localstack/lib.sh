@@ -53,7 +53,12 @@ record() { printf '%s\n' "$2" >"$(service_dir)/$1"; }
 # record_port VARIABLE: the port that the user wants, or a free one
 record_port() {
   local port=${!1:-}
-  [[ -n "$port" ]] || port=$(free_ports 1)
+  if [[ -z "$port" ]]; then
+    port=$(free_ports 1)
+  else
+    [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]] || die "$1 is '$port'; it has to be a port, or empty for a free one."
+    require_free_port "$port" "$1 names another one, or a free one if it is empty"
+  fi
   record port "$port"
 }
 
@@ -157,6 +162,11 @@ free_ports() {
   ((count == 0)) || die "no free port between $PORT_MIN and $PORT_MAX."
 }
 
+# require_free_port PORT WHAT_HELPS
+require_free_port() {
+  [[ -z "$(listening_rows "$1")" ]] || die "port $1, where $SERVICE is to listen, is taken by another program: $2."
+}
+
 # Whether one of the service's own processes listens on port $1: somebody else's may have been
 # faster, and would answer as well.
 members_listen() {
@@ -216,17 +226,22 @@ dynamodb_answers() { [[ "$(dynamodb_status "$1" "$2" "${3:-/}")" == "HTTP/1.1 20
 
 # --- Docker -----------------------------------------------------------------------------------
 
-# docker_usable: 0 if an engine answers and compose is there; otherwise 1 and the reason in
-# DOCKER_PROBLEM. Sets COMPOSE.
-docker_usable() {
+# engine_answers: 0 if a Docker engine does; otherwise 1 and the reason in DOCKER_PROBLEM.
+engine_answers() {
   local answer
   DOCKER_PROBLEM="there is no docker command"
   have docker || return 1
-  if ! answer=$(timeout "$DOCKER_ANSWER_TIMEOUT_S" docker version --format '{{.Server.Version}}' 2>&1); then
-    DOCKER_PROBLEM="no Docker engine answers"
-    [[ "$answer" != *"permission denied"* ]] || DOCKER_PROBLEM="this user may not use the Docker engine"
-    return 1
-  fi
+  answer=$(timeout "$DOCKER_ANSWER_TIMEOUT_S" docker version --format '{{.Server.Version}}' 2>&1) && return 0
+  DOCKER_PROBLEM="no Docker engine answers"
+  [[ "$answer" != *"permission denied"* ]] ||
+    DOCKER_PROBLEM="this user may not use the Docker engine (join the group \`docker\` and log in again)"
+  return 1
+}
+
+# docker_usable: 0 if an engine answers and compose is there; otherwise 1 and the reason in
+# DOCKER_PROBLEM. Sets COMPOSE.
+docker_usable() {
+  engine_answers || return 1
   DOCKER_PROBLEM="a Docker engine answers, but neither \`docker compose\` nor \`docker-compose\` is there"
   find_compose
 }

@@ -275,7 +275,7 @@ compose() {
 # compose_image VARIABLE: its value or the compose file's default
 compose_image() {
   local line
-  line=$(grep -F "\${$1:-" "$HERE/compose.yaml")
+  line=$(grep -m 1 -F "\${$1:-" "$HERE/compose.yaml")
   line=${line#*:-}
   printf '%s' "${!1:-${line%\}*}}"
 }

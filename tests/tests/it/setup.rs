@@ -1,7 +1,7 @@
 //! What is missing in the set-up of a program: credentials, a Region, the table, its index, its keys, a permission. Each is told
 //! in one sentence that says what to do, with the exit code of bad configuration.
 
-use std::{ffi::OsStr, sync::Arc};
+use std::{collections::HashMap, ffi::OsStr, sync::Arc};
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
@@ -9,11 +9,13 @@ use aws_sdk_dynamodb::types::{
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use streambox::ExpectedVersion;
+use streambox::{ExpectedVersion, Role};
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
+    cloudformation::Template,
     engine::{TestTable, event, stream},
     http::{Answer, ask},
+    iam::{Policy, table_arn},
     programs::{Finished, Process, run, run_with},
     proxy::{PRINCIPAL, Passage, Proxy, Refusal},
     unique,
@@ -224,6 +226,24 @@ async fn a_permission_that_is_missing_is_told_with_its_action_its_resource_and_t
         let Refusal::Denied { action, resource } = refusal else { panic!("every case is one of a permission") };
         let permission = format!("the permission {action} on {resource} is missing to {PRINCIPAL}");
         assert_told(&finished, &[&permission, policy]);
+    }
+}
+
+#[test]
+fn every_policy_that_an_error_names_is_there_and_grants_what_it_is_named_for() {
+    let exports = HashMap::from([("streambox-table-TableArn".to_owned(), table_arn("orders"))]);
+    let needed = [
+        (Role::Writer, &["PutItem", "Query", "GetItem", "Scan"][..]),
+        (Role::Reader, &["Query", "GetItem", "Scan", "DescribeTable"]),
+        (Role::Relay, &["Scan", "Query", "GetItem", "BatchWriteItem", "PutItem", "DeleteItem"]),
+        (Role::Operator, &["Scan", "Query", "GetItem", "PutItem", "DeleteItem", "DescribeTable"]),
+    ];
+    for (role, action) in needed.iter().flat_map(|(role, actions)| actions.iter().map(|action| (*role, *action))) {
+        let action = format!("dynamodb:{action}");
+        let policy = role.policy(&action).unwrap_or_else(|| panic!("no policy grants {action} to {role:?}"));
+        let resource = Template::read("roles.yaml").stack(&[], &exports).resource(policy);
+        let grants = Policy::of(&resource["Properties"]["PolicyDocument"]).grants();
+        assert!(grants.iter().any(|(_, granted)| *granted == action), "{policy} does not grant {action}");
     }
 }
 

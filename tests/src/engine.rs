@@ -258,11 +258,14 @@ pub fn is_embedded() -> bool {
 /// Whether each table is a stack of `infra/table.yaml`.
 ///
 /// # Panics
-/// If the variable has another value than `cloudformation`.
+/// If the variable has another value than `cloudformation`, or the engine is one that can't do it.
 #[must_use]
 pub fn tables_are_stacks() -> bool {
     match std::env::var(TABLES_VARIABLE).as_deref() {
         Err(_) | Ok("") => false,
+        Ok("cloudformation") if is_embedded() => {
+            panic!("the embedded engine runs no CloudFormation: `make test-cloudformation` brings one that does")
+        }
         Ok("cloudformation") => true,
         Ok(other) => panic!("{TABLES_VARIABLE} is {other:?}; it can be cloudformation or empty"),
     }

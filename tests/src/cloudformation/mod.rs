@@ -2,7 +2,7 @@
 //!
 //! - [`Template`]: a template as it is written, its short forms made long.
 //! - [`Stack`]: a template with its parameters, conditions and functions resolved, as CloudFormation would.
-//! - [`deploy`]: a stack on an engine.
+//! - [`deploy()`]: a stack on an engine.
 
 mod deploy;
 mod template;

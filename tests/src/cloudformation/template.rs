@@ -206,6 +206,7 @@ impl Stack<'_> {
         Some(Value::from(match name {
             "AWS::NoValue" => return None,
             "AWS::AccountId" => "111122223333".to_owned(),
+            "AWS::Partition" => "aws".to_owned(),
             "AWS::Region" => "us-east-1".to_owned(),
             "AWS::StackName" => self.template.default_stack(),
             _ => {

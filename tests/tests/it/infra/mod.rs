@@ -100,6 +100,15 @@ fn everything_that_one_template_imports_another_one_exports() {
     assert!(imports > 0);
 }
 
+#[test]
+fn old_images_go_by_a_policy_that_is_json() {
+    let template = Template::read("repository.yaml");
+    let repository = template.stack(&[("KeptImages", "7")], &exports()).resource("Repository");
+    let policy = text(&repository["Properties"]["LifecyclePolicy"]["LifecyclePolicyText"]).to_owned();
+    let policy: Value = serde_json::from_str(&policy).unwrap_or_else(|error| panic!("{error}: {policy}"));
+    assert_eq!(policy["rules"][0]["selection"]["countNumber"], 7);
+}
+
 const GUIDE: &str = include_str!("../../../../infra/README.md");
 
 #[test]

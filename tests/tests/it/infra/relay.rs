@@ -1,11 +1,14 @@
 //! `relay.yaml` starts a relay as its command line has it, shut off from the network.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::{Value, json};
 use streambox_relay::config::{Cli, Command};
-use streambox_tests::cloudformation::Template;
+use streambox_tests::{
+    cloudformation::Template,
+    iam::{Access, Policy},
+};
 
 use super::{exports, find, list, needed, text};
 
@@ -96,6 +99,42 @@ fn a_task_has_no_way_in_and_can_change_nothing_of_itself() {
             assert!(ways_in.is_empty() && resource["Type"] != "AWS::EC2::SecurityGroupIngress", "{name}");
         }
     }
+}
+
+#[test]
+fn ecs_may_do_what_it_needs_to_start_a_task_and_no_more() {
+    let key = ("AmqpUrlKeyArn", "arn:aws:kms:us-east-1:111122223333:key/1");
+    let repository = ("RepositoryArn", "arn:aws:ecr:us-east-1:111122223333:repository/streambox-relay");
+    let role = resource("ExecutionRole", &[OWN_BROKER, key, repository]);
+    let policy = Policy::of(&role["Properties"]["Policies"][0]["PolicyDocument"]);
+    let container = container(&[OWN_BROKER, key, repository]);
+    let log = container["LogConfiguration"]["Options"].clone();
+    let stream = format!(
+        "arn:aws:logs:us-east-1:111122223333:log-group:{}:log-stream:{}/{}/0123456789abcdef",
+        text(&log["awslogs-group"]),
+        text(&log["awslogs-stream-prefix"]),
+        text(&container["Name"])
+    );
+    let secret = text(&container["Secrets"][0]["ValueFrom"]).to_owned();
+    let needed = [
+        ("logs:CreateLogStream", stream.as_str()),
+        ("logs:PutLogEvents", &stream),
+        ("secretsmanager:GetSecretValue", &secret),
+        ("kms:Decrypt", key.1),
+        ("ecr:GetAuthorizationToken", "*"),
+        ("ecr:BatchCheckLayerAvailability", repository.1),
+        ("ecr:BatchGetImage", repository.1),
+        ("ecr:GetDownloadUrlForLayer", repository.1),
+    ];
+    for (action, resource) in needed {
+        let access = Access { action: action.to_owned(), resource: resource.to_owned(), ..Access::default() };
+        assert!(policy.allows(&access).is_some(), "{access:?}");
+    }
+    let granted: BTreeSet<_> = policy.grants().into_iter().map(|(_, action)| action).collect();
+    assert_eq!(granted, needed.map(|(action, _)| action.to_owned()).into());
+    // Without a key and a repository there is no permission for them.
+    let role = resource("ExecutionRole", &[OWN_BROKER]);
+    assert_eq!(Policy::of(&role["Properties"]["Policies"][0]["PolicyDocument"]).grants().len(), 3);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use testcontainers::{
-    ContainerAsync, ContainerRequest, GenericImage, ImageExt as _,
+    ContainerAsync, ContainerRequest, GenericImage, Image as _, ImageExt as _,
     bollard::models::{HostConfig, PortBinding},
     core::{ExecCommand, IntoContainerPort as _, client::docker_client_instance},
     runners::AsyncRunner as _,
@@ -59,13 +59,12 @@ impl Container {
     ) -> Outcome<Self> {
         check_engine().await?;
         let (image, tag) = image::named(variable);
+        let image = ports.iter().fold(GenericImage::new(image, tag), |image, port| image.with_exposed_port(port.tcp()));
         let mut attempt = 1;
         loop {
             let ports: Vec<_> = ports.iter().map(|port| (*port, free_port())).collect();
-            let image = GenericImage::new(&image, &tag);
-            let image = ports.iter().fold(image, |image, (port, _)| image.with_exposed_port(port.tcp()));
             let (name, published) = (unique("streambox-test"), ports.clone());
-            let request = prepare(image.into())
+            let request = prepare(image.clone().into())
                 .with_container_name(&name)
                 .with_host_config_modifier(move |host| publish(host, &published));
             // Told before it is there, so that there is no moment at which nobody knows of it.
@@ -78,8 +77,9 @@ impl Container {
             let is_port_taken = ["already allocated", "already in use"].iter().any(|words| error.contains(words));
             if !is_port_taken || attempt == START_ATTEMPTS {
                 return Err(format!(
-                    "no container of {}:{tag} can be started: {error}. Fetch the image, or name another one with {variable}",
-                    image::named(variable).0,
+                    "no container of {}:{} can be started: {error}. Fetch the image, or name another one with {variable}",
+                    image.name(),
+                    image.tag(),
                 ));
             }
             attempt += 1;

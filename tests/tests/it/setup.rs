@@ -16,6 +16,7 @@ use streambox_tests::{
     engine::{TestTable, event, stream},
     http::{Answer, ask},
     iam::{Policy, table_arn},
+    metering::Metering,
     programs::{Finished, Process, run, run_with},
     proxy::{PRINCIPAL, Passage, Proxy, Refusal},
     unique,
@@ -184,7 +185,10 @@ async fn a_table_of_other_keys_is_told_by_readers_writers_and_the_relay() {
     let told = [name.as_str(), "other keys than `stream_id` and `entity`", "infra/table.yaml"];
     assert_told(&run("streambox", Some(&table), None, at(&["read", "order-1"])).await, &told);
     let append = at(&["append", "order-1", "--type", "Placed", "--data", "1", "--expect", "none"]);
-    assert_told(&run("streambox", Some(&table), None, append).await, &told);
+    // MiniStack finds keys that are not there equal, and says that.
+    if Metering::of_tests() != Metering::MiniStack {
+        assert_told(&run("streambox", Some(&table), None, append).await, &told);
+    }
     assert_told(&run("streambox-relay", Some(&table), URL, at(&["run"])).await, &told);
 }
 

@@ -115,11 +115,12 @@ impl<'a> Asker<'a> {
             "Missing the key",
             "Type mismatch for key",
             "Query key condition not supported",
+            "required keys was not given a value",
         ];
         if says(&of_keys) {
             return Verdict::Mend(format!(
-                "table {table} has other keys than `{STREAM_ID}` and `{ENTITY}` (both S), which can't be changed: name another \
-                 table, or create one by infra/table.yaml ({message})"
+                "table {table} has other keys than `{STREAM_ID}` and `{ENTITY}` (both S), which can't be changed (`streambox table \
+                 check` shows them): name another table, or create one by infra/table.yaml ({message})"
             ));
         }
         Verdict::Mend(format!(

@@ -112,6 +112,7 @@ pub fn run(input: impl BufRead, mut remove: impl FnMut(&Charge) -> Result<Remova
         if charges.is_empty() || Instant::now() > deadline {
             return Ok(());
         }
+        // Of a container that is about to be there, Docker gives no sign that could be waited for without asking.
         sleep(RETRY_INTERVAL);
     }
 }

@@ -165,21 +165,6 @@ impl Health<'_> {
         }
     }
 
-    /// Why the connection has ended, where that is told; else what was met.
-    async fn reason(&mut self, met: Broken) -> Broken {
-        let told = async {
-            loop {
-                if let Err(broken) = self.changed().await {
-                    return broken;
-                }
-            }
-        };
-        match timeout(REASON_TIMEOUT, told).await {
-            Ok(Broken::Closed) | Err(_) => met,
-            Ok(reason) => reason,
-        }
-    }
-
     fn turn(&mut self, reason: String) {
         self.is_blocked = !self.is_blocked;
         if self.is_blocked {
@@ -205,7 +190,7 @@ impl Health<'_> {
             tokio::select! {
                 biased;
                 done = &mut work => match done {
-                    Err(Broken::ClosedBefore(met)) => return Err(self.reason(Broken::ClosedBefore(met)).await),
+                    Err(met @ Broken::ClosedBefore(_)) => return Err(reason(&mut self.events, met, self.settings).await),
                     done => return done,
                 },
                 changed = self.changed() => {
@@ -215,6 +200,16 @@ impl Health<'_> {
                 () = sleep_until(deadline), if !self.is_blocked => return Err(Broken::Slow { what, limit }),
             }
         }
+    }
+}
+
+/// Why the connection has ended, where lapin tells it; else what was met.
+async fn reason(events: &mut (impl Stream<Item = Event> + Unpin), met: Broken, settings: &BrokerSettings) -> Broken {
+    let error = |event| async { if let Event::Error(error) = event { Some(error) } else { None } };
+    let mut errors = pin!(events.filter_map(error));
+    match timeout(REASON_TIMEOUT, errors.next()).await {
+        Ok(Some(error)) => Broken::from_lapin(&error, settings),
+        Ok(None) | Err(_) => met,
     }
 }
 
@@ -312,5 +307,46 @@ fn judge_routing(settings: &BrokerSettings, message: &Message, is_returned: bool
             settings.exchange.as_str(),
         )),
         _ => Outcome::Confirmed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use lapin::{
+        ChannelState, ErrorKind,
+        protocol::{AMQPError, AMQPHardError},
+    };
+
+    use super::*;
+
+    /// What a publish meets on a channel whose connection the broker has just closed.
+    fn met(settings: &BrokerSettings) -> Broken {
+        let met = ErrorKind::InvalidChannelState(ChannelState::Closing, "basic.publish");
+        Broken::from_lapin(&met.into(), settings)
+    }
+
+    fn settings() -> BrokerSettings {
+        BrokerSettings::new("amqp://user:secret@host".parse().expect("a valid URL"), "events".into())
+    }
+
+    #[tokio::test]
+    async fn the_brokers_words_stand_for_an_end_that_was_met_by_its_consequence() {
+        let settings = settings();
+        let forced = AMQPError::new(AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED), "maintenance".into());
+        let error = ErrorKind::ProtocolError(forced).into();
+        let mut events = stream::iter([Event::Connected, Event::Error(error)]).chain(stream::pending());
+        assert!(matches!(met(&settings), Broken::ClosedBefore(_)));
+        let told = reason(&mut events, met(&settings), &settings).await.to_string();
+        assert_eq!(told, "the broker at host:5672 says: maintenance");
+    }
+
+    #[tokio::test]
+    async fn where_no_reason_is_told_the_consequence_is() {
+        let settings = settings();
+        for mut events in [stream::pending().boxed(), stream::empty().boxed()] {
+            let told = reason(&mut events, met(&settings), &settings).await.to_string();
+            assert!(told.starts_with("the connection to host:5672 has been closed"), "{told}");
+        }
     }
 }

@@ -92,7 +92,7 @@ impl Container {
         published.expect("the port is one that it was started with").1
     }
 
-    /// Asks until the answer is good. Containers give no signal; a container that ends meanwhile never will be ready.
+    /// Asks until the answer is good. A container that ends meanwhile never will be ready.
     pub(super) async fn wait_until<T>(&self, answer: impl AsyncFn() -> Outcome<T>) -> Outcome<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -109,6 +109,7 @@ impl Container {
                     "the container {name} does not become ready: {problem}. The end of its log:\n{log}"
                 ));
             }
+            // A server that comes up gives no signal: it is asked again, without keeping it from coming up.
             sleep(READY_INTERVAL).await;
         }
     }

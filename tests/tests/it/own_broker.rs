@@ -1,52 +1,35 @@
 //! What tests start goes away with them, whatever happens to them; and what is said where it can't be started.
 
 use std::{
-    io::ErrorKind,
+    io::{self, BufRead as _, BufReader, ErrorKind},
     net::TcpStream,
     os::unix::{fs::PermissionsExt as _, net::UnixListener, process::ExitStatusExt as _},
     path::Path,
     process::{Command, Output, Stdio},
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
 use nix::unistd::Uid;
 use streambox_tests::{
-    PATIENCE,
-    broker::OwnBroker,
     mode::{MODE_VARIABLE, Mode},
+    programs::program,
 };
 
-const ASK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Not a test: the process that the tests below start.
-#[tokio::test]
-#[ignore = "it is run by other tests"]
-async fn holds_a_broker() {
-    let broker = OwnBroker::start().await;
-    println!("\nbroker: {}", broker.url());
-    // Until the process that has started this one is gone.
-    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).expect("standard input can be read");
-}
-
-/// The test process once more, to run [`holds_a_broker`] alone, by way of other programs if need be.
+/// A program that starts a broker of a test's own and holds it, by way of other programs if need be.
 fn holder(by_way_of: &[&str]) -> Command {
-    let this = std::env::current_exe().expect("a running program has a path");
-    let words: Vec<_> = by_way_of.iter().map(Path::new).chain([this.as_path()]).collect();
+    let holder = program("broker-holder");
+    let words: Vec<_> = by_way_of.iter().map(Path::new).chain([holder.as_path()]).collect();
     let mut command = Command::new(words[0]);
-    command.args(&words[1..]).args(["--exact", "own_broker::holds_a_broker", "--ignored", "--nocapture"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 
 #[test]
 fn a_broker_is_removed_also_when_its_test_was_killed() {
-    let mut holder = holder(&[]).spawn().expect("it starts");
-    let output = std::io::BufReader::new(holder.stdout.take().expect("stdout is piped"));
-    let url = std::io::BufRead::lines(output)
-        .find_map(|line| line.expect("text").strip_prefix("broker: ").map(str::to_owned))
-        .expect("it starts a broker");
-    let address = streambox_relay::broker::parse_url(&url).expect("a valid URL").authority;
+    let mut holder = holder(&[]).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut url = String::new();
+    BufReader::new(holder.stdout.take().expect("stdout is piped")).read_line(&mut url).expect("text");
+    let address =
+        streambox_relay::broker::parse_url(url.trim()).expect("it starts a broker and prints its URL").authority;
     // Nothing but that says that nobody is there: a connection can fail for other reasons.
     let is_gone = || {
         let connected = TcpStream::connect((address.host.as_str(), address.port));
@@ -56,15 +39,12 @@ fn a_broker_is_removed_also_when_its_test_was_killed() {
 
     holder.kill().expect("it can be killed");
     assert_eq!(holder.wait().expect("it has ended").signal(), Some(9));
-    let deadline = Instant::now() + PATIENCE;
-    while !is_gone() {
-        assert!(Instant::now() < deadline, "the broker at {url} outlives its test");
-        // A port that is closed gives no signal.
-        sleep(ASK_INTERVAL);
-    }
+    // The reaper has inherited it: it ends when the reaper has done its work.
+    let told = io::read_to_string(holder.stderr.take().expect("stderr is piped")).expect("text");
+    assert!(is_gone(), "the broker at {url} outlives its test: {told}");
 }
 
-/// That [`holds_a_broker`] fails in container mode, and says why.
+/// That it fails in container mode, and says why.
 fn assert_refused(command: &mut Command, words: &[&str]) {
     let Output { status, stdout, stderr } = command
         .env(MODE_VARIABLE, "containers")

@@ -2,11 +2,14 @@
 //!
 //! Where DynamoDB Local counts otherwise than AWS does, [`Metering`] says by how much.
 
+use std::{future::ready, time::Duration};
+
 use streambox::{
     ExpectedVersion::{Any, At, Exact, NoStream},
     NewEvent,
     outbox::PendingKey,
 };
+use streambox_relay::{RelaySettings, Telemetry, Until, broker::BrokerSettings, core::Bounds, run_observed};
 use streambox_tests::{
     engine::{TestTable, event, stream},
     metering::{Metering, Put},
@@ -88,6 +91,25 @@ async fn an_idle_poll_is_half_a_read_unit() {
     let page = table.store.outbox().scan(None, 1_000).await.unwrap();
     assert!(page.streams.is_empty() && page.next.is_none());
     assert_eq!(table.wire.take_costs(), costs(&[("Scan", Metering::of_tests().empty_read(0.5))]));
+}
+
+#[tokio::test]
+async fn a_relay_that_starts_looks_at_the_index_and_at_the_table_once() {
+    let table = TestTable::create().await;
+    let settings = RelaySettings {
+        // It is told to stop before it needs one.
+        broker: BrokerSettings::new("amqp://127.0.0.1:1".parse().unwrap(), "events".into()),
+        publishers: 1,
+        poll_interval: Duration::from_mins(1),
+        drain_timeout: Duration::ZERO,
+        bounds: Bounds::default(),
+        group: None,
+    };
+    let telemetry = Telemetry::default();
+    run_observed(&table.store, settings, &telemetry, Until::Stopped, ready(())).await.expect("the table is there");
+    let empty = |units| Metering::of_tests().empty_read(units);
+    let costs_of_start = costs(&[("Scan", empty(0.5)), ("Query", empty(1.0))]);
+    assert!(table.wire.take_costs().starts_with(&costs_of_start));
 }
 
 #[tokio::test]

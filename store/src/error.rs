@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
 use crate::aggregate::UnknownEvent;
+use crate::event::Metadata;
 use crate::stream::{ExpectedVersion, StreamId, StreamPosition};
 
 type Source = Box<dyn StdError + Send + Sync>;
@@ -187,6 +188,16 @@ pub enum Invalid {
         /// What it has, keys and attribute names included.
         bytes: usize,
     },
+    /// One event has more in the headers of its message than a broker is sure to take.
+    #[error("event {index} of the append {}", headers_too_large(*.limit_bytes, *.bytes))]
+    HeadersTooLarge {
+        /// The event's place in the append, from 0.
+        index: usize,
+        /// The most it may have.
+        limit_bytes: usize,
+        /// What it has, names included.
+        bytes: usize,
+    },
     /// All events together are larger than a transaction may be. An append is never split.
     #[error("the append is too large: a transaction has at most {limit_bytes} bytes, this one {bytes}")]
     AppendTooLarge {
@@ -242,6 +253,14 @@ pub enum Invalid {
     /// The append id is the nil UUID, which would make every such append "the same".
     #[error("the append id {0} is not usable: choose a random one or one derived from the command")]
     AppendId(Uuid),
+}
+
+fn headers_too_large(limit_bytes: usize, bytes: usize) -> String {
+    format!(
+        "has too much in its message headers: stream id, event type and the metadata {} have at most {limit_bytes} bytes \
+         together, these have {bytes}; put large values into the payload or under other metadata names",
+        Metadata::HEADERS.map(|name| format!("`{name}`")).join(", ")
+    )
 }
 
 /// What is wrong with the table's content, and where.

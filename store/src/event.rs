@@ -1,5 +1,7 @@
 //! Events: as they are handed in, and as they were recorded.
 
+use std::borrow::Cow;
+
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -92,7 +94,8 @@ impl NewEvent {
     /// [`MAX_TRANSACTION_BYTES`](crate::limits::MAX_TRANSACTION_BYTES), its pending entry included.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: the item has more than 400 KB, or category and type do not fit into a routing key.
+    /// [`Error::Invalid`]: the item has more than 400 KB, category and type do not fit into a routing key, or there is too much
+    /// for the headers of a message.
     pub fn check_for(&self, stream: &StreamId) -> Result<usize, Error> {
         Ok(check_event(stream, self)?)
     }
@@ -164,6 +167,10 @@ impl Metadata {
     /// W3C Trace Context: what vendors add to it.
     pub const TRACESTATE: &str = "tracestate";
 
+    /// The metadata that become headers of the published message, under the same names. An append limits their sum: see
+    /// [`MAX_MESSAGE_HEADER_BYTES`](crate::limits::MAX_MESSAGE_HEADER_BYTES).
+    pub const HEADERS: [&str; 4] = [Self::CORRELATION_ID, Self::CAUSATION_ID, Self::TRACEPARENT, Self::TRACESTATE];
+
     /// Metadata of an event that `cause` has led to: its id as the causation id, and its correlation id, or where it has none
     /// its own id, as the correlation id.
     #[must_use]
@@ -196,6 +203,13 @@ impl Metadata {
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(Value::as_str)
+    }
+
+    /// The value of `name` as it stands in a message's header: a text as it is, anything else as its JSON text.
+    #[must_use]
+    pub fn header_text(&self, name: &str) -> Option<Cow<'_, str>> {
+        let value = self.0.get(name)?;
+        Some(value.as_str().map_or_else(|| value.to_string().into(), Cow::from))
     }
 
     /// Whether nothing is set.

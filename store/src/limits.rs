@@ -25,6 +25,14 @@ pub const MAX_STREAM_ID_BYTES: usize = 2048;
 /// Most bytes of an AMQP short string: routing key, type, message id.
 pub const MAX_SHORT_STRING_BYTES: usize = 255;
 
+/// Most bytes of what an event puts into the headers of its message: stream id, event type, message id, and the metadata in
+/// [`Metadata::HEADERS`](crate::Metadata::HEADERS), names included (16 KiB).
+///
+/// AMQP can't split a message's headers over frames. A broker that gets more than the `frame_max` of the connection closes the
+/// connection, with every other message of the batch on it. `RabbitMQ`'s default `frame_max` is 128 KiB; 16 KiB is far more
+/// than identifiers and a trace context need, and also fits where an operator has lowered it.
+pub const MAX_MESSAGE_HEADER_BYTES: usize = 16 * 1024;
+
 /// What one write unit pays for.
 pub const WRITE_UNIT_BYTES: usize = 1024;
 

@@ -15,10 +15,12 @@
 //!
 //! Routing key, properties and headers are those of the plain message, but for the content type.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use streambox::{Metadata, StreamId, outbox::OutboxEvent};
 
-use super::message::{Unpublishable, header_text};
+use super::message::Unpublishable;
 
 /// The content type of such a message.
 pub const CLOUDEVENTS_CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
@@ -39,13 +41,13 @@ struct Attributes<'a> {
     datacontenttype: &'static str,
     streamversion: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    correlationid: Option<String>,
+    correlationid: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    causationid: Option<String>,
+    causationid: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    traceparent: Option<String>,
+    traceparent: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tracestate: Option<String>,
+    tracestate: Option<Cow<'a, str>>,
 }
 
 /// The body of the message of an event that was recorded at `time` (ISO 8601).
@@ -60,7 +62,7 @@ pub(super) fn body(source: &str, stream: &StreamId, event: &OutboxEvent, time: &
     if serde_json::from_str::<serde::de::IgnoredAny>(&event.payload).is_err() {
         return Err(Unpublishable::NotJson);
     }
-    let metadata = |name| event.metadata.get(name).map(header_text);
+    let metadata = |name| event.metadata.header_text(name);
     let attributes = Attributes {
         specversion: "1.0",
         id: event.event_id.to_string(),

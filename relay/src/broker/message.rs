@@ -18,10 +18,6 @@ const APP_ID: &str = "streambox";
 const CONTENT_TYPE: &str = "application/json";
 const PERSISTENT: u8 = 2;
 
-/// Metadata that become headers under the same name.
-const METADATA_HEADERS: [&str; 4] =
-    [Metadata::CORRELATION_ID, Metadata::CAUSATION_ID, Metadata::TRACEPARENT, Metadata::TRACESTATE];
-
 const ISO_8601_MS: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
@@ -81,9 +77,9 @@ impl Message {
         headers.insert(STREAM_ID_HEADER.into(), AMQPValue::LongString(stream.as_str().into()));
         headers.insert(VERSION_HEADER.into(), AMQPValue::LongLongInt(version));
         headers.insert(RECORDED_AT_HEADER.into(), AMQPValue::LongString(iso.into()));
-        for name in METADATA_HEADERS {
-            if let Some(value) = event.metadata.get(name) {
-                headers.insert(name.into(), AMQPValue::LongString(header_text(value).into()));
+        for name in Metadata::HEADERS {
+            if let Some(value) = event.metadata.header_text(name) {
+                headers.insert(name.into(), AMQPValue::LongString(value.as_ref().into()));
             }
         }
         let properties = BasicProperties::default()
@@ -97,11 +93,6 @@ impl Message {
             .with_headers(headers);
         Ok(Self { routing_key, properties, body: None })
     }
-}
-
-/// A value of the metadata as a text. A number or an object is legal there: it goes out as its JSON text.
-pub(super) fn header_text(value: &serde_json::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Milliseconds since the Unix epoch as ISO 8601.

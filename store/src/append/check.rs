@@ -8,10 +8,10 @@ use uuid::Uuid;
 use super::Part;
 use crate::{
     error::Invalid,
-    event::NewEvent,
+    event::{Metadata, NewEvent},
     limits::{
-        MAX_EVENTS_PER_APPEND, MAX_INLINE_ENTRY_BYTES, MAX_ITEM_BYTES, MAX_SHORT_STRING_BYTES, MAX_TRANSACTION_BYTES,
-        MAX_TRANSACTION_ITEMS, item_bytes,
+        MAX_EVENTS_PER_APPEND, MAX_INLINE_ENTRY_BYTES, MAX_ITEM_BYTES, MAX_MESSAGE_HEADER_BYTES,
+        MAX_SHORT_STRING_BYTES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, item_bytes,
     },
     schema,
     stream::{ExpectedVersion, StreamId},
@@ -78,11 +78,24 @@ fn check_event_at(index: usize, stream: &StreamId, event: &NewEvent) -> Result<u
         let what = "routing key `{category}.{event type}`";
         return Err(Invalid::TooLong { what, limit_bytes: MAX_SHORT_STRING_BYTES, bytes });
     }
+    let bytes = message_header_bytes(stream, event);
+    if bytes > MAX_MESSAGE_HEADER_BYTES {
+        return Err(Invalid::HeadersTooLarge { index, limit_bytes: MAX_MESSAGE_HEADER_BYTES, bytes });
+    }
     // Uncompressed: whether an event is taken must not depend on how well it compresses.
     match schema::event_bytes(stream, event) {
         bytes if bytes > MAX_ITEM_BYTES => Err(Invalid::EventTooLarge { index, limit_bytes: MAX_ITEM_BYTES, bytes }),
         bytes => Ok(bytes),
     }
+}
+
+/// What an event puts into the headers of its message. What is the same for every message is far below the limit and not
+/// counted.
+fn message_header_bytes(stream: &StreamId, event: &NewEvent) -> usize {
+    const MESSAGE_ID_BYTES: usize = 36;
+    let metadata =
+        Metadata::HEADERS.iter().filter_map(|name| Some(name.len() + event.metadata().header_text(name)?.len()));
+    MESSAGE_ID_BYTES + stream.as_str().len() + event.event_type().len() + metadata.sum::<usize>()
 }
 
 /// One of the caller's own items. Returns the bytes of what it puts; of any other DynamoDB alone knows what it reads.

@@ -1,6 +1,6 @@
 //! What can't be stored is refused before anything is sent.
 
-use streambox::{Error, Invalid, NewEvent, StreamId, Uuid, limits};
+use streambox::{Error, Invalid, Metadata, NewEvent, StreamId, Uuid, limits};
 use streambox_tests::engine::{TestTable, event, stream};
 
 use streambox::ExpectedVersion::NoStream;
@@ -19,13 +19,16 @@ async fn g1_an_append_over_a_limit_sends_nothing_and_changes_nothing() {
 
     let other = stream("order-2");
     let long_type = NewEvent::json("T".repeat(250), &()).unwrap();
-    let refused: [(&str, Vec<NewEvent>); 6] = [
+    let of_headers = |bytes: usize| event(1).with_metadata(Metadata::new().with("correlation_id", "x".repeat(bytes)));
+    let refused: [(&str, Vec<NewEvent>); 8] = [
         ("100 events", (0..100).map(event).collect()),
         ("no events", vec![]),
         ("an item of more than 400 KB", vec![event(1), of_bytes(limits::MAX_ITEM_BYTES)]),
         ("a transaction of more than 4 MB", (0..11).map(|_| of_bytes(390_000)).collect()),
         ("a routing key of 256 bytes", vec![long_type]),
         ("an item of 400 KB and one byte", vec![of_bytes(largest_payload(&other) + 1)]),
+        ("headers of 140 KB", vec![event(1), of_headers(140_000)]),
+        ("headers of 16 KiB and one byte", vec![of_headers(largest_correlation_id(&other) + 1)]),
     ];
     for (what, events) in refused {
         let error = table.store.append(&other, NoStream, events).await.expect_err(what);
@@ -36,6 +39,10 @@ async fn g1_an_append_over_a_limit_sends_nothing_and_changes_nothing() {
             Invalid::EventTooLarge { index: 1, .. } => "an item of more than 400 KB",
             Invalid::EventTooLarge { index: 0, limit_bytes: 409_600, bytes: 409_601 } => {
                 "an item of 400 KB and one byte"
+            }
+            Invalid::HeadersTooLarge { index: 1, limit_bytes: 16_384, .. } => "headers of 140 KB",
+            Invalid::HeadersTooLarge { index: 0, limit_bytes: 16_384, bytes: 16_385 } => {
+                "headers of 16 KiB and one byte"
             }
             Invalid::AppendTooLarge { limit_bytes: 4_194_304, .. } => "a transaction of more than 4 MB",
             Invalid::TooLong { limit_bytes: 255, bytes: 256, .. } => "a routing key of 256 bytes",
@@ -71,6 +78,13 @@ async fn what_is_just_within_the_limits_is_stored() {
     table.store.append(&order, NoStream, [largest.clone()]).await.unwrap();
     assert_eq!(table.store.read(&order).await.unwrap().events[0].payload, largest.payload_text());
 
+    let traced = stream("order-4");
+    let metadata = Metadata::new().with(Metadata::CORRELATION_ID, "x".repeat(largest_correlation_id(&traced)));
+    // What is not a header is not limited with them.
+    let metadata = metadata.with("request", "x".repeat(100_000));
+    table.store.append(&traced, NoStream, [event(1).with_metadata(metadata.clone())]).await.unwrap();
+    assert_eq!(table.store.read(&traced).await.unwrap().events[0].metadata, metadata);
+
     let many = stream("order-2");
     table.store.append(&many, NoStream, (1..=99).map(event)).await.unwrap();
     assert_eq!(table.store.read(&many).await.unwrap().position.version(), 99);
@@ -78,6 +92,13 @@ async fn what_is_just_within_the_limits_is_stored() {
     let heavy = stream("order-3");
     table.store.append(&heavy, NoStream, (0..10).map(|_| of_bytes(400_000))).await.unwrap();
     assert_eq!(table.store.read(&heavy).await.unwrap().position.version(), 10);
+}
+
+/// The bytes of the largest correlation id that an event of type `Counted` may have in a stream, as its only metadata.
+fn largest_correlation_id(stream: &StreamId) -> usize {
+    let message_id_bytes = 36;
+    let names_and_ids = stream.as_str().len() + "Counted".len() + "correlation_id".len() + message_id_bytes;
+    limits::MAX_MESSAGE_HEADER_BYTES - names_and_ids
 }
 
 /// The bytes of the largest payload that a first event of type `Grown` may have in a stream: the item's limit less

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, value::RawValue};
-use streambox::{Error, Invalid, Metadata, NewEvent, RecordedEvent, StreamId};
+use streambox::{Error, Metadata, NewEvent, RecordedEvent, StreamId};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Where the time at which an event occurred is kept in its metadata.
@@ -121,12 +121,8 @@ fn in_line(error: &serde_json::Error) -> String {
 }
 
 fn refused(error: &Error) -> String {
-    match error {
-        Error::Invalid(Invalid::EventTooLarge { limit_bytes, bytes, .. }) => {
-            format!("the event is too large: an item has at most {limit_bytes} bytes, this one {bytes}")
-        }
-        error => error.to_string(),
-    }
+    // A line is an event of its own: it has no place in an append.
+    error.to_string().replacen("event 0 of the append", "the event", 1)
 }
 
 fn metadata(given: Option<Map<String, Value>>, occurred_at: Option<Cow<'_, str>>) -> Result<Metadata, String> {
@@ -191,6 +187,10 @@ mod tests {
     fn a_bad_line_is_refused_with_what_is_wrong_and_what_is_allowed() {
         let large = format!(r#"{{"stream":"order-1","type":"A","data":"{}"}}"#, "x".repeat(410_000));
         let long = format!(r#"{{"stream":"order-1","type":"{}","data":1}}"#, "x".repeat(250));
+        let headers = format!(
+            r#"{{"stream":"order-1","type":"A","data":1,"metadata":{{"correlation_id":"{}"}}}}"#,
+            "x".repeat(140_000)
+        );
         for (text, wrong, allowed) in [
             ("{", "EOF while parsing", "`stream`"),
             (r#"{"stream":"order-1","type":"A"}"#, "missing field `data`", "any JSON"),
@@ -209,6 +209,7 @@ mod tests {
             (r#"{"stream":"order-1","type":"A","data":1,"occurred_at":"yesterday"}"#, "\"yesterday\"", "RFC 3339"),
             (&large, "too large", "409600"),
             (&long, "got 256", "at most 255"),
+            (&headers, "the event has too much in its message headers", "at most 16384"),
         ] {
             let error = refusal(text);
             assert!(error.contains(wrong) && error.contains(allowed), "{error}");

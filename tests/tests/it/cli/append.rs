@@ -81,6 +81,7 @@ async fn what_can_not_be_appended_is_refused_before_anything_is_sent() {
     let not_utf8 = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(not_utf8.path(), b"\"\xff\"").unwrap();
     let not_utf8 = format!("@{}", not_utf8.path().display());
+    let headers = format!(r#"{{"causation_id":"{}"}}"#, "x".repeat(20_000));
     for (arguments, code, says) in [
         (vec!["order", "--type", "A", "--data", "1"], FAILED, "category-id"),
         (vec!["order-1", "--type", "", "--data", "1"], FAILED, "it is empty"),
@@ -91,6 +92,7 @@ async fn what_can_not_be_appended_is_refused_before_anything_is_sent() {
         (vec!["order-1", "--type", "A", "--data", "@/not/there"], FAILED, "/not/there can't be opened"),
         (vec!["order-1", "--type", "A", "--data", &large], FAILED, "too long"),
         (vec!["order-1", "--type", "A", "--data", &not_utf8], FAILED, "can't be read"),
+        (vec!["order-1", "--type", "A", "--data", "1", "--metadata", &headers], FAILED, "at most 16384 bytes"),
         (vec!["order-1", "--type", "A", "--data", "1", "--append-id", "7"], USAGE, "--append-id"),
         (
             vec!["order-1", "--type", "A", "--data", "1", "--expect", "last"],

@@ -90,6 +90,18 @@ async fn an_event_over_a_limit_is_a_bad_line_and_never_sent() {
 }
 
 #[tokio::test]
+async fn an_event_with_too_much_for_the_headers_of_a_message_is_a_bad_line_and_never_sent() {
+    let table = TestTable::create().await;
+    let metadata = json!({"correlation_id": "x".repeat(140_000)});
+    let poison = json!({"stream": "a-1", "type": "T", "data": {}, "metadata": metadata});
+    let (failed, report) = import(&table, file(&format!("{}{poison}\n", log(1, 3))).path()).await;
+    assert_eq!(failed.code(), FAILED);
+    let said = ":4: the event has too much in its message headers";
+    assert!(failed.stderr.contains(said) && failed.stderr.contains("at most 16384 bytes"), "{}", failed.stderr);
+    assert_eq!((&report["appended"], table.items().await), (&json!(3), 4), "what stood before it, and nothing of it");
+}
+
+#[tokio::test]
 async fn large_events_are_imported_in_appends_that_a_transaction_can_hold() {
     let table = TestTable::create().await;
     let text: String = (0..12)

@@ -130,6 +130,9 @@ pub struct Snapshot {
     pub halted_streams: usize,
     /// The first [`MAX_SHOWN_HALTS`] of them.
     pub halts: Vec<HaltedStream>,
+    /// Since when the broker has answered for none of the messages that are on their way to it; none where it has nothing to
+    /// answer for.
+    pub unanswered_since: Option<Instant>,
     /// What the index has shown; none before the first scan.
     pub backlog: Option<Backlog>,
     /// The group; none where the relay runs outside of one.

@@ -26,7 +26,7 @@ pub use form::{DEFAULT_CLOUDEVENTS_SOURCE, MessageForm, MessageFormat, REPLAY_HE
 pub use message::{Message, RECORDED_AT_HEADER, STREAM_ID_HEADER, Unpublishable, VERSION_HEADER};
 pub use options::LinkOptions;
 pub use publisher::{Publisher, start};
-pub use state::{Link, PublisherState, refusal_at_start};
+pub use state::{Link, PublisherState, UNROUTABLE_RUN, refusal_at_start};
 pub use tls::{TlsError, TlsFiles};
 pub use url::{parse_url, without_password};
 

@@ -115,7 +115,13 @@ impl<'a> Session<'a> {
             let message = confirmation.take_message();
             returned.extend(message.and_then(|message| message.delivery.properties.message_id().clone()));
         }
-        Ok(judge(settings, messages, acked, &returned))
+        let sent_back = accepted_unroutable(settings, &messages, &returned);
+        let routing_key = sent_back.first().map_or(String::new(), ToString::to_string);
+        let unroutable = sent_back.len();
+        let outcomes = judge(settings, messages, acked, &returned);
+        let confirmed = outcomes.iter().filter(|outcome| **outcome == Outcome::Confirmed).count();
+        self.health.status.confirmed(confirmed, unroutable, &routing_key, settings.exchange.as_str());
+        Ok(outcomes)
     }
 
     /// Says goodbye. A broker that does not listen is not waited for.
@@ -294,6 +300,20 @@ fn judge(
         }
     };
     messages.into_iter().map(outcome).collect()
+}
+
+/// The routing keys of those that no queue takes and that count as published all the same.
+fn accepted_unroutable<'a>(
+    settings: &BrokerSettings,
+    messages: &'a [Result<Message, super::Unpublishable>],
+    returned: &HashSet<ShortString>,
+) -> Vec<&'a ShortString> {
+    if settings.unroutable != Unroutable::Accept || settings.form.queue.is_some() {
+        return Vec::new();
+    }
+    let is_returned =
+        |message: &&Message| message.properties.message_id().as_ref().is_some_and(|id| returned.contains(id));
+    messages.iter().flatten().filter(is_returned).map(|message| &message.routing_key).collect()
 }
 
 fn judge_routing(settings: &BrokerSettings, message: &Message, is_returned: bool) -> Outcome {

@@ -1,5 +1,7 @@
 //! What a publisher's connection is doing, for whoever wants to know: readiness, metrics, the status page.
 
+use std::{sync::Mutex, time::Duration};
+
 use tokio::{sync::watch, time::Instant};
 
 use super::failure::{Broken, Refusal};
@@ -25,6 +27,10 @@ pub struct PublisherState {
     pub since: Instant,
     /// Connections that were opened after the first.
     pub reconnects: u64,
+    /// Events that it confirmed although no queue took them, which `--unroutable accept` allows.
+    pub unroutable: u64,
+    /// How many of them were the last ones in a row: since then none has reached a queue.
+    pub unroutable_run: u64,
     /// Why the last connection ended or did not come about.
     pub last_error: Option<String>,
     /// Why the broker takes no messages, in its own words.
@@ -35,9 +41,20 @@ pub struct PublisherState {
     pub refusal: Option<Refusal>,
 }
 
+/// So many events in a row that no queue takes suggest that the exchange has lost its bindings. Fewer are normal where
+/// nobody needs to listen to some of them.
+pub const UNROUTABLE_RUN: u64 = 100;
+
+/// The shortest time from one report of unroutable events in the log to the next.
+const UNROUTABLE_REPORT_INTERVAL: Duration = Duration::from_mins(1);
+
 /// The publisher's side of its state.
 #[derive(Debug)]
-pub(super) struct Status(watch::Sender<PublisherState>);
+pub(super) struct Status {
+    state: watch::Sender<PublisherState>,
+    /// When unroutable events were logged last.
+    unroutable_reported: Mutex<Option<Instant>>,
+}
 
 impl Status {
     pub(super) fn new() -> (Self, watch::Receiver<PublisherState>) {
@@ -45,12 +62,14 @@ impl Status {
             link: Link::Connecting,
             since: Instant::now(),
             reconnects: 0,
+            unroutable: 0,
+            unroutable_run: 0,
             last_error: None,
             blocked_because: None,
             was_connected: false,
             refusal: None,
         });
-        (Self(sender), receiver)
+        (Self { state: sender, unroutable_reported: Mutex::default() }, receiver)
     }
 
     pub(super) fn connected(&self) {
@@ -76,8 +95,48 @@ impl Status {
         });
     }
 
+    /// Counts the confirmed events of a batch, `unroutable` of them without a queue. `routing_key` is one of theirs.
+    pub(super) fn confirmed(&self, confirmed: usize, unroutable: usize, routing_key: &str, exchange: &str) {
+        let (mut total, mut run) = (0, 0);
+        // No observer waits for a change of these.
+        self.state.send_if_modified(|state| {
+            state.unroutable += unroutable as u64;
+            state.unroutable_run = if confirmed > unroutable { 0 } else { state.unroutable_run + unroutable as u64 };
+            (total, run) = (state.unroutable, state.unroutable_run);
+            false
+        });
+        if unroutable > 0 && self.may_report_unroutable(Instant::now()) {
+            if run >= UNROUTABLE_RUN {
+                tracing::warn!(
+                    exchange,
+                    routing_key,
+                    total,
+                    "the last {run} events reached no queue: does the exchange \
+                    still have its bindings? They count as published (--unroutable accept)"
+                );
+            } else {
+                tracing::info!(
+                    exchange,
+                    routing_key,
+                    total,
+                    "no queue takes an event; it counts as published \
+                    (--unroutable accept)"
+                );
+            }
+        }
+    }
+
+    fn may_report_unroutable(&self, now: Instant) -> bool {
+        let mut reported = self.unroutable_reported.lock().expect("nobody panics with this lock");
+        let is_due = reported.is_none_or(|at| now.saturating_duration_since(at) >= UNROUTABLE_REPORT_INTERVAL);
+        if is_due {
+            *reported = Some(now);
+        }
+        is_due
+    }
+
     fn enter(&self, link: Link, change: impl FnOnce(&mut PublisherState)) {
-        self.0.send_modify(|state| {
+        self.state.send_modify(|state| {
             if state.link != link {
                 state.since = Instant::now();
             }
@@ -104,4 +163,29 @@ pub async fn refusal_at_start(publishers: impl IntoIterator<Item = watch::Receiv
         return refusal;
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unroutable_events_are_counted_and_a_run_ends_with_the_first_batch_that_reaches_a_queue() {
+        let (status, state) = Status::new();
+        let counts = || (state.borrow().unroutable, state.borrow().unroutable_run);
+        status.confirmed(10, 0, "", "events");
+        assert_eq!(counts(), (0, 0));
+        status.confirmed(3, 3, "order.Placed", "events");
+        status.confirmed(2, 2, "order.Placed", "events");
+        assert_eq!(counts(), (5, 5));
+        status.confirmed(2, 1, "order.Placed", "events");
+        assert_eq!(counts(), (6, 0));
+    }
+
+    #[test]
+    fn unroutable_events_are_logged_once_a_minute() {
+        let ((status, _state), began) = (Status::new(), Instant::now());
+        let reports = |seconds| status.may_report_unroutable(began + Duration::from_secs(seconds));
+        assert_eq!([0, 1, 59, 60, 61].map(reports), [true, false, false, true, false]);
+    }
 }

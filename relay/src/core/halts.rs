@@ -54,6 +54,10 @@ impl Halts {
         self.0.len()
     }
 
+    pub(super) fn contains(&self, stream: &StreamId) -> bool {
+        self.0.contains(stream)
+    }
+
     pub(super) fn found(&mut self, stream: &StreamId, now: Instant) -> Permission {
         match self.0.peek_mut(stream) {
             None => Permission::Now(None),

@@ -309,8 +309,9 @@ impl Core {
             self.scan.failed(&self.settings.bounds, &mut self.jitter, now);
             return;
         };
-        let group = self.group.as_ref();
-        self.scan.read(page, |stream| group.is_none_or(|group| group.owns(stream)), now);
+        let (group, halts) = (self.group.as_ref(), self.lanes.halts());
+        let owns = |stream: &StreamId| group.is_none_or(|group| group.owns(stream));
+        self.scan.read(page, owns, |stream| halts.contains(stream), now);
         self.admit(now);
     }
 

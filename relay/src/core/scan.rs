@@ -21,12 +21,34 @@ pub struct Backlog {
     pub entries: u64,
     /// Those of this worker's streams among them.
     pub own_entries: u64,
+    /// Those of this worker's halted streams.
+    pub halted_entries: u64,
+    /// This worker's streams that have any and are not halted.
+    pub workable_streams: u64,
     /// When the oldest of all was recorded, by its appender's clock: milliseconds since the Unix epoch.
     pub oldest_pending_since_ms: Option<i64>,
+    /// When the oldest of this worker's streams that are not halted was: what the relay could publish now.
+    pub oldest_workable_since_ms: Option<i64>,
     /// Whether the pass has come to the end of the index. Until then there may be more, and older ones.
     pub is_whole: bool,
     /// When the last page was read.
     pub at: Instant,
+}
+
+impl Backlog {
+    /// Nothing was seen yet.
+    pub(crate) fn empty(at: Instant) -> Self {
+        Self {
+            entries: 0,
+            own_entries: 0,
+            halted_entries: 0,
+            workable_streams: 0,
+            oldest_pending_since_ms: None,
+            oldest_workable_since_ms: None,
+            is_whole: false,
+            at,
+        }
+    }
 }
 
 /// How far a pass has come.
@@ -111,38 +133,40 @@ impl Scan {
         self.failures = self.failures.saturating_add(1);
     }
 
-    pub(super) fn read(&mut self, page: IndexPage, owns: impl Fn(&StreamId) -> bool, now: Instant) {
+    pub(super) fn read(
+        &mut self,
+        page: IndexPage,
+        owns: impl Fn(&StreamId) -> bool,
+        is_halted: impl Fn(&StreamId) -> bool,
+        now: Instant,
+    ) {
         self.is_under_way = false;
         self.failures = 0;
-        let entries = page.streams.len() as u64;
-        let mut own_entries = 0;
-        let mut last: Option<(StreamId, bool)> = None;
-        for stream in page.streams {
+        let so_far = self.pass.get_or_insert(Backlog::empty(now));
+        let mut last: Option<(StreamId, bool, bool)> = None;
+        for (stream, since_ms) in page.streams.into_iter().zip(page.pending_since_ms) {
             // All entries of a stream stand next to each other.
-            let is_own = match &last {
-                Some((same, is_own)) if *same == stream => *is_own,
+            let (is_own, is_workable) = match &last {
+                Some((same, is_own, is_workable)) if *same == stream => (*is_own, *is_workable),
                 _ => {
                     let is_own = owns(&stream);
+                    let is_workable = is_own && !is_halted(&stream);
                     if is_own {
                         self.found.push_back(stream.clone());
                     }
-                    last = Some((stream, is_own));
-                    is_own
+                    so_far.workable_streams += u64::from(is_workable);
+                    last = Some((stream, is_own, is_workable));
+                    (is_own, is_workable)
                 }
             };
-            own_entries += u64::from(is_own);
+            so_far.entries += 1;
+            so_far.own_entries += u64::from(is_own);
+            so_far.halted_entries += u64::from(is_own && !is_workable);
+            so_far.oldest_pending_since_ms = earlier(so_far.oldest_pending_since_ms, since_ms);
+            if is_workable {
+                so_far.oldest_workable_since_ms = earlier(so_far.oldest_workable_since_ms, since_ms);
+            }
         }
-        let so_far = self.pass.get_or_insert(Backlog {
-            entries: 0,
-            own_entries: 0,
-            oldest_pending_since_ms: None,
-            is_whole: false,
-            at: now,
-        });
-        so_far.entries += entries;
-        so_far.own_entries += own_entries;
-        so_far.oldest_pending_since_ms =
-            so_far.oldest_pending_since_ms.into_iter().chain(page.oldest_pending_since_ms).min();
         so_far.is_whole = !page.has_more;
         so_far.at = now;
         let so_far = *so_far;
@@ -184,4 +208,8 @@ impl Scan {
     pub(super) fn release(&mut self, owns: impl Fn(&StreamId) -> bool) {
         self.found.retain(owns);
     }
+}
+
+fn earlier(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    one.into_iter().chain(other).min()
 }

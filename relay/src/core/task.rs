@@ -58,8 +58,8 @@ pub enum Done {
 pub struct IndexPage {
     /// The stream of each entry on the page.
     pub streams: Vec<StreamId>,
-    /// When the oldest of them was recorded: milliseconds since the Unix epoch.
-    pub oldest_pending_since_ms: Option<i64>,
+    /// When each of them was recorded: milliseconds since the Unix epoch.
+    pub pending_since_ms: Vec<Option<i64>>,
     /// Whether there is a page behind it.
     pub has_more: bool,
 }

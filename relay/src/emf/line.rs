@@ -58,7 +58,7 @@ pub(super) fn write(namespace: &str, at_ms: i64, view: &View, counts: &Counts, i
         put(CONFIRM_TIME, counts.confirm_ms.iter().map(|ms| rounded(*ms)).collect());
     }
     if !is_last {
-        put(BROKER_READY, json!(u8::from(view.connections.iter().any(|connection| connection.state == "connected"))));
+        put(BROKER_READY, json!(u8::from(view.broker_trouble().is_none())));
         put(HALTED_STREAMS, json!(view.halted_streams));
         if let Some(backlog) = view.backlog.as_ref().filter(|backlog| backlog.is_current) {
             put(PENDING_ENTRIES, json!(backlog.own_entries));

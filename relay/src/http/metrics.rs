@@ -69,6 +69,8 @@ pub struct Metrics {
     deletes_waiting: Gauge,
     workers: Gauge,
     own_share: Ratio,
+    oldest_workable_age_seconds: Ratio,
+    unroutable: Counter,
 }
 
 impl Default for Metrics {
@@ -102,6 +104,8 @@ impl Metrics {
             deletes_waiting: Gauge::default(),
             workers: Gauge::default(),
             own_share: Ratio::default(),
+            oldest_workable_age_seconds: Ratio::default(),
+            unroutable: Counter::default(),
         };
         metrics.register();
         metrics.begin_at_zero();
@@ -130,6 +134,12 @@ impl Metrics {
             self.oldest_pending_age_seconds.clone(),
         );
         registry.register_with_unit(
+            "oldest_workable_age",
+            "Age of the oldest pending entry of this worker's streams that are not halted; 0 where there is none",
+            Unit::Seconds,
+            self.oldest_workable_age_seconds.clone(),
+        );
+        registry.register_with_unit(
             "backlog_age",
             "Time since the index was read last: how old what is said of the backlog is",
             Unit::Seconds,
@@ -147,6 +157,11 @@ impl Metrics {
             self.confirm_seconds.clone(),
         );
         registry.register("batch_events", "Events in a batch", self.batch_events.clone());
+        registry.register(
+            "unroutable_events",
+            "Events confirmed although no queue took them, which --unroutable accept allows",
+            self.unroutable.clone(),
+        );
         registry.register("entries_deleted", "Pending entries that were deleted", self.entries_deleted.clone());
         registry.register("requests", "Requests to DynamoDB", self.requests.clone());
         registry.register(
@@ -187,6 +202,9 @@ impl Metrics {
         self.pending_entries.set(backlog.map_or(0, |backlog| signed(backlog.entries)));
         self.own_pending_entries.set(backlog.map_or(0, |backlog| signed(backlog.own_entries)));
         self.oldest_pending_age_seconds.set(backlog.and_then(|backlog| backlog.oldest_age_seconds).unwrap_or(0.0));
+        let workable_age = backlog.and_then(|backlog| backlog.oldest_workable_age_seconds);
+        self.oldest_workable_age_seconds.set(workable_age.unwrap_or(0.0));
+        self.unroutable.inner().store(view.unroutable, Ordering::Relaxed);
         self.backlog_age_seconds.set(backlog.map_or(0.0, |backlog| backlog.read_seconds_ago));
         self.entries_deleted.inner().store(view.deleted, Ordering::Relaxed);
         self.halted_streams.set(signed(view.halted_streams));

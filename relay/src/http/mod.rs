@@ -3,7 +3,7 @@
 //! | path | |
 //! |---|---|
 //! | `/livez` | 200 where the relay's loop turns, else 503 |
-//! | `/readyz` | 200 where it is connected to the broker, reads the table, and was not told to stop; else 503 and the reasons |
+//! | `/readyz` | 200 where what is pending can go out: the broker takes messages, the table is read, nothing is refused, and the relay was not told to stop; else 503 and the reasons |
 //! | `/metrics` | OpenMetrics' text ([`metrics`]) |
 //! | `/status.json` | what the page shows |
 //! | `/` | the status page; it works without JavaScript, which only keeps it up to date |
@@ -38,7 +38,8 @@ pub use history::{HISTORY, History, SAMPLE_INTERVAL, Sample};
 pub use metrics::Metrics;
 pub use server::{ANSWER_TIMEOUT, MAX_CONNECTIONS};
 pub use view::{
-    About, BEHIND_AFTER, BacklogView, ConnectionView, FailureView, HaltedView, STUCK_AFTER, TABLE_SILENT_AFTER, View,
+    About, BEHIND_AFTER, BROKER_SILENT_AFTER, BacklogView, BrokerTrouble, ConnectionView, FailureView, HaltedView,
+    STUCK_AFTER, TABLE_SILENT_AFTER, View,
 };
 
 use crate::telemetry::Telemetry;

@@ -9,8 +9,25 @@ use std::{
     time::Duration,
 };
 
-use super::view::{BEHIND_AFTER, ConnectionView, HaltedView, View};
-use crate::text::{how_long, iso_8601};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::view::{BEHIND_AFTER, BrokerTrouble, ConnectionView, HaltedView, View};
+use crate::{
+    broker::UNROUTABLE_RUN,
+    text::{by_reason, how_long, is_unseen, iso_8601, shortened, skip_command},
+};
+
+/// Most characters of a stream id in a row; the whole one is a click away.
+const MAX_ID_CHARS: usize = 60;
+
+/// Streams of a group that are shown at once; the others are a click away.
+const SHOWN_OF_GROUP: usize = 5;
+
+/// A backlog is compared with that of so long ago, and an error of the last minute is taken as the cause.
+const RECENT: Duration = Duration::from_mins(1);
+
+/// A relay works on 512 streams at once: with fewer than this many pending, each of them waits for its own confirms alone.
+const FEW_STREAMS: u64 = 16;
 
 /// The style sheet.
 pub(super) const STYLE: &str = include_str!("page/page.css");
@@ -118,24 +135,32 @@ fn verdict(view: &View) -> Verdict {
         let advice = "It was told to: what is in flight is finished, and nothing new is begun.";
         return verdict(Level::Warning, "The relay is stopping", advice);
     }
-    let blocked = view.connections.iter().find(|one| one.state == "blocked");
-    let is_connected = view.connections.iter().any(|one| one.state == "connected");
-    if let (false, Some(blocked)) = (is_connected, blocked) {
-        let why = blocked.blocked_because.as_deref().unwrap_or("it gives no reason");
-        let advice =
-            format!("An alarm of memory or disk ({why}): free some on the broker. The relay waits, nothing is lost.");
-        return verdict(Level::Bad, "The broker takes no messages", &advice);
-    }
-    if !is_connected && view.connections.iter().all(|one| one.last_error.is_none()) {
-        let advice = "It takes a moment. If it stays like this: is the broker up, and --amqp-url right?";
-        return verdict(Level::Warning, "Connecting to the broker", advice);
-    }
-    if !is_connected {
-        let error = view.connections.iter().find_map(|one| one.last_error.as_deref()).unwrap_or("none was opened yet");
-        let advice = format!(
-            "{error}. The relay tries again for ever and events stay pending: is the broker up, and --amqp-url right?"
-        );
-        return verdict(Level::Bad, "No connection to the broker", &advice);
+    match view.broker_trouble() {
+        None => {}
+        Some(BrokerTrouble::Blocked(why)) => {
+            let advice = format!(
+                "An alarm of memory or disk ({why}): free some on the broker. The relay waits, nothing is lost."
+            );
+            return verdict(Level::Bad, "The broker takes no messages", &advice);
+        }
+        Some(BrokerTrouble::Connecting) => {
+            let advice = "It takes a moment. If it stays like this: is the broker up, and --amqp-url right?";
+            return verdict(Level::Warning, "Connecting to the broker", advice);
+        }
+        Some(BrokerTrouble::Lost(error)) => {
+            let advice = format!(
+                "{error}. The relay tries again for ever and events stay pending: is the broker up, and --amqp-url right?"
+            );
+            return verdict(Level::Bad, "No connection to the broker", &advice);
+        }
+        Some(BrokerTrouble::Silent(time)) => {
+            let advice = format!(
+                "It is connected, but has confirmed nothing for {}. Events stay pending: look at the broker's log and \
+                 queues, a quorum queue without a majority for instance.",
+                how_long(time)
+            );
+            return verdict(Level::Bad, "The broker confirms nothing", &advice);
+        }
     }
     if let Some(refused) = view.refused.first() {
         let advice =
@@ -155,16 +180,69 @@ fn verdict(view: &View) -> Verdict {
                       one entry with streambox-relay skip.";
         return verdict(Level::Bad, &title, advice);
     }
-    let oldest = view.backlog.as_ref().and_then(|backlog| backlog.oldest_age_seconds).unwrap_or(0.0);
-    if oldest > BEHIND_AFTER.as_secs_f64() {
-        let title = format!("The oldest entry is {} old", how_long(Duration::from_secs_f64(oldest)));
-        let advice = "The relay publishes, but is behind. If the backlog below does not shrink, start more relays, or look \
-                      for what is slow: the broker's confirms, DynamoDB's throttling.";
-        return verdict(Level::Warning, &title, advice);
+    if view.unroutable_run >= UNROUTABLE_RUN {
+        let title = format!("The last {} events reached no queue", grouped(view.unroutable_run));
+        let advice = format!(
+            "They count as published (--unroutable accept). If exchange {} was deleted and declared anew, it has lost its \
+             bindings: bind the queues again, and publish what they missed with streambox-relay replay.",
+            view.exchange
+        );
+        return verdict(Level::Warning, &title, &advice);
+    }
+    let lost: Vec<_> = view.connections.iter().filter(|one| one.state == "connecting").collect();
+    if let Some(error) = lost.iter().find_map(|one| one.last_error.as_deref()) {
+        let (lost, all) = (lost.len(), view.connections.len());
+        let title = format!("{lost} of {all} connections to the broker {} down", if lost == 1 { "is" } else { "are" });
+        let advice = format!("{error}. It is tried again for ever; everything goes over the others meanwhile.");
+        return verdict(Level::Warning, &title, &advice);
+    }
+    if let Some((title, advice)) = behind(view) {
+        return verdict(Level::Warning, &title, &advice);
     }
     let is_empty = view.backlog.as_ref().is_none_or(|backlog| backlog.entries == 0);
     let title = if is_empty { "Everything is published" } else { "All is well: publishing" };
     verdict(Level::Good, title, "Connected, reading the table, no stream halted, nothing old pending.")
+}
+
+/// What is said of an old backlog. More relays are the advice only where they help: what is old can be published, the broker
+/// and DynamoDB answer, the backlog does not shrink, and it is of enough streams to be shared out.
+fn behind(view: &View) -> Option<(String, String)> {
+    let backlog = view.backlog.as_ref()?;
+    let old = |age: Option<f64>| age.map(Duration::from_secs_f64).filter(|age| *age > BEHIND_AFTER);
+    if let Some(age) = old(backlog.oldest_workable_age_seconds) {
+        let failing = view.last_error.as_ref().filter(|error| error.seconds_ago < RECENT.as_secs_f64());
+        let advice = match (shrinks(view), failing) {
+            (None, _) => "Within a minute this page shows whether the backlog shrinks.".to_owned(),
+            (Some(true), _) => "The backlog shrinks: the relay catches up.".to_owned(),
+            (Some(false), Some(error)) => format!(
+                "The backlog does not shrink, and requests to DynamoDB fail: {}. More relays would not help.",
+                error.text
+            ),
+            (Some(false), None) if backlog.workable_streams < FEW_STREAMS => format!(
+                "The backlog does not shrink. It is of {} streams only, and a stream is published one event at a time, so \
+                 more relays would not help: look at how long the broker takes to confirm (confirm_seconds).",
+                backlog.workable_streams
+            ),
+            (Some(false), None) => {
+                "The backlog does not shrink: start more relays. If that does not help, look at how \
+                 long the broker takes to confirm (confirm_seconds)."
+                    .to_owned()
+            }
+        };
+        return Some((format!("Behind: the oldest entry is {} old", how_long(age)), advice));
+    }
+    let age = old(backlog.oldest_age_seconds).filter(|_| view.workers.len() > 1)?;
+    let advice = "This worker keeps up with its own streams. The pages of the others, or streambox-relay status, show what \
+                  holds that one up.";
+    Some((format!("An entry of another worker is {} old", how_long(age)), advice.to_owned()))
+}
+
+/// Whether there is less pending than some time ago; none where that is not known yet.
+fn shrinks(view: &View) -> Option<bool> {
+    let now = view.history.last()?;
+    let began_ms = now.at_ms.saturating_sub(i64::try_from(RECENT.as_millis()).unwrap_or(i64::MAX));
+    let before = view.history.iter().rfind(|sample| sample.at_ms <= began_ms)?;
+    Some(now.entries? < before.entries?)
 }
 
 fn tiles(page: &mut String, view: &View) -> fmt::Result {
@@ -189,12 +267,22 @@ fn tiles(page: &mut String, view: &View) -> fmt::Result {
     writeln!(
         page,
         "<p class=\"facts\">Since the start: <b>{}</b> events published, <b>{}</b> entries deleted. At work: <b>{}</b> \
-         streams, <b>{}</b> KiB held.</p>",
+         streams, <b>{}</b> KiB held.",
         grouped(view.published),
         grouped(view.deleted),
         grouped(view.open_streams),
         grouped(view.buffered_bytes / 1024),
-    )
+    )?;
+    let halted = backlog.map_or(0, |backlog| backlog.halted_entries);
+    if halted > 0 {
+        writeln!(page, " Of halted streams: <b>{}</b> of the pending entries.", grouped(halted))?;
+    }
+    if view.unroutable > 0 {
+        let unroutable = grouped(view.unroutable);
+        writeln!(page, " <b>{unroutable}</b> events reached no queue (<code>--unroutable accept</code>).")?;
+    }
+    page.push_str("</p>\n");
+    Ok(())
 }
 
 /// `value` and `plot` are HTML.
@@ -208,37 +296,63 @@ fn halted(page: &mut String, view: &View) -> fmt::Result {
         page.push_str("<p class=\"none\">None.</p></section>\n");
         return Ok(());
     }
-    page.push_str("<div class=\"scroll\"><table><thead><tr><th>Stream</th><th>Version</th><th>Why</th><th>Since</th><th>Tried</th></tr></thead><tbody>\n");
-    for halt in &view.halted {
-        halted_row(page, view.taken_at_ms, halt)?;
+    for (reason, group) in by_reason(&view.halted, |halt| &halt.reason) {
+        let count = if group.len() == 1 { String::new() } else { format!("<b>{} streams</b> ", group.len()) };
+        writeln!(page, "<div class=\"group\"><p class=\"why\">{count}{}</p>", Escaped(reason))?;
+        let (shown, more) = group.split_at(group.len().min(SHOWN_OF_GROUP));
+        halted_table(page, view, shown)?;
+        if !more.is_empty() {
+            let id = xxh3_64(reason.as_bytes());
+            writeln!(page, "<details id=\"more-{id:x}\"><summary>{} more</summary>", more.len())?;
+            halted_table(page, view, more)?;
+            page.push_str("</details>\n");
+        }
+        page.push_str("</div>\n");
     }
-    page.push_str("</tbody></table></div>\n");
     let untold = view.halted_streams.saturating_sub(view.halted.len() as u64);
     if untold > 0 {
-        write!(page, "<p>And {} more.</p>", grouped(untold))?;
+        write!(page, "<p>And {} more, which the log names.</p>", grouped(untold))?;
     }
     page.push_str(
-        "<p>They are tried again by themselves once the cause is mended. To give up on publishing one entry, which is \
-         recorded: <code>streambox-relay skip STREAM VERSION --reason TEXT</code></p></section>\n",
+        "<p>They are tried again by themselves: fix the cause. The command gives up on publishing one entry, which is \
+         recorded with the reason that you put in the place of <code>WHY</code>.</p></section>\n",
     );
     Ok(())
 }
 
-fn halted_row(page: &mut String, taken_at_ms: i64, halt: &HaltedView) -> fmt::Result {
+fn halted_table(page: &mut String, view: &View, halted: &[&HaltedView]) -> fmt::Result {
+    page.push_str("<div class=\"scroll\"><table><thead><tr><th>Stream</th><th>Version</th><th>Since</th><th>Tried</th><th>To give up on it</th></tr></thead><tbody>\n");
+    for halt in halted {
+        halted_row(page, view, halt)?;
+    }
+    page.push_str("</tbody></table></div>\n");
+    Ok(())
+}
+
+fn halted_row(page: &mut String, view: &View, halt: &HaltedView) -> fmt::Result {
     let lasting = Duration::from_secs_f64(halt.for_seconds);
-    let since = taken_at_ms.saturating_sub(i64::try_from(lasting.as_millis()).unwrap_or(i64::MAX));
+    let since = view.taken_at_ms.saturating_sub(i64::try_from(lasting.as_millis()).unwrap_or(i64::MAX));
+    let id = xxh3_64(halt.stream.as_bytes());
+    page.push_str("<tr><td class=\"id\">");
+    let short = shortened(&halt.stream, MAX_ID_CHARS);
+    if short == halt.stream {
+        write!(page, "{}", Escaped(&short))?;
+    } else {
+        let whole = Escaped(&halt.stream);
+        write!(page, "<details id=\"id-{id:x}\"><summary>{}</summary>{whole}</details>", Escaped(&short))?;
+    }
+    let version = if halt.version == 0 { "unknown".to_owned() } else { halt.version.to_string() };
     writeln!(
         page,
-        "<tr><td class=\"id\">{}</td><td class=\"number\" data-label=\"version\">{}</td><td class=\"why\">{}</td>\
+        "</td><td class=\"number\" data-label=\"version\">{version}</td>\
          <td data-label=\"since\">{}<br><small>{}</small></td>\
-         <td data-label=\"tried\">{} times<br><small>again in {}</small></td></tr>",
-        Escaped(&halt.stream),
-        halt.version,
-        Escaped(&halt.reason),
+         <td data-label=\"tried\">{} times<br><small>again in {}</small></td>\
+         <td class=\"command\"><code class=\"copy\" id=\"skip-{id:x}\">{}</code></td></tr>",
         Escaped(how_long(lasting)),
         Escaped(iso_8601(since)),
         halt.attempts,
         Escaped(how_long(Duration::from_secs_f64(halt.retry_in_seconds))),
+        Escaped(skip_command(&view.table, &halt.stream, halt.version)),
     )
 }
 
@@ -306,10 +420,8 @@ impl<T: Display> Display for Escaped<T> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
-                    f.write_char('\u{fffd}')?;
-                }
                 char if char.is_control() => f.write_char(' ')?,
+                char if is_unseen(char) => f.write_char('\u{fffd}')?,
                 char => f.write_char(char)?,
             }
         }

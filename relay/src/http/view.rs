@@ -1,6 +1,9 @@
 //! What the relay shows of itself, ready to be shown: times are "so long ago", states are words.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -20,6 +23,10 @@ pub const TABLE_SILENT_AFTER: Duration = Duration::from_secs(30);
 
 /// An oldest entry of this age means that the relay is behind.
 pub const BEHIND_AFTER: Duration = Duration::from_mins(1);
+
+/// A broker that has concluded nothing for so long, with messages on their way to it, takes none. That is twice the time that
+/// a confirm may take unless set otherwise: the first timeout may be one message's fault, and the next attempt shows that.
+pub const BROKER_SILENT_AFTER: Duration = Duration::from_mins(1);
 
 /// What does not change while a relay runs.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +78,13 @@ pub struct View {
     pub halted: Vec<HaltedView>,
     /// The connections to the broker.
     pub connections: Vec<ConnectionView>,
+    /// For how long the broker has answered for none of the messages on their way to it; none where it has nothing to answer
+    /// for.
+    pub unanswered_for_seconds: Option<f64>,
+    /// Events that were confirmed although no queue took them (`--unroutable accept`).
+    pub unroutable: u64,
+    /// How many of them were the last ones in a row on one connection.
+    pub unroutable_run: u64,
     /// This worker; none where it runs outside of a group.
     pub worker: Option<String>,
     /// The live workers of the group.
@@ -90,8 +104,14 @@ pub struct BacklogView {
     pub entries: u64,
     /// Those of this worker's streams.
     pub own_entries: u64,
+    /// Those of this worker's halted streams.
+    pub halted_entries: u64,
+    /// This worker's streams that have any and are not halted.
+    pub workable_streams: u64,
     /// Age of the oldest: this machine's time less its appender's.
     pub oldest_age_seconds: Option<f64>,
+    /// Age of the oldest of this worker's streams that are not halted.
+    pub oldest_workable_age_seconds: Option<f64>,
     /// Whether there may be more, and older ones.
     pub at_least: bool,
     /// How long ago the index was read last.
@@ -152,7 +172,10 @@ impl View {
         let publishers = telemetry.publishers();
         let idle = now.saturating_duration_since(telemetry.last_turn());
         let not_live = (idle > STUCK_AFTER).then(|| format!("the relay's loop has not turned for {}", how_long(idle)));
-        let not_ready = not_ready(&snapshot, &publishers, about, is_stopping, not_live.as_ref(), now);
+        let connections: Vec<_> = publishers.iter().map(|publisher| connection_view(publisher, now)).collect();
+        let unanswered_for = snapshot.unanswered_since.map(|since| now.saturating_duration_since(since).as_secs_f64());
+        let trouble = broker_trouble(&connections, unanswered_for);
+        let not_ready = not_ready(&snapshot, trouble, about, is_stopping, not_live.as_ref(), now);
         let backlog = snapshot
             .backlog
             .map(|backlog| backlog_view(&backlog, !is_silent(&snapshot, &backlog, about, now), now, now_ms));
@@ -172,7 +195,10 @@ impl View {
             backlog,
             halted_streams: snapshot.halted_streams as u64,
             halted: snapshot.halts.iter().map(|halt| halted_view(halt, now)).collect(),
-            connections: publishers.iter().map(|publisher| connection_view(publisher, now)).collect(),
+            connections,
+            unanswered_for_seconds: unanswered_for,
+            unroutable: publishers.iter().map(|publisher| publisher.unroutable).sum(),
+            unroutable_run: publishers.iter().map(|publisher| publisher.unroutable_run).max().unwrap_or(0),
             worker: about.worker.clone(),
             workers: snapshot.group.iter().flat_map(|group| &group.live).map(ToString::to_string).collect(),
             last_error: snapshot.last_error.as_ref().map(|error| failure_view(error, now)),
@@ -180,12 +206,63 @@ impl View {
             history,
         }
     }
+
+    /// Why the broker takes none of the messages that are pending, if it does not.
+    #[must_use]
+    pub fn broker_trouble(&self) -> Option<BrokerTrouble> {
+        broker_trouble(&self.connections, self.unanswered_for_seconds)
+    }
 }
 
-/// What keeps the relay from doing its work.
+/// Why the broker takes no messages.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BrokerTrouble {
+    /// An alarm of memory or disk, in the broker's words.
+    Blocked(String),
+    /// There was no connection yet.
+    Connecting,
+    /// There is no connection, and why.
+    Lost(String),
+    /// It is connected and has answered for nothing for so long.
+    Silent(Duration),
+}
+
+impl fmt::Display for BrokerTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blocked(why) => write!(f, "the broker takes no messages: {why}"),
+            Self::Connecting => f.write_str("there is no connection to the broker yet"),
+            Self::Lost(error) => write!(f, "there is no connection to the broker: {error}"),
+            Self::Silent(time) => write!(f, "the broker has confirmed nothing for {}", how_long(*time)),
+        }
+    }
+}
+
+/// What keeps every message from the broker.
+///
+/// - One connection that is blocked stands for all: RabbitMQ's alarms hold for the whole cluster, but only connections that
+///   publish are notified, so an idle one still looks well.
+/// - One connection that works is enough: batches go to the publishers that are connected.
+/// - A connection that works and confirms nothing is none.
+fn broker_trouble(connections: &[ConnectionView], unanswered_for: Option<f64>) -> Option<BrokerTrouble> {
+    let is = |link: Link| move |connection: &&ConnectionView| connection.state == state_name(link);
+    if let Some(blocked) = connections.iter().find(is(Link::Blocked)) {
+        let why = blocked.blocked_because.as_deref().unwrap_or("the broker gives no reason");
+        return Some(BrokerTrouble::Blocked(why.to_owned()));
+    }
+    if connections.iter().any(|connection| is(Link::Connected)(&connection)) {
+        let silent = unanswered_for.map(Duration::from_secs_f64).filter(|time| *time > BROKER_SILENT_AFTER);
+        return silent.map(BrokerTrouble::Silent);
+    }
+    let error = connections.iter().find_map(|connection| connection.last_error.clone());
+    Some(error.map_or(BrokerTrouble::Connecting, BrokerTrouble::Lost))
+}
+
+/// What keeps pending events from being published. A halted stream does not: it concerns itself alone, and has a metric and
+/// an alert of its own.
 fn not_ready(
     snapshot: &Snapshot,
-    publishers: &[PublisherState],
+    trouble: Option<BrokerTrouble>,
     about: &About,
     is_stopping: bool,
     not_live: Option<&String>,
@@ -195,9 +272,7 @@ fn not_ready(
     if is_stopping {
         reasons.push("the relay is stopping".to_owned());
     }
-    if !publishers.iter().any(|publisher| publisher.link == Link::Connected) {
-        reasons.push(no_connection(publishers));
-    }
+    reasons.extend(trouble.map(|trouble| trouble.to_string()));
     match &snapshot.backlog {
         None => reasons.push("the table was not read yet".to_owned()),
         Some(backlog) if is_silent(snapshot, backlog, about, now) => {
@@ -222,25 +297,16 @@ fn is_silent(snapshot: &Snapshot, backlog: &Backlog, about: &About, now: Instant
     silent > TABLE_SILENT_AFTER + about.poll_interval && snapshot.open_streams == 0
 }
 
-fn no_connection(publishers: &[PublisherState]) -> String {
-    let blocked = publishers.iter().find(|publisher| publisher.link == Link::Blocked);
-    if let Some(blocked) = blocked {
-        let why = blocked.blocked_because.as_deref().unwrap_or("the broker gives no reason");
-        return format!("the broker takes no messages: {why}");
-    }
-    match publishers.iter().find_map(|publisher| publisher.last_error.as_deref()) {
-        Some(error) => format!("there is no connection to the broker: {error}"),
-        None => "there is no connection to the broker yet".to_owned(),
-    }
-}
-
 #[expect(clippy::cast_precision_loss, reason = "an age for people and metrics")]
 fn backlog_view(backlog: &Backlog, is_current: bool, now: Instant, now_ms: i64) -> BacklogView {
     let age = |since_ms: i64| now_ms.saturating_sub(since_ms).max(0) as f64 / 1_000.0;
     BacklogView {
         entries: backlog.entries,
         own_entries: backlog.own_entries,
+        halted_entries: backlog.halted_entries,
+        workable_streams: backlog.workable_streams,
         oldest_age_seconds: backlog.oldest_pending_since_ms.map(age),
+        oldest_workable_age_seconds: backlog.oldest_workable_since_ms.map(age),
         at_least: !backlog.is_whole,
         read_seconds_ago: now.saturating_duration_since(backlog.at).as_secs_f64(),
         is_current,
@@ -279,4 +345,64 @@ fn connection_view(publisher: &PublisherState, now: Instant) -> ConnectionView {
 fn now_ms() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(state: &'static str) -> ConnectionView {
+        ConnectionView { state, for_seconds: 5.0, reconnects: 0, last_error: None, blocked_because: None }
+    }
+
+    fn trouble(states: &[&'static str], unanswered_for_seconds: Option<f64>) -> Option<String> {
+        let connections = states.iter().map(|state| connection(state)).collect();
+        let view = View { connections, unanswered_for_seconds, ..View::default() };
+        view.broker_trouble().map(|trouble| trouble.to_string())
+    }
+
+    #[test]
+    fn one_blocked_connection_stands_for_the_broker_and_one_that_works_is_enough_of_those_that_are_lost() {
+        let blocked = Some("the broker takes no messages: the broker gives no reason".to_owned());
+        assert_eq!(trouble(&["blocked", "connected"], None), blocked);
+        assert_eq!(trouble(&["connected", "connecting", "blocked"], None), blocked);
+        assert_eq!(trouble(&["connecting", "blocked"], None), blocked);
+        assert_eq!(trouble(&["connecting", "connected"], None), None);
+        let yet = Some("there is no connection to the broker yet".to_owned());
+        assert_eq!((trouble(&[], None), trouble(&["connecting", "connecting"], None)), (yet.clone(), yet));
+    }
+
+    #[test]
+    fn a_connection_that_confirms_nothing_is_none() {
+        assert_eq!(trouble(&["connected", "connected"], Some(60.0)), None);
+        let silent = trouble(&["connected", "connected"], Some(61.0));
+        assert_eq!(silent.as_deref(), Some("the broker has confirmed nothing for 1 min 1 s"));
+        assert_eq!(trouble(&["connecting"], Some(61.0)).as_deref(), Some("there is no connection to the broker yet"));
+    }
+
+    /// A relay that is connected and has read the table just now, with so many changes.
+    fn not_ready_with(change: impl FnOnce(&mut Snapshot)) -> Vec<String> {
+        let now = Instant::now();
+        let mut snapshot = Snapshot { backlog: Some(Backlog::empty(now)), ..Snapshot::default() };
+        change(&mut snapshot);
+        not_ready(&snapshot, None, &About::default(), false, None, now)
+    }
+
+    #[test]
+    fn ready_means_that_what_is_pending_can_go_out() {
+        let ready: [&str; 0] = [];
+        assert_eq!(not_ready_with(|_| {}), ready);
+        assert_eq!(not_ready_with(|snapshot| snapshot.halted_streams = 500), ready, "each concerns itself alone");
+        let (request, text) = (crate::telemetry::Request::Delete, "the permission is missing".to_owned());
+        let refused = |snapshot: &mut Snapshot| {
+            snapshot.refused = vec![LastError { request, text, at: Instant::now() }];
+        };
+        assert_eq!(not_ready_with(refused), ["the permission is missing"]);
+        assert_eq!(not_ready_with(|snapshot| snapshot.backlog = None), ["the table was not read yet"]);
+        let now = Instant::now();
+        let snapshot = Snapshot { backlog: Some(Backlog::empty(now)), ..Snapshot::default() };
+        let lost = Some(BrokerTrouble::Lost("connection refused".to_owned()));
+        let reasons = not_ready(&snapshot, lost, &About::default(), true, None, now);
+        assert_eq!(reasons, ["the relay is stopping", "there is no connection to the broker: connection refused"]);
+    }
 }

@@ -81,8 +81,8 @@ impl Answered {
 /// Reads a page. Returns also where the scan goes on: where it was, if it failed.
 pub(super) async fn scan(outbox: &Outbox, cursor: Option<ScanCursor>) -> (Answered, Option<ScanCursor>) {
     match outbox.scan(cursor.clone(), SCAN_LIMIT).await {
-        Ok(ScanPage { streams, oldest_pending_since_ms, next, .. }) => {
-            let page = IndexPage { streams, oldest_pending_since_ms, has_more: next.is_some() };
+        Ok(ScanPage { streams, pending_since_ms, next, .. }) => {
+            let page = IndexPage { streams, pending_since_ms, has_more: next.is_some() };
             (Answered::of(Step::Scan, Done::Scanned(Some(page))), next)
         }
         Err(error) => (Answered::failed(Step::Scan, Done::Scanned(None), &error), cursor),

@@ -2,6 +2,7 @@
 
 mod io;
 mod shell;
+mod silence;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 

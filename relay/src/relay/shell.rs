@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     Report,
     io::{self, Answered, Failure, Step},
+    silence::Silence,
 };
 use crate::{
     broker::Publisher,
@@ -55,6 +56,7 @@ pub(super) struct Shell {
     started_at: SystemTime,
     /// When the last batch was confirmed.
     last_confirm: Instant,
+    silence: Silence,
 }
 
 /// What a task has done.
@@ -91,6 +93,7 @@ impl Shell {
             started: now,
             started_at: SystemTime::now(),
             last_confirm: now,
+            silence: Silence::default(),
         }
     }
 
@@ -129,7 +132,8 @@ impl Shell {
                 }
             }
         }
-        self.telemetry.publish(self.snapshot());
+        let last = self.snapshot();
+        self.telemetry.publish(last);
         let report = self.report();
         stop_publishers.send_replace(true);
         for publisher in self.idle_publishers {
@@ -173,6 +177,7 @@ impl Shell {
     fn publish(&mut self, batch: Vec<Outgoing>) {
         let publisher =
             self.idle_publishers.pop().expect("the core has as many batches under way as there are publishers");
+        self.silence.handed_over(Instant::now());
         self.tasks.spawn(async move {
             let began = Instant::now();
             let outcomes = publisher.publish(batch.clone()).await;
@@ -192,6 +197,7 @@ impl Shell {
             Finished::Published(publisher, batch, outcomes, took) => {
                 self.idle_publishers.push(publisher);
                 self.last_confirm = now;
+                self.silence.came_back(&outcomes, now);
                 self.telemetry.observer().batch_published(&PublishedBatch::of(&outcomes, took));
                 for (outgoing, outcome) in batch.iter().zip(&outcomes) {
                     self.telemetry.observer().event_published(outgoing, outcome, took);
@@ -265,12 +271,15 @@ impl Shell {
         if self.has_news && now >= self.next_snapshot {
             self.has_news = false;
             self.next_snapshot = now + SNAPSHOT_INTERVAL;
-            self.telemetry.publish(self.snapshot());
+            let newest = self.snapshot();
+            self.telemetry.publish(newest);
         }
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&mut self) -> Snapshot {
+        let is_idle = self.core.open_streams() == 0;
         Snapshot {
+            unanswered_since: self.silence.since(is_idle),
             totals: self.core.totals(),
             open_streams: self.core.open_streams(),
             reads_under_way: self.core.reads_under_way(),

@@ -155,8 +155,9 @@ pub struct ScanCursor(Item);
 pub struct ScanPage {
     /// The stream of each entry on the page: entries of one stream stand next to each other.
     pub streams: Vec<StreamId>,
-    /// When the oldest of them was recorded, by its appender's clock: milliseconds since the Unix epoch.
-    pub oldest_pending_since_ms: Option<i64>,
+    /// When each of them was recorded, by its appender's clock: milliseconds since the Unix epoch. A stream's oldest stands
+    /// first. None where that can't be read.
+    pub pending_since_ms: Vec<Option<i64>>,
     /// Where the next page begins; `None` at the end of the index.
     pub next: Option<ScanCursor>,
 }
@@ -225,7 +226,7 @@ impl Outbox {
             .map_err(|error| attempts.failed(error))?;
         Ok(ScanPage {
             streams: output.items().iter().map(schema::read_stream_id).collect(),
-            oldest_pending_since_ms: output.items().iter().filter_map(schema::read_pending_since).min(),
+            pending_since_ms: output.items().iter().map(schema::read_pending_since).collect(),
             next: output.last_evaluated_key.filter(|key| !key.is_empty()).map(ScanCursor),
         })
     }

@@ -250,7 +250,7 @@ impl World<'_> {
         }
         Some(IndexPage {
             streams: keys.iter().map(|key| stream_id(key.stream)).collect(),
-            oldest_pending_since_ms: keys.iter().map(|key| key.pending_since_ms).min(),
+            pending_since_ms: keys.iter().map(|key| Some(key.pending_since_ms)).collect(),
             has_more,
         })
     }

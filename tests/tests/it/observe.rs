@@ -93,6 +93,75 @@ async fn health_follows_the_broker_and_metrics_and_status_say_what_was_done_and_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_that_only_one_publisher_is_notified_of_makes_the_relay_unready_until_it_is_over() {
+    let (table, broker) = (TestTable::create().await, OwnBroker::start().await);
+    let mut inbox = Inbox::open(broker.url(), &unique("events")).await.unwrap();
+    let first = ["run", "--exchange", inbox.exchange(), "--publishers", "2", "--poll-interval-ms", "50"];
+    let arguments = first.into_iter().chain(["--emf-namespace", "Streambox", "--emf-interval-s", "1"]);
+    let mut relay = Process::start("streambox-relay", Some(&table), Some(broker.url()), arguments);
+    let at = address(&mut relay).await;
+    until(&at, "/metrics", |answer| answer.body.contains("streambox_relay_connections{state=\"connected\"} 2\n")).await;
+
+    broker.ctl(&["set_vm_memory_high_watermark", "0"]).await;
+    // One stream: one publisher gets a batch, and the other one has nothing to say that RabbitMQ would answer.
+    table.fill(&stream("order-1"), 30).await;
+    let unready = until(&at, "/readyz", |answer| answer.status == 503).await;
+    assert!(unready.body.starts_with("the broker takes no messages: low on memory"), "{}", unready.body);
+    let metrics = ask(&at, "GET", "/metrics").await.body;
+    for line in [
+        "streambox_relay_ready 0",
+        "streambox_relay_connections{state=\"blocked\"} 1",
+        "streambox_relay_connections{state=\"connected\"} 1",
+    ] {
+        assert!(metrics.contains(&format!("{line}\n")), "{line}:\n{metrics}");
+    }
+    let page = ask(&at, "GET", "/").await.body;
+    assert!(page.contains("<h2>The broker takes no messages</h2>") && !page.contains("more relays"), "{page}");
+    let health = run("streambox-relay", None, None, ["health", "--ready", "--http", &at]).await;
+    assert_eq!(health.code(), Some(1), "{}", health.stdout);
+    relay.prints("\"BrokerReady\":0,").await;
+
+    broker.ctl(&["set_vm_memory_high_watermark", "0.9"]).await;
+    inbox.receive_distinct(30).await;
+    until(&at, "/readyz", |answer| answer.status == 200).await;
+    relay.prints("\"BrokerReady\":1,").await;
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.finish().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_no_queue_takes_are_counted_where_they_are_accepted_and_a_run_of_them_is_reported() {
+    const EVENTS: u64 = streambox_relay::broker::UNROUTABLE_RUN;
+    let (table, url) = (TestTable::create().await, shared_broker_url());
+    let mut inbox = Inbox::bound(&url, &unique("events"), "order.#").await.unwrap();
+    table.fill(&stream("order-1"), 2).await;
+    let first = ["run", "--exchange", inbox.exchange(), "--publishers", "1", "--poll-interval-ms", "50"];
+    let arguments = first.into_iter().chain(["--unroutable", "accept"]);
+    let mut relay = Process::start("streambox-relay", Some(&table), Some(&url), arguments);
+    let at = address(&mut relay).await;
+    inbox.receive_distinct(2).await;
+    let none = until(&at, "/metrics", |answer| answer.body.contains("{result=\"confirmed\"} 2\n")).await;
+    assert!(none.body.contains("streambox_relay_unroutable_events_total 0\n"), "{}", none.body);
+    // As if the exchange had been deleted, and declared anew without its bindings.
+    for number in 1..=EVENTS {
+        table.fill(&stream(&format!("permit-{number}")), 1).await;
+    }
+    let counted = format!("streambox_relay_unroutable_events_total {EVENTS}\n");
+    let metrics = until(&at, "/metrics", |answer| answer.body.contains(&counted)).await;
+    assert!(metrics.body.contains(&format!("{{result=\"confirmed\"}} {}\n", EVENTS + 2)), "they count as published");
+    let log = relay.log_line("no queue takes an event").await;
+    assert!(log.contains("permit.Counted") && log.contains("--unroutable accept"), "{log}");
+    let page = ask(&at, "GET", "/").await.body;
+    assert!(page.contains(&format!("The last {EVENTS} events reached no queue")), "{page}");
+    table.fill(&stream("order-2"), 1).await;
+    inbox.receive_distinct(3).await;
+    until(&at, "/", |answer| answer.body.contains("Everything is published")).await;
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.finish().await.code(), Some(0));
+    inbox.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_tells_of_a_running_relay_by_the_table_alone() {
     let (table, url) = (TestTable::create().await, shared_broker_url());
     let inbox = Inbox::bound(&url, &unique("events"), "order.#").await.unwrap();

@@ -89,7 +89,10 @@ fn well() -> View {
         backlog: Some(BacklogView {
             entries: 37,
             own_entries: 12,
+            workable_streams: 9,
             oldest_age_seconds: Some(0.4),
+            oldest_workable_age_seconds: Some(0.4),
+            halted_entries: 0,
             at_least: false,
             read_seconds_ago: 0.3,
             is_current: true,

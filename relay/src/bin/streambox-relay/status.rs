@@ -12,7 +12,7 @@ use streambox::EventStore;
 use streambox_relay::{
     config::{Format, StatusOptions},
     status::{Looker, Scope, Status},
-    text::{how_long, one_line},
+    text::{by_reason, how_long, one_line, shortened, skip_command},
 };
 use tokio::time::sleep;
 
@@ -20,6 +20,9 @@ use crate::{
     failure::{Failure, print_json, print_line},
     stop,
 };
+
+/// Most characters of a stream id in a sentence; the command has the whole one.
+const MAX_ID_CHARS: usize = 60;
 
 /// Clears the terminal and goes to its corner.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
@@ -81,18 +84,25 @@ fn text(status: &Status) -> String {
         0 => "halted streams: none".to_owned(),
         count => format!("halted streams: {count}"),
     });
-    for halted in &status.halted {
-        line(format!("  {} at version {}: {}", halted.stream, halted.version, halted.reason));
-        let (since, attempts, worker) = (&halted.since, halted.attempts, &halted.worker);
-        line(format!("    since {since}, tried {attempts} times by {worker}"));
+    for (reason, group) in by_reason(&status.halted, |halted| &halted.reason) {
+        line(format!("  {reason}"));
+        for halted in group {
+            let stream = shortened(&halted.stream, MAX_ID_CHARS);
+            let version = if halted.version == 0 { String::new() } else { format!(" at version {}", halted.version) };
+            let (since, attempts, worker) = (&halted.since, halted.attempts, &halted.worker);
+            line(format!("    {stream}{version}, since {since}, tried {attempts} times by {worker}"));
+            line(format!("      {}", skip_command(&status.table, &halted.stream, halted.version)));
+        }
     }
     let untold = status.halted_streams.saturating_sub(status.halted.len() as u64);
     if untold > 0 {
         line(format!("  and {untold} more, which the workers' logs and status pages name"));
     }
     if status.halted_streams > 0 {
-        line("  They are tried again by themselves. Mend the cause, or give up on one entry:".to_owned());
-        line("    streambox-relay skip STREAM VERSION --reason TEXT".to_owned());
+        line(
+            "  They are tried again by themselves: fix the cause. The command gives up on publishing one entry."
+                .to_owned(),
+        );
     }
 
     line(String::new());

@@ -28,9 +28,10 @@ fn names(tasks: &[Task]) -> Vec<&'static str> {
     tasks.iter().map(name).collect()
 }
 
-fn index(streams: &[&StreamId], oldest_pending_since_ms: Option<i64>, has_more: bool) -> Done {
+fn index(streams: &[&StreamId], pending_since_ms: Option<i64>, has_more: bool) -> Done {
+    let pending_since_ms = vec![pending_since_ms; streams.len()];
     let streams = streams.iter().map(|stream| (*stream).clone()).collect();
-    Done::Scanned(Some(IndexPage { streams, oldest_pending_since_ms, has_more }))
+    Done::Scanned(Some(IndexPage { streams, pending_since_ms, has_more }))
 }
 
 fn beats(ids: &[(&str, u64)]) -> Done {
@@ -77,6 +78,32 @@ fn a_scan_that_failed_is_made_again_where_it_was_after_growing_delays() {
     core.done(Done::Scanned(None), now);
     now = core.next_due().unwrap();
     assert_eq!(names(&tasks(&mut core, now)), ["next page"]);
+}
+
+#[test]
+fn what_is_halted_is_told_apart_from_what_could_be_published_now() {
+    let (mut core, now) = (core(), Instant::now());
+    // A damaged entry halts its stream.
+    tasks(&mut core, now);
+    core.done(index(&[&stream(1)], Some(10), false), now);
+    for task in tasks(&mut core, now) {
+        if let Task::Read(read) = task {
+            core.done(Done::Read(read, Answer::Unreadable("damaged".to_owned())), now);
+        }
+    }
+    assert_eq!(core.halted_streams(), 1);
+    let now = now + 500 * MS;
+    tasks(&mut core, now);
+    let page = IndexPage {
+        streams: [1, 1, 2, 2, 3].map(stream).to_vec(),
+        pending_since_ms: [10, 11, 50, 51, 40].map(Some).to_vec(),
+        has_more: false,
+    };
+    core.done(Done::Scanned(Some(page)), now);
+    let backlog = core.backlog().unwrap();
+    assert_eq!((backlog.entries, backlog.own_entries, backlog.halted_entries), (5, 5, 2));
+    assert_eq!((backlog.oldest_pending_since_ms, backlog.oldest_workable_since_ms), (Some(10), Some(40)));
+    assert_eq!(backlog.workable_streams, 2);
 }
 
 #[test]

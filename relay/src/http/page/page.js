@@ -15,7 +15,13 @@ async function refresh() {
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const content = page.getElementById("content");
     if (!content) throw new Error("it answers something else");
+    const open = [...document.querySelectorAll("details[open]")].map((details) => details.id);
+    const selected = getSelection().anchorNode?.parentElement?.closest(".copy")?.id;
     document.getElementById("content").replaceWith(document.adoptNode(content));
+    // What the reader has opened or is about to copy stays so.
+    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    const copied = selected && document.getElementById(selected);
+    if (copied) getSelection().selectAllChildren(copied);
     document.title = page.title;
     answered = Date.now();
     silence.hidden = true;

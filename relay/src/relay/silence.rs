@@ -1,0 +1,66 @@
+//! For how long the broker has concluded nothing although messages are on their way to it.
+
+use tokio::time::Instant;
+
+use crate::core::Outcome;
+
+/// Batches that were handed over, and since when none of them was answered.
+///
+/// A batch of which nothing is known is no answer: it is published again, and the silence goes on. So a broker that accepts
+/// connections and never confirms anything is noticed, however often the relay reconnects.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    in_flight: usize,
+    since: Option<Instant>,
+}
+
+impl Silence {
+    pub(super) fn handed_over(&mut self, now: Instant) {
+        self.in_flight += 1;
+        self.since.get_or_insert(now);
+    }
+
+    pub(super) fn came_back(&mut self, outcomes: &[Outcome], now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if outcomes.iter().any(|outcome| *outcome != Outcome::Unknown) {
+            self.since = (self.in_flight > 0).then_some(now);
+        }
+    }
+
+    /// Since when; none where nothing waits for an answer.
+    pub(super) fn since(&mut self, is_idle: bool) -> Option<Instant> {
+        if is_idle && self.in_flight == 0 {
+            // What was unknown has gone another way: published by another worker, skipped, or halted.
+            self.since = None;
+        }
+        self.since
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn silence_begins_with_the_first_batch_and_ends_with_an_answer_not_with_a_lost_connection() {
+        let (mut silence, began) = (Silence::default(), Instant::now());
+        let at = |seconds| began + Duration::from_secs(seconds);
+        assert_eq!(silence.since(true), None);
+        silence.handed_over(at(0));
+        silence.handed_over(at(5));
+        silence.came_back(&[Outcome::Unknown], at(30));
+        silence.came_back(&[Outcome::Unknown], at(35));
+        assert_eq!(silence.since(false), Some(at(0)), "it is published again");
+        silence.handed_over(at(36));
+        silence.handed_over(at(37));
+        silence.came_back(&[Outcome::Unknown, Outcome::Refused("no queue".to_owned())], at(40));
+        assert_eq!(silence.since(false), Some(at(40)), "the other batch waits on");
+        silence.came_back(&[Outcome::Confirmed], at(41));
+        assert_eq!(silence.since(false), None);
+        silence.handed_over(at(50));
+        silence.came_back(&[Outcome::Unknown], at(80));
+        assert_eq!(silence.since(true), None, "nothing is worked on any more");
+    }
+}

@@ -1,7 +1,10 @@
 //! Every metric of the relay, its labels and their values, in this one file; the table of them is in `METRICS.md`, and a
 //! test compares the two. A stream id is never a label: there are too many of them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -46,6 +49,15 @@ struct StateLabel {
 
 type Ratio = Gauge<f64, AtomicU64>;
 
+/// What is lost rather than holding the relay up, counted where it happens.
+#[derive(Clone, Debug, Default)]
+pub struct Losses {
+    /// Log lines.
+    pub log_lines: Arc<AtomicU64>,
+    /// Spans.
+    pub spans: Arc<AtomicU64>,
+}
+
 /// The metrics. As an [`Observer`] it counts what happens; the rest it takes from a [`View`] when it is asked for its text.
 #[derive(Debug)]
 pub struct Metrics {
@@ -71,6 +83,9 @@ pub struct Metrics {
     own_share: Ratio,
     oldest_workable_age_seconds: Ratio,
     unroutable: Counter,
+    losses: Losses,
+    log_lines_dropped: Counter,
+    spans_lost: Counter,
 }
 
 impl Default for Metrics {
@@ -83,6 +98,12 @@ impl Metrics {
     /// All of them, at 0.
     #[must_use]
     pub fn new() -> Self {
+        Self::counting(Losses::default())
+    }
+
+    /// All of them, with the counts of what is lost.
+    #[must_use]
+    pub fn counting(losses: Losses) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix(PREFIX),
             published: Family::default(),
@@ -106,6 +127,9 @@ impl Metrics {
             own_share: Ratio::default(),
             oldest_workable_age_seconds: Ratio::default(),
             unroutable: Counter::default(),
+            losses,
+            log_lines_dropped: Counter::default(),
+            spans_lost: Counter::default(),
         };
         metrics.register();
         metrics.begin_at_zero();
@@ -177,6 +201,12 @@ impl Metrics {
         registry.register("reconnects", "Connections to the broker opened after the first", self.reconnects.clone());
         registry.register("workers", "Live workers of the group, as this one sees it", self.workers.clone());
         registry.register("own_share", "This worker's share of the streams, from 0 to 1", self.own_share.clone());
+        registry.register(
+            "log_lines_dropped",
+            "Log lines that were dropped, because standard error was full or not read fast enough",
+            self.log_lines_dropped.clone(),
+        );
+        registry.register("spans_lost", "Spans that could not be exported", self.spans_lost.clone());
     }
 
     /// A label's value is there from the start: a rate over a counter that appears with its first event misses that event.
@@ -219,6 +249,8 @@ impl Metrics {
         }
         self.workers.set(signed(view.workers.len() as u64));
         self.own_share.set(if view.workers.is_empty() { 1.0 } else { 1.0 / view.workers.len() as f64 });
+        self.log_lines_dropped.inner().store(self.losses.log_lines.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.spans_lost.inner().store(self.losses.spans.load(Ordering::Relaxed), Ordering::Relaxed);
         let mut text = String::new();
         // Writing into a String can't fail.
         let _ = encode(&mut text, &self.registry);

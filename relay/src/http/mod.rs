@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/livez` | 200 where the relay's loop turns, else 503 |
 //! | `/readyz` | 200 where what is pending can go out: the broker takes messages, the table is read, nothing is refused, and the relay was not told to stop; else 503 and the reasons |
-//! | `/metrics` | OpenMetrics' text ([`metrics`]) |
+//! | `/metrics` | metrics ([`metrics`]), in OpenMetrics' text format where `Accept` asks for it, else in Prometheus' |
 //! | `/status.json` | what the page shows |
 //! | `/` | the status page; it works without JavaScript, which only keeps it up to date |
 //!
@@ -16,6 +16,7 @@ mod health;
 mod history;
 pub mod metrics;
 mod page;
+mod prometheus;
 mod server;
 mod view;
 
@@ -35,8 +36,8 @@ use tokio::{
 
 pub use health::{ASK_TIMEOUT, AskError, Health, ask};
 pub use history::{HISTORY, History, SAMPLE_INTERVAL, Sample};
-pub use metrics::Metrics;
-pub use server::{ANSWER_TIMEOUT, MAX_CONNECTIONS};
+pub use metrics::{Losses, Metrics};
+pub use server::{ANSWER_TIMEOUT, HEADER_TIMEOUT, MAX_CONNECTIONS};
 pub use view::{
     About, BEHIND_AFTER, BROKER_SILENT_AFTER, BacklogView, BrokerTrouble, ConnectionView, FailureView, HaltedView,
     STUCK_AFTER, TABLE_SILENT_AFTER, View,

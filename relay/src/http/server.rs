@@ -1,7 +1,7 @@
 //! The listener: few connections, short ones, and every answer with the headers that keep a browser from doing more than it
 //! was asked to.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
@@ -14,14 +14,18 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    task::AbortHandle,
     time::{sleep, timeout},
 };
 
-use super::{Show, metrics, page};
+use super::{Show, metrics, page, prometheus};
 
-/// Most connections at the same time; others wait.
+/// Most connections at the same time. For one more the oldest is closed: so a probe is always answered, whoever keeps connections
+/// open without asking for anything.
 pub const MAX_CONNECTIONS: usize = 32;
+
+/// The longest that a request's head may take.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest that a connection may take, from accepting it to its last byte. Each carries one request.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,17 +40,19 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
 const TEXT: &str = "text/plain; charset=utf-8";
 
 pub(super) async fn serve(listener: TcpListener, show: Arc<impl Show>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(MAX_CONNECTIONS);
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
-                let show = Arc::clone(&show);
-                tokio::spawn(async move {
-                    // Whoever is too slow, or gone, gets no answer.
-                    let _ = timeout(ANSWER_TIMEOUT, connection(stream, show)).await;
-                    drop(place);
-                });
+                open.retain(|connection| !connection.is_finished());
+                if open.len() == MAX_CONNECTIONS
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
+                // Whoever is too slow, or gone, gets no answer.
+                let connection = timeout(ANSWER_TIMEOUT, connection(stream, Arc::clone(&show)));
+                open.push_back(tokio::spawn(connection).abort_handle());
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection to the status page can't be accepted");
@@ -58,24 +64,31 @@ pub(super) async fn serve(listener: TcpListener, show: Arc<impl Show>) {
 
 async fn connection(stream: TcpStream, show: Arc<impl Show>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), &*show);
+        let response = answer(&request, &*show);
         async { Ok::<_, Infallible>(response) }
     });
     let mut http = http1::Builder::new();
-    http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(ANSWER_TIMEOUT);
+    http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }
 
-fn answer(method: &Method, path: &str, show: &impl Show) -> Response<Full<Bytes>> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
+fn answer<B>(request: &Request<B>, show: &impl Show) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match path {
+    match request.uri().path() {
         "/livez" => health(show.view().not_live.as_slice()),
         "/readyz" => health(&show.view().not_ready),
-        "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, show.metrics()),
+        "/metrics" => {
+            let accept = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            if accept.into_iter().any(prometheus::asks_for_openmetrics) {
+                respond(StatusCode::OK, metrics::CONTENT_TYPE, show.metrics())
+            } else {
+                respond(StatusCode::OK, prometheus::CONTENT_TYPE, prometheus::from_openmetrics(&show.metrics()))
+            }
+        }
         "/status.json" => {
             let json = serde_json::to_string(&show.view()).expect("a view is plain data");
             respond(StatusCode::OK, "application/json", json)
@@ -110,4 +123,94 @@ fn respond(status: StatusCode, content_type: &'static str, body: String) -> Resp
     set(header::REFERRER_POLICY, "no-referrer");
     set(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::http::{Metrics, View};
+
+    struct Shown;
+
+    impl Show for Shown {
+        fn view(&self) -> View {
+            View::default()
+        }
+
+        fn metrics(&self) -> String {
+            Metrics::new().text(&View::default())
+        }
+    }
+
+    async fn served() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, Arc::new(Shown)));
+        address
+    }
+
+    /// Connects, and sends a part of a request.
+    async fn half_open(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+        stream
+    }
+
+    async fn ask(address: SocketAddr, path: &str, more: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n{more}\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_probe_is_answered_while_others_keep_connections_open_without_asking() {
+        let address = served().await;
+        let mut held = Vec::new();
+        for _ in 0..40 {
+            held.push(half_open(address).await);
+        }
+        // It does not wait for one of those to reach its time limit.
+        let answer = tokio::select! {
+            biased;
+            answer = ask(address, "/livez", "") => answer,
+            _ = held[30].read_u8() => panic!("a connection came to its end before the probe was answered"),
+        };
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        for _ in 0..160 {
+            held.push(half_open(address).await);
+        }
+        assert!(ask(address, "/livez", "").await.starts_with("HTTP/1.1 200"));
+        assert!(held[0].read_u8().await.is_err(), "the oldest is closed");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_does_not_come_to_its_end_is_not_waited_for() {
+        let mut stream = half_open(served().await).await;
+        let mut answer = String::new();
+        // Either way it is closed.
+        let _ = stream.read_to_string(&mut answer).await;
+        assert!(!answer.contains("200"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn metrics_come_in_the_format_that_is_asked_for() {
+        let address = served().await;
+        let open = ask(address, "/metrics", "Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n").await;
+        assert!(open.contains("content-type: application/openmetrics-text; version=1.0.0"), "{open}");
+        assert!(open.ends_with("# EOF\n") && open.contains("# TYPE streambox_relay_events counter"), "{open}");
+        for accept in ["", "Accept: */*\r\n", "Accept: text/plain;version=0.0.4\r\n"] {
+            let plain = ask(address, "/metrics", accept).await;
+            assert!(plain.contains("content-type: text/plain; version=0.0.4"), "{plain}");
+            assert!(
+                !plain.contains("# EOF") && plain.contains("# TYPE streambox_relay_events_total counter"),
+                "{plain}"
+            );
+        }
+    }
 }

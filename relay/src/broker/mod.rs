@@ -28,7 +28,10 @@ pub use options::LinkOptions;
 pub use publisher::{Publisher, start};
 pub use state::{Link, PublisherState, UNROUTABLE_RUN, refusal_at_start};
 pub use tls::{TlsError, TlsFiles};
-pub use url::{parse_url, without_password};
+pub use url::{
+    CONNECT_TIMEOUT_MS, MAX_FRAME_MAX, MAX_HEARTBEAT_SECONDS, MIN_CHANNEL_MAX, MIN_FRAME_MAX, NOT_SHOWN, parse_url,
+    without_password,
+};
 
 use lapin::{types::ShortString, uri::AMQPUri};
 

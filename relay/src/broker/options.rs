@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use lapin::uri::{AMQPScheme, AMQPUri};
 
-use super::{Timeouts, TlsFiles};
+use super::{CONNECT_TIMEOUT_MS, Timeouts, TlsFiles};
 
 /// How a connection to the broker is made.
 #[derive(Clone, Debug, Default, Args)]
@@ -25,7 +25,7 @@ pub struct LinkOptions {
     pub amqp_key_file: Option<PathBuf>,
 
     /// Longest time to connect: name, TCP, TLS and AMQP's handshake, in milliseconds; also to open the channel.
-    #[arg(long, env = "STREAMBOX_CONNECT_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    #[arg(long, env = "STREAMBOX_CONNECT_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(CONNECT_TIMEOUT_MS))]
     pub connect_timeout_ms: u64,
 
     /// Longest time to wait for the confirms of one batch, in milliseconds. Then the connection is dropped and the batch

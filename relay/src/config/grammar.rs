@@ -314,8 +314,9 @@ pub struct TableOption {
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Broker")]
 pub struct BrokerOptions {
-    /// The broker, for example `amqps://user:password@host:5671/vhost`. Parameters: `heartbeat` (seconds), `auth_mechanism`
-    /// (plain, external), `connection_timeout` (ms), `frame_max`, `channel_max`.
+    /// The broker, for example `amqps://user:password@host:5671/vhost`. Parameters: `heartbeat` (seconds, 1 to 3600),
+    /// `auth_mechanism` (plain, external), `connection_timeout` (ms, 100 to 600000), `frame_max` (bytes, 32768 to 1048576),
+    /// `channel_max` (64 or more).
     #[arg(long, env = "STREAMBOX_AMQP_URL", hide_env_values = true)]
     pub amqp_url: String,
 
@@ -424,7 +425,7 @@ pub struct TraceOption {
     /// Where spans are exported to, an OpenTelemetry collector, for example `http://127.0.0.1:4318`: OTLP over HTTP, or HTTPS with
     /// the system's authorities. Without it there are none. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_BSP_…` work as
     /// everywhere.
-    #[arg(long, env = "STREAMBOX_OTLP_ENDPOINT", value_name = "URL")]
+    #[arg(long, env = "STREAMBOX_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }
 

@@ -11,6 +11,7 @@
 //! - [`status`]: what the table says about backlog, halted streams, workers and skips.
 //! - `traces`, with the feature `opentelemetry`: the publishing of each event as a span.
 //! - [`config`]: the program's settings.
+//! - [`lines`]: standard output and standard error, which hold nothing up.
 //! - [`text`]: how values look to people.
 
 pub mod broker;
@@ -19,6 +20,7 @@ pub mod config;
 pub mod core;
 pub mod emf;
 pub mod http;
+pub mod lines;
 pub mod relay;
 pub mod replay;
 mod retry;

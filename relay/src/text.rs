@@ -1,6 +1,6 @@
 //! How values look to people.
 
-use std::time::Duration;
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
@@ -89,6 +89,25 @@ pub fn by_reason<'a, T>(all: &'a [T], reason: impl Fn(&'a T) -> &'a str) -> Vec<
     groups
 }
 
+/// The same text with what is unseen, but `kept`, as JSON writes it (`\u001b`), so that a line of JSON stays what it is. In a log
+/// no control character forges a line or drives a terminal.
+#[must_use]
+pub fn escaped(text: &str, kept: Option<char>) -> Cow<'_, str> {
+    let is_plain = |char: char| !is_unseen(char) || Some(char) == kept;
+    if text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for char in text.chars() {
+        match char {
+            char if is_plain(char) => escaped.push(char),
+            // All of them have four digits at most.
+            char => _ = write!(escaped, "\\u{:04x}", u32::from(char)),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// About how long, in its two largest units.
 #[must_use]
 pub fn how_long(time: Duration) -> String {
@@ -152,5 +171,14 @@ mod tests {
         let all = [("a", "x"), ("b", "y"), ("c", "x")];
         let groups = by_reason(&all, |(_, reason)| reason);
         assert_eq!(groups, [("x", vec![&("a", "x"), &("c", "x")]), ("y", vec![&("b", "y")])]);
+    }
+
+    #[test]
+    fn control_characters_are_escaped_as_in_json() {
+        assert_eq!(escaped("plain – text", None), "plain – text");
+        assert_eq!(escaped("a\u{1b}[2J\r\n\u{9b}b\u{7f}", None), r"a\u001b[2J\u000d\u000a\u009bb\u007f");
+        assert_eq!(escaped("\u{1b}[2mdim\n", Some('\u{1b}')), "\u{1b}[2mdim\\u000a");
+        let json = serde_json::to_string("a\u{9b}b\u{7f}").unwrap();
+        assert_eq!(serde_json::from_str::<String>(&escaped(&json, None)).unwrap(), "a\u{9b}b\u{7f}");
     }
 }

@@ -11,6 +11,10 @@
 
 use std::{
     fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -30,8 +34,9 @@ use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     propagation::TraceContextPropagator,
-    trace::{Sampler, SdkTracer, SdkTracerProvider},
+    trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanData},
 };
+use rustls::{ClientConfig, RootCertStore};
 use streambox::Metadata;
 
 use crate::{
@@ -47,13 +52,17 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SERVICE: &str = "streambox-relay";
 
+/// Spans that wait to be exported, unless the SDK's own variable `OTEL_BSP_MAX_QUEUE_SIZE` says another number.
+pub const WAITING_SPANS: usize = 2_048;
+
 /// Writes the spans. As an [`Observer`] it is called by the relay's own task: a span goes to a bounded queue, whose exporter has
-/// a thread of its own.
+/// a thread of its own. A span that finds no room there, or that the collector does not take, is lost and counted.
 pub struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     propagator: TraceContextPropagator,
     exchange: String,
+    flow: Arc<Flow>,
 }
 
 impl Traces {
@@ -67,10 +76,10 @@ impl Traces {
     /// # Panics
     /// Outside of a Tokio runtime.
     pub fn start(endpoint: &str, exchange: &str) -> Result<Self, String> {
-        check(endpoint)?;
+        let is_https = check(endpoint)?;
         let exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(Carrier::new()?)
+            .with_http_client(Carrier::new(is_https)?)
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
             .with_timeout(EXPORT_TIMEOUT)
@@ -82,14 +91,24 @@ impl Traces {
             Some(_) => resource.build(),
             None => resource.with_service_name(SERVICE).build(),
         };
+        let room = std::env::var("OTEL_BSP_MAX_QUEUE_SIZE").ok().and_then(|number| number.trim().parse().ok());
+        let flow = Arc::new(Flow::with_room(room.unwrap_or(WAITING_SPANS)));
+        let config = BatchConfigBuilder::default().with_max_queue_size(flow.room).build();
+        let exporter = Counted { exporter, flow: Arc::clone(&flow) };
         let provider = SdkTracerProvider::builder()
-            .with_batch_exporter(exporter)
+            .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(config).build())
             // Whoever began the trace has decided.
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
             .with_resource(resource)
             .build();
         let tracer = provider.tracer(SERVICE);
-        Ok(Self { provider, tracer, propagator: TraceContextPropagator::new(), exchange: exchange.to_owned() })
+        Ok(Self { provider, tracer, propagator: TraceContextPropagator::new(), exchange: exchange.to_owned(), flow })
+    }
+
+    /// How many spans were lost, since the start.
+    #[must_use]
+    pub fn lost(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.flow.lost)
     }
 
     /// Exports what is left, within [`SHUTDOWN_TIMEOUT`].
@@ -98,7 +117,11 @@ impl Traces {
         let done =
             tokio::task::spawn_blocking(move || -> OTelSdkResult { provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT) });
         if let Ok(Err(error)) = done.await {
-            tracing::warn!(%error, "not all spans could be exported");
+            self.flow.lose(self.flow.waiting.swap(0, Relaxed), &error);
+        }
+        let spans = self.flow.lost.load(Relaxed);
+        if spans > 0 {
+            tracing::warn!(spans, "spans were lost: the collector did not take them");
         }
     }
 }
@@ -117,6 +140,10 @@ impl Observer for Traces {
         }
         let parent = self.propagator.extract_with_context(&Context::new(), &Headers(&event.metadata));
         if !parent.span().span_context().is_sampled() {
+            return;
+        }
+        if !self.flow.enter() {
+            self.flow.lose(1, &"the collector does not take them fast enough");
             return;
         }
         let ended = SystemTime::now();
@@ -147,6 +174,85 @@ impl Observer for Traces {
     }
 }
 
+/// Spans on their way to the collector. What finds no room is not handed over, so that the SDK's own queue, which has as much
+/// room, never drops one unseen.
+#[derive(Debug)]
+struct Flow {
+    room: usize,
+    waiting: AtomicUsize,
+    lost: Arc<AtomicU64>,
+    /// Whether that spans are lost was logged, and is still so.
+    is_losing: AtomicBool,
+}
+
+impl Flow {
+    fn with_room(room: usize) -> Self {
+        Self {
+            room: room.max(1),
+            waiting: AtomicUsize::new(0),
+            lost: Arc::default(),
+            is_losing: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes room for a span, if there is some.
+    fn enter(&self) -> bool {
+        self.waiting.fetch_update(Relaxed, Relaxed, |waiting| (waiting < self.room).then_some(waiting + 1)).is_ok()
+    }
+
+    /// Gives the room of spans back that were exported, or lost.
+    fn leave(&self, count: usize) {
+        let _ = self.waiting.fetch_update(Relaxed, Relaxed, |waiting| Some(waiting.saturating_sub(count)));
+    }
+
+    /// Counts, and logs it once.
+    fn lose(&self, count: usize, why: &dyn fmt::Display) {
+        self.lost.fetch_add(count as u64, Relaxed);
+        if !self.is_losing.swap(true, Relaxed) {
+            tracing::warn!(%why, "spans are lost; they are counted in streambox_relay_spans_lost_total");
+        }
+    }
+
+    fn exported(&self) {
+        // Where there is hardly room the next ones are lost again.
+        if self.waiting.load(Relaxed) <= self.room / 2 && self.is_losing.swap(false, Relaxed) {
+            tracing::info!(lost = self.lost.load(Relaxed), "spans are exported again");
+        }
+    }
+}
+
+/// The exporter, and what comes of each batch.
+#[derive(Debug)]
+struct Counted {
+    exporter: SpanExporter,
+    flow: Arc<Flow>,
+}
+
+impl opentelemetry_sdk::trace::SpanExporter for Counted {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let count = batch.len();
+        let exported = self.exporter.export(batch).await;
+        self.flow.leave(count);
+        match &exported {
+            Ok(()) => self.flow.exported(),
+            Err(error) => self.flow.lose(count, error),
+        }
+        exported
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
 fn size(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
@@ -164,10 +270,15 @@ impl Extractor for Headers<'_> {
     }
 }
 
-fn check(endpoint: &str) -> Result<(), String> {
+/// Whether TLS is needed.
+fn check(endpoint: &str) -> Result<bool, String> {
     let url: hyper::Uri = endpoint.parse().map_err(|_| "it is no URL".to_owned())?;
+    if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("user and password don't belong there: credentials go to OTEL_EXPORTER_OTLP_HEADERS".to_owned());
+    }
     match url.scheme_str() {
-        Some("http" | "https") => Ok(()),
+        Some("http") => Ok(false),
+        Some("https") => Ok(true),
         _ => Err("it begins neither with http:// nor with https://".to_owned()),
     }
 }
@@ -181,13 +292,21 @@ struct Carrier {
 }
 
 impl Carrier {
-    fn new() -> Result<Self, String> {
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
-            .map_err(|error| format!("the system's certificate authorities can't be read: {error}"))?
-            .https_or_http()
-            .enable_http1()
-            .build();
+    fn new(is_https: bool) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if is_https && roots.is_empty() {
+            return Err("the system has no certificates of authorities to trust: install its package ca-certificates, or name a \
+                        file of them in SSL_CERT_FILE"
+                .to_owned());
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Ok(Self { runtime: tokio::runtime::Handle::current(), client })
     }

@@ -133,6 +133,36 @@ impl Process {
         process
     }
 
+    /// As [`start`](Self::start), with more variables in its environment.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn start_with<A: AsRef<OsStr>>(
+        name: &str,
+        table: Option<&TestTable>,
+        broker_url: Option<&str>,
+        variables: &[(&str, &OsStr)],
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        Self::start_at(name, program(name), table, broker_url, variables, arguments)
+    }
+
+    /// As [`start`](Self::start), with its standard error where a test wants it.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn start_logging_to<A: AsRef<OsStr>>(
+        name: &str,
+        table: Option<&TestTable>,
+        broker_url: Option<&str>,
+        arguments: impl IntoIterator<Item = A>,
+        stderr: impl Into<Stdio>,
+    ) -> Self {
+        let mut command = command(program(name), table, broker_url, arguments);
+        command.stderr(stderr);
+        Self::follow(name, command)
+    }
+
     fn start_at<A: AsRef<OsStr>>(
         name: &str,
         path: PathBuf,
@@ -150,7 +180,7 @@ impl Process {
         let mut child = command.kill_on_drop(true).spawn().expect("the program starts");
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().map_or_else(Lines::none, Lines::follow);
-        let stderr = Lines::follow(child.stderr.take().expect("stderr is piped"));
+        let stderr = child.stderr.take().map_or_else(Lines::none, Lines::follow);
         Self { child, name: name.to_owned(), stdin, stdout, stderr, unread: None }
     }
 
@@ -226,6 +256,14 @@ impl Process {
     pub async fn finish(mut self) -> Finished {
         drop(self.stdin.take());
         self.wait().await
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Panics
+    /// If the system does not know it.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child's status").is_some()
     }
 
     /// Waits for its end, with its standard input as it is.

@@ -3,7 +3,8 @@
 //!
 //! - `line.rs`: every metric with its unit, and how a line is written.
 //! - `sample.rs`: some of an interval's times.
-//! - `lines.rs`: standard output, by a thread of its own: whoever does not read it holds up nothing.
+//!
+//! Lines go by [`Lines`]: whoever does not read standard output holds up nothing.
 //!
 //! A counter stands in a line as what was counted since the line before, and is set back only when the line has its place on
 //! the way out. The last line, when the relay has ended, has the counters alone: a worker that is gone has no state.
@@ -11,7 +12,6 @@
 //! [emf]: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
 mod line;
-mod lines;
 mod sample;
 
 use std::{
@@ -22,15 +22,15 @@ use std::{
 use tokio::time::sleep;
 
 use self::{line::Counts, sample::Sample};
-pub use self::{
-    line::METRICS,
-    lines::{FLUSH_TIMEOUT, LinePlace, Lines, WAITING_LINES},
-    sample::MAX_SAMPLE,
-};
+pub use self::{line::METRICS, sample::MAX_SAMPLE};
 use crate::{
     http::{Show, View},
+    lines::Lines,
     telemetry::{Observer, PublishedBatch},
 };
+
+/// Lines that may wait for standard output. Without room for one more, what is counted goes into a later line.
+pub const WAITING_LINES: usize = 4;
 
 /// What is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Emf {
             told_ms = end_of_interval(told_ms.max(now), self.settings.interval);
             sleep(Duration::from_millis(u64::try_from(told_ms - now).unwrap_or_default())).await;
             // Without a place the counters go on, into the next line.
-            if let Some(place) = lines.place() {
+            if let Some(place) = lines.place(1) {
                 place.put(self.line(told_ms, &show.view(), false));
             }
         }

@@ -86,7 +86,7 @@ async fn standard_output_that_is_closed_or_that_nobody_reads_holds_nothing_up() 
         let arguments = first.into_iter().chain(NAMESPACE);
         let mut relay = Process::start_unread("streambox-relay", Some(&table), Some(&url), arguments, is_closed);
         if is_closed {
-            relay.logs("standard output takes nothing any more").await;
+            relay.logs("standard output can't be written").await;
         }
         table.fill(&stream(&format!("order-{number}")), 5).await;
         inbox.receive_distinct(number * 5).await;

@@ -20,6 +20,7 @@ mod health;
 mod infra;
 mod limits;
 mod load;
+mod logs;
 mod message;
 mod model;
 mod observe;

@@ -220,6 +220,34 @@ async fn a_password_is_in_no_log_however_much_is_logged() {
 }
 
 #[tokio::test]
+async fn a_url_that_can_not_be_read_is_shown_nowhere_and_a_parameter_that_can_not_work_is_refused() {
+    const PASSWORD: &str = "hunter2";
+    for (url, words) in [
+        ("amqp://relay:hunter2", "allowed is amqp://"),
+        ("amqp://relay:hunter2%40host:5672/", "allowed is amqp://"),
+        ("amqp:relay:hunter2", "allowed is amqp://"),
+        ("amqp://relay@host/?password=hunter2", "password has no effect"),
+        ("amqp://relay:hunter2@host/?channel_max=1", "channel_max is 1"),
+        ("amqp://relay:hunter2@host/?connection_timeout=0", "connection_timeout is 0"),
+        ("amqp://relay:hunter2@host/?frame_max=4096", "frame_max is 4096"),
+    ] {
+        let refused = run("streambox-relay", None, Some(url), ["run", "--log", "trace"]).await;
+        assert_eq!(refused.code(), Some(78), "{url}: {}", refused.stderr);
+        assert!(refused.stderr.contains("--amqp-url (STREAMBOX_AMQP_URL)") && refused.stderr.contains(words), "{url}");
+        assert!(!refused.stderr.contains(PASSWORD), "{}", refused.stderr);
+        let help = run("streambox-relay", None, Some(url), ["run", "--help"]).await;
+        assert!(help.code() == Some(0) && !help.stdout.contains(PASSWORD), "{}", help.stdout);
+        let misplaced = run("streambox-relay", None, None, ["run", url]).await;
+        assert_eq!(misplaced.code(), Some(2), "{}", misplaced.stderr);
+        assert!(
+            !misplaced.stderr.contains(PASSWORD) && misplaced.stderr.contains("--amqp-url"),
+            "{}",
+            misplaced.stderr
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_is_said_and_off_listens_nowhere() {
     let table = TestTable::create().await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

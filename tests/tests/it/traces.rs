@@ -1,6 +1,6 @@
 //! Traces: the publishing of an event continues the trace in which it was appended.
 
-use std::sync::Arc;
+use std::{ffi::OsStr, sync::Arc};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
@@ -21,6 +21,7 @@ use streambox_tests::{
     PATIENCE,
     broker::{Inbox, shared_broker_url},
     engine::{TestTable, event, stream},
+    http::ask,
     programs::{Process, run, run_with},
     tls::{Authority, TlsFront},
     unique,
@@ -179,24 +180,43 @@ async fn spans_go_over_https_to_a_collector_that_a_trusted_authority_vouches_for
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_is_away_holds_up_nothing() {
+async fn a_collector_that_is_away_holds_up_nothing_and_what_it_misses_is_counted_and_told_once() {
+    const SPANS: usize = 40;
     let (table, url) = (TestTable::create().await, shared_broker_url());
     let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
-    table.store.append(&stream("order-1"), NoStream, [traced("Sampled", "01")]).await.unwrap();
-    let arguments = ["drain", "--exchange", inbox.exchange(), "--otlp-endpoint", "http://127.0.0.1:1"];
-    let drained = run("streambox-relay", Some(&table), Some(&url), arguments).await;
-    assert_eq!(drained.code(), Some(0), "{}", drained.stderr);
-    assert_eq!(inbox.receive_rest().await.unwrap().distinct(), 1);
+    for number in 0..SPANS {
+        let event = traced("Sampled", "01");
+        table.store.append(&stream(&format!("order-{number}")), NoStream, [event]).await.unwrap();
+    }
+    let away = "http://127.0.0.1:1";
+    let arguments = ["run", "--exchange", inbox.exchange(), "--otlp-endpoint", away, "--log-format", "json"];
+    // The queue has less room than there are spans, and each export takes some of them.
+    let small = ["OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY"];
+    let small: Vec<_> = small.into_iter().zip(["16", "4", "10"].map(OsStr::new)).collect();
+    let mut relay = Process::start_with("streambox-relay", Some(&table), Some(&url), &small, arguments);
+    let line = relay.log_line("status page at http://").await;
+    let log: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    let address = log["address"].as_str().expect("the address").to_owned();
+    inbox.receive_distinct(SPANS as u64).await;
+    let lost = format!("streambox_relay_spans_lost_total {SPANS}\n");
+    let all_lost = async { while !ask(&address, "GET", "/metrics").await.body.contains(&lost) {} };
+    timeout(PATIENCE, all_lost).await.expect("every span is counted as lost");
+    relay.signal(Signal::SIGTERM);
+    let stopped = relay.finish().await;
+    assert_eq!(stopped.code(), Some(0), "{}", stopped.stderr);
+    assert_eq!(stopped.stderr.matches("spans are lost").count(), 1, "{}", stopped.stderr);
+    assert!(stopped.stderr.contains(&format!("\"spans\":{SPANS}")), "{}", stopped.stderr);
     inbox.close().await.unwrap();
 }
 
 #[tokio::test]
 async fn an_endpoint_that_is_no_url_is_bad_configuration() {
-    for endpoint in ["ftp://collector", "localhost:4318", "no url", ""] {
+    for endpoint in ["ftp://collector", "localhost:4318", "no url", "", "http://u:hunter2@collector", "u:hunter2@h"] {
         let arguments = ["run", "--table", "none", "--otlp-endpoint", endpoint];
         let ended = run("streambox-relay", None, Some("amqp://127.0.0.1"), arguments).await;
         assert_eq!(ended.code(), Some(78), "{endpoint:?}: {}", ended.stderr);
         assert!(ended.stderr.contains("--otlp-endpoint (STREAMBOX_OTLP_ENDPOINT)"), "{}", ended.stderr);
         assert!(ended.stderr.contains("allowed is a URL such as"), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
     }
 }

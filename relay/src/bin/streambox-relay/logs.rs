@@ -1,15 +1,78 @@
-//! The log: on standard error, for people or as JSON.
+//! The log: on standard error, for people or as JSON. It goes by [`Lines`]: a disk that is full, a pipe that is closed or that
+//! nobody reads costs log lines, and nothing else.
 
-use std::io::IsTerminal as _;
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    fs::File,
+    io::{self, IsTerminal as _, Write},
+    os::fd::AsFd as _,
+    sync::{Arc, atomic::AtomicU64},
+};
 
-use streambox_relay::config::{BadConfiguration, LogFormat, LogOptions};
+use streambox_relay::{
+    config::{BadConfiguration, LogFormat, LogOptions},
+    lines::Lines,
+    text::escaped,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Crates that log what goes over the wire to the broker, the password among it.
 const SILENT: [&str; 2] = ["lapin", "amq_protocol"];
 
-/// Begins to log.
-pub(crate) fn start(options: &LogOptions) -> Result<(), BadConfiguration> {
+/// The most bytes of log lines that wait to be written; what comes then is dropped and counted.
+const WAITING_BYTES: usize = 1024 * 1024;
+
+/// What colours begin with.
+const ESCAPE: char = '\u{1b}';
+
+/// Standard error.
+#[derive(Clone)]
+pub(crate) struct Log(Lines);
+
+impl Log {
+    /// Nothing is logged yet.
+    pub(crate) fn open() -> io::Result<Self> {
+        // Not by the standard library's handle, whose lock a writer would hold while the pipe is full.
+        let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        Lines::to("standard error", out, WAITING_BYTES).map(Self)
+    }
+
+    /// Begins to log.
+    pub(crate) fn start(&self, options: &LogOptions) -> Result<(), BadConfiguration> {
+        let filter = filter(options)?;
+        let is_terminal = io::stderr().is_terminal();
+        let lines = self.0.clone();
+        let writer = move |kept| move || Event { lines: lines.clone(), kept };
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+        match options.log_format {
+            LogFormat::Text | LogFormat::Auto if is_terminal => builder.with_writer(writer(Some(ESCAPE))).init(),
+            LogFormat::Text => builder.with_ansi(false).with_writer(writer(None)).init(),
+            // The event's fields stand beside its time and level, where a query of a log store looks for them.
+            LogFormat::Auto | LogFormat::Json => {
+                builder.json().flatten_event(true).with_current_span(false).with_writer(writer(None)).init();
+            }
+        }
+        // A panic is a log line as well, and waits for nobody.
+        std::panic::set_hook(Box::new(|panic| {
+            let backtrace = Backtrace::capture();
+            let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+            tracing::error!(backtrace, "{panic}");
+        }));
+        Ok(())
+    }
+
+    /// How many lines were dropped.
+    pub(crate) fn dropped(&self) -> Arc<AtomicU64> {
+        self.0.dropped()
+    }
+
+    /// Waits a moment until everything is written, this line last.
+    pub(crate) async fn finish(&self, last: Option<String>) {
+        self.0.finish(last.map(|line| escaped(&line, None).into_owned())).await;
+    }
+}
+
+fn filter(options: &LogOptions) -> Result<EnvFilter, BadConfiguration> {
     let refuse = |why: String| BadConfiguration { setting: "--log (STREAMBOX_LOG)", value: options.log.clone(), why };
     let speaks = |directive: &str| {
         let directive = directive.trim();
@@ -23,13 +86,24 @@ pub(crate) fn start(options: &LogOptions) -> Result<(), BadConfiguration> {
     for name in SILENT {
         filter = filter.add_directive(format!("{name}=off").parse().expect("a valid directive"));
     }
-    let is_terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match options.log_format {
-        LogFormat::Text => builder.with_ansi(is_terminal).init(),
-        LogFormat::Auto if is_terminal => builder.init(),
-        // The event's fields stand beside its time and level, where a query of a log store looks for them.
-        LogFormat::Auto | LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
+    Ok(filter)
+}
+
+/// Takes one event, which the formatter writes in one piece.
+struct Event {
+    lines: Lines,
+    /// The formatter's own colours; in values it escapes this character itself.
+    kept: Option<char>,
+}
+
+impl Write for Event {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        self.lines.put(escaped(text.trim_end_matches('\n'), self.kept).into_owned());
+        Ok(bytes.len())
     }
-    Ok(())
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

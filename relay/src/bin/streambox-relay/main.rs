@@ -10,33 +10,69 @@ mod status;
 mod stop;
 mod traces;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use streambox::{EventStore, Role, client_from_env};
 use streambox_relay::config::{Cli, Command, TableOption};
+use tokio::runtime::Runtime;
 
-use crate::failure::{FAILED, Failure};
+use crate::{
+    failure::{FAILED, Failure, USAGE},
+    logs::Log,
+};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match execute(Cli::parse().command).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(FAILED),
-        Err(failure) => {
-            eprintln!("streambox-relay: {}", failure.message);
-            ExitCode::from(failure.code)
+fn main() -> ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) if error.use_stderr() && quotes_a_url(&error) => {
+            return end(
+                USAGE,
+                "the broker's URL stands in a wrong place, and is not shown, since it may contain a password: give it as \
+                 --amqp-url URL, or better in STREAMBOX_AMQP_URL",
+            );
         }
-    }
+        Err(error) => error.exit(),
+    };
+    let (log, runtime) = match Log::open().and_then(|log| Ok((log, Runtime::new()?))) {
+        Ok(started) => started,
+        Err(error) => return end(FAILED, &format!("the program can't start: {error}")),
+    };
+    let code = runtime.block_on(async {
+        let (code, failure) = match execute(command, &log).await {
+            Ok(true) => (0, None),
+            Ok(false) => (FAILED, None),
+            Err(failure) => (failure.code, Some(format!("streambox-relay: {}", failure.message))),
+        };
+        log.finish(failure).await;
+        code
+    });
+    // A thread that still waits for a name server, for instance, does not keep the program from ending.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+fn quotes_a_url(error: &clap::Error) -> bool {
+    let text = error.to_string();
+    ["amqp:", "amqps:"].iter().any(|scheme| text.contains(scheme))
+}
+
+/// Says why, where nothing is logged yet. If it can't be said, the exit code says it.
+fn end(code: u8, why: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "streambox-relay: {why}");
+    ExitCode::from(code)
 }
 
 /// Does what the command line asks for. Returns whether that was done.
-async fn execute(command: Command) -> Result<bool, Failure> {
+async fn execute(command: Command, log: &Log) -> Result<bool, Failure> {
     if let Some(options) = command.log() {
-        logs::start(options)?;
+        log.start(options)?;
     }
     match command {
-        Command::Run(options) => relay::run(&options).await,
+        Command::Run(options) => relay::run(&options, log).await,
         Command::Drain(options) => relay::drain(&options).await,
         Command::Skip(options) => skip::run(&store(&options.table, Role::Operator).await, &options).await,
         Command::Status(options) => status::run(store(&options.table, Role::Operator).await, &options).await,

@@ -6,26 +6,30 @@ use streambox::Role;
 use streambox_relay::{
     Chain, RelaySettings, Report, Telemetry, Until,
     config::{BadConfiguration, Format, RelayOptions, RunOptions},
-    emf::{Emf, Lines},
-    http::{self, About, Metrics, Show as _, Watch},
+    emf::{self, Emf},
+    http::{self, About, Losses, Metrics, Show as _, Watch},
+    lines::Lines,
     run_observed,
     telemetry::Observer,
+    text::one_line,
 };
 use tokio::net::TcpListener;
 
 use crate::{
     failure::{Failure, json, print_line},
+    logs::Log,
     stop, store,
     traces::Traces,
 };
 
-pub(crate) async fn run(options: &RunOptions) -> Result<bool, Failure> {
+pub(crate) async fn run(options: &RunOptions, log: &Log) -> Result<bool, Failure> {
     let settings = options.settings()?;
     let emf = options.emf.settings()?.map(|settings| Arc::new(Emf::new(settings)));
-    let lines = Lines::to(io::stdout()).map_err(|error| Failure::new(format!("a thread can't be started: {error}")))?;
-    let lines = Arc::new(lines);
-    let metrics = Arc::new(Metrics::new());
+    let lines = Lines::to("standard output", io::stdout(), emf::WAITING_LINES)
+        .map_err(|error| Failure::new(format!("a thread can't be started: {error}")))?;
     let traces = Traces::start(&options.relay)?;
+    let losses = Losses { log_lines: log.dropped(), spans: traces.lost() };
+    let metrics = Arc::new(Metrics::counting(losses));
     let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::clone(&metrics) as _];
     observers.extend(traces.observer());
     observers.extend(emf.clone().map(|emf| emf as _));
@@ -41,7 +45,7 @@ pub(crate) async fn run(options: &RunOptions) -> Result<bool, Failure> {
         None => None,
     };
     let writing = emf.clone().map(|emf| {
-        let (shown, lines) = (Arc::clone(&watch), Arc::clone(&lines));
+        let (shown, lines) = (Arc::clone(&watch), lines.clone());
         tokio::spawn(async move { emf.keep_writing(&*shown, &lines).await })
     });
     let stop = stop::signal()?;
@@ -122,6 +126,6 @@ fn summary(report: &Report) -> String {
         report.events_per_second,
         if report.drained { "nothing is pending" } else { "entries may be pending" },
     )];
-    lines.extend(report.halted.iter().map(|(stream, reason)| format!("halted: stream {stream}, {reason}")));
+    lines.extend(report.halted.iter().map(|(stream, reason)| one_line(&format!("halted: stream {stream}, {reason}"))));
     lines.join("\n")
 }

@@ -1,6 +1,6 @@
 //! Traces, where the program is built with them and was told where to.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use streambox_relay::{config::RelayOptions, telemetry::Observer};
 
@@ -17,13 +17,20 @@ impl Traces {
             let why =
                 format!("{why}; allowed is a URL such as http://127.0.0.1:4318 or https://collector.example:4318");
             let setting = "--otlp-endpoint (STREAMBOX_OTLP_ENDPOINT)";
-            streambox_relay::config::BadConfiguration { setting, value: endpoint.clone(), why }
+            // There may be credentials in what is no URL.
+            let value = streambox_relay::broker::NOT_SHOWN.to_owned();
+            streambox_relay::config::BadConfiguration { setting, value, why }
         })?;
         Ok(Self(Some(Arc::new(traces))))
     }
 
     pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
         self.0.clone().map(|traces| traces as _)
+    }
+
+    /// How many spans were lost.
+    pub(crate) fn lost(&self) -> Arc<AtomicU64> {
+        self.0.as_ref().map(|traces| traces.lost()).unwrap_or_default()
     }
 
     pub(crate) async fn shut_down(&self) {
@@ -46,6 +53,11 @@ impl Traces {
     #[expect(clippy::unused_self, reason = "the same as with the feature")]
     pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
         None
+    }
+
+    #[expect(clippy::unused_self, reason = "the same as with the feature")]
+    pub(crate) fn lost(&self) -> Arc<AtomicU64> {
+        Arc::default()
     }
 
     #[expect(clippy::unused_async, clippy::unused_self, reason = "the same as with the feature")]

@@ -6,6 +6,7 @@ mod export;
 mod failure;
 mod import;
 mod line;
+mod log;
 mod output;
 mod read;
 mod stop;
@@ -17,31 +18,37 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use streambox::{EventStore, Role, client_from_env};
-use tracing_subscriber::EnvFilter;
+use tokio::runtime::Runtime;
 
 use crate::{
     cli::{Cli, Command, Global, TableCommand},
-    failure::{BAD_CONFIGURATION, Failure},
+    failure::{FAILED, Failure},
+    output::note,
 };
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Cli::parse()).await {
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            note(&format!("streambox: the program can't start: {error}"));
+            return ExitCode::from(FAILED);
+        }
+    };
+    let code = match runtime.block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("streambox: {}", failure.message);
+            note(&format!("streambox: {}", failure.message));
             ExitCode::from(failure.code)
         }
-    }
+    };
+    // A thread that still waits for a name server, for instance, does not keep the program from ending.
+    runtime.shutdown_background();
+    code
 }
 
 async fn run(Cli { global, command }: Cli) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&global.log).map_err(|error| {
-        let message =
-            format!("--log (STREAMBOX_LOG) = {:?}: {error}; allowed is a level, for example info", global.log);
-        Failure { code: BAD_CONFIGURATION, message }
-    })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    log::start(&global.log)?;
     let format = global.format;
     match command {
         Command::Table { command: TableCommand::Create } => table::create(&global).await,

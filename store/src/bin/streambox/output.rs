@@ -26,6 +26,11 @@ pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Res
     }
 }
 
+/// Says something on standard error, in one line. If it can't be said there, nobody wants to know.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", visible(text));
+}
+
 /// RFC 3339 in UTC, with milliseconds always.
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
@@ -40,7 +45,12 @@ pub(crate) fn time(ms_since_epoch: i64) -> String {
 
 /// Without what moves the cursor of a terminal.
 pub(crate) fn visible(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+    visible_but(text, None)
+}
+
+/// The same, but for this one.
+pub(crate) fn visible_but(text: &str, kept: Option<char>) -> String {
+    text.chars().map(|char| if char.is_control() && Some(char) != kept { ' ' } else { char }).collect()
 }
 
 /// Rows in aligned columns, printed a part at a time. A column is as wide as its widest cell so far; the last one is as wide

@@ -8,7 +8,7 @@ use streambox::{EventStore, Metadata, RecordedEvent, StreamId};
 use crate::{
     cli::{Format, ReadOptions},
     failure::Failure,
-    output::{Reader, Table, print, time, visible},
+    output::{Reader, Table, note, print, time, visible},
 };
 
 /// Events that are printed at once.
@@ -36,10 +36,10 @@ pub(crate) async fn run(store: &EventStore, options: &ReadOptions, format: Forma
     }
     if is_empty {
         let part = if options.from.is_some() || options.limit.is_some() { " in this part" } else { "" };
-        eprintln!("stream {stream} has no events{part}");
+        note(&format!("stream {stream} has no events{part}"));
     }
     if printer.table.is_cut {
-        eprintln!("lines are cut to the terminal's width; --format json, or a pipe, shows all");
+        note("lines are cut to the terminal's width; --format json, or a pipe, shows all");
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use streambox::{EventStore, StreamSummary};
 use crate::{
     cli::{Format, ScanArgs},
     failure::Failure,
-    output::{Reader, Table, print, time, visible},
+    output::{Reader, Table, note, print, time, visible},
 };
 
 /// Streams that are printed at once.
@@ -37,7 +37,7 @@ pub(crate) async fn run(store: &EventStore, options: &ScanArgs, format: Format) 
     }
     if is_empty {
         let of = options.category.as_ref().map_or(String::new(), |category| format!(" of category {category}"));
-        eprintln!("the table has no stream{of}");
+        note(&format!("the table has no stream{of}"));
     }
     Ok(())
 }

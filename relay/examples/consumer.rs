@@ -1,113 +1,312 @@
-//! A consumer that handles each event once, in order, though each may come more than once.
+//! A consumer that handles each event once, in order, although each may come more than once.
 //!
 //! ```sh
-//! cargo run -p streambox-relay --example consumer -- amqp://127.0.0.1:5672/%2f streambox orders 'order.#' orders.ndjson
+//! alias consumer='cargo run -p streambox-relay --example consumer --'
+//! consumer amqp://127.0.0.1:5672/%2f streambox orders 'order.#' orders.ndjson      # follow the exchange
+//! consumer --rebuild amqp://127.0.0.1:5672/%2f orders-rebuild orders-new.ndjson    # take a replay, then end
 //! ```
 //!
-//! What the relay promises: within a stream, the first delivery of each event comes in version order; later ones may repeat
-//! what came before. So a consumer remembers the last version that it has handled of each stream, and drops
-//! `version <= last_seen`. That memory has to be written **together with the effect**, in one transaction: written before, an
-//! event can be lost; written after, it can be handled twice. Here the effect is a line in a file, and the line itself is the
-//! memory. With a database, keep the last version in a table of the same database.
+//! The contract is in the README, section "Consumers". What this program does for it:
 //!
-//! A gap (3 after 1) is no error: the queue is bound to some events only, or the others are private.
-//!
-//! One process reads a queue (it consumes exclusively): two would handle two events of a stream at the same time. To have
-//! several, give each a queue of its own, for example by the consistent-hash exchange, with the stream id as its key.
+//! - *The memory is part of the effect.* The last version of each stream is written together with the effect, in one
+//!   transaction: written before, an event can be lost; written after, it can be handled twice. Here the effect is a line in a
+//!   file, and the line itself is the memory. With a database, keep the last versions in a table of the same database.
+//! - *The queue keeps the order, and deletes nothing*: see [`declare`].
+//! - *Nothing is requeued.* An effect that fails is tried again in place. An event that can't be decoded holds its stream: it
+//!   and everything behind it in the stream stay unacknowledged. After [`HOLD_LIMIT`] the program ends, and a restart, of a
+//!   corrected version perhaps, gets all of it again, in order.
+//! - *It ends by closing the connection*, before it drops the consumer. A consumer that is cancelled first leaves its
+//!   unacknowledged messages behind those that the next one gets.
+//! - *Live messages and replayed ones never meet in one memory*: see [`Consumer::take`].
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     error::Error,
     fs::{File, OpenOptions},
+    future::pending,
     io::{self, BufRead as _, BufReader, Write as _},
+    time::Duration,
 };
 
 use futures_util::StreamExt as _;
 use lapin::{
-    Connection, ConnectionProperties,
+    Channel, Connection, ConnectionProperties, ExchangeKind,
     message::Delivery,
     options::{
-        BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, ExchangeDeclareOptions,
-        QueueBindOptions, QueueDeclareOptions,
+        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, ExchangeDeclareOptions,
+        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use streambox_relay::broker::{REPLAY_HEADER, STREAM_ID_HEADER, VERSION_HEADER};
+use streambox_relay::broker::{REPLAY_ENDED_HEADER, REPLAY_HEADER, STREAM_ID_HEADER, VERSION_HEADER};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep, sleep_until},
+};
 
-/// Messages that the broker sends ahead of their acknowledgement.
+/// Messages that the broker sends ahead of their acknowledgement. Those of held streams count as well: when all are held,
+/// nothing more comes.
 const PREFETCH: u16 = 100;
+
+/// The longest that a message is kept unacknowledged. It has to be shorter than the broker's `consumer_timeout` (30 minutes by
+/// default): RabbitMQ 4.3 then gives the message to another consumer, behind what that one has already got.
+const HOLD_LIMIT: Duration = Duration::from_mins(10);
+
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(10);
+
+/// How often a queue may give a message to consumers that are lost: never enough. Quorum queues delete (or dead-letter) a
+/// message beyond that, and since RabbitMQ 4.0 the default is 20. `-1` for "no limit" is known from 4.0 on only; before, it
+/// deletes every message that comes back for the first time.
+const DELIVERY_LIMIT: i32 = i32::MAX;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let [url, exchange, queue, binding, file] = arguments.as_slice() else {
-        return Err("usage: consumer URL EXCHANGE QUEUE BINDING FILE".into());
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let (url, queue, binding, file) = match *arguments.as_slice() {
+        ["--rebuild", url, queue, file] => (url, queue, None, file),
+        [url, exchange, queue, binding, file] => (url, queue, Some((exchange, binding)), file),
+        _ => return Err("usage: consumer URL EXCHANGE QUEUE BINDING FILE | consumer --rebuild URL QUEUE FILE".into()),
     };
-    let mut journal = Journal::open(file)?;
+    let mut stop = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    let journal = Journal::open(file)?;
 
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
-    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    let (none, topic) = (FieldTable::default(), lapin::ExchangeKind::Topic);
-    channel.exchange_declare(exchange.as_str().into(), topic, durable, none.clone()).await?;
-    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(queue.as_str().into(), durable, none.clone()).await?;
-    let (bind, key) = (QueueBindOptions::default(), binding.as_str().into());
-    channel.queue_bind(queue.as_str().into(), exchange.as_str().into(), key, bind, none.clone()).await?;
+    declare(&channel, queue, binding).await?;
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-    let exclusive = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
-    let mut deliveries = channel.basic_consume(queue.as_str().into(), "".into(), exclusive, none).await?;
+    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+    let mut deliveries = channel.basic_consume(queue.into(), "".into(), options, none).await?;
     println!("waiting for messages");
 
-    while let Some(delivery) = deliveries.next().await {
-        let delivery = delivery?;
-        match Event::of(&delivery) {
-            Ok(event) => {
-                let is_new = journal.handle(&event)?;
-                let (what, stream, version) = (if is_new { "handled" } else { "dropped" }, event.stream, event.version);
-                println!("{what} {stream} {version}{}", if event.is_replay { " (replay)" } else { "" });
+    let mut consumer = Consumer { queue, is_rebuild: binding.is_none(), journal, held: Held::default() };
+    let [terminate, interrupt] = &mut stop;
+    let outcome = tokio::select! {
+        outcome = consumer.consume(&mut deliveries) => outcome,
+        _ = terminate.recv() => Ok(Ended::Stopped),
+        _ = interrupt.recv() => Ok(Ended::Stopped),
+    };
+    if let Ok(Ended::Rebuilt) = outcome {
+        println!("rebuilt from {} events", consumer.journal.events);
+        channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
+    }
+    // Before `deliveries` is dropped: lapin then cancels a consumer whose connection is open. If it is lost, there is nothing
+    // to close.
+    let _ = connection.close(200, "the consumer ends".into()).await;
+    outcome.map(|_| ())
+}
+
+/// Declares the queue, and whatever belongs to it.
+///
+/// - A *quorum* queue is replicated, and survives the loss of a node.
+/// - With a *single active consumer*, one consumer gets messages, and the next takes over when that one is gone. Of two at once,
+///   each would have some of a stream's events. (An `exclusive` consumer of a quorum queue does not keep others away.)
+/// - *No limit* removes events: not [`DELIVERY_LIMIT`], and neither `x-message-ttl`, `x-max-length` nor `x-expires` is set.
+/// - *Dead letters* are messages that are no events: what is no part of a stream leaves no gap in it.
+///
+/// A replay goes to a queue that is bound to nothing.
+async fn declare(channel: &Channel, queue: &str, binding: Option<(&str, &str)>) -> Result<(), Failure> {
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let mut quorum = FieldTable::default();
+    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    quorum.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
+    let mut arguments = quorum.clone();
+    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    if binding.is_some() {
+        let dead = format!("{queue}.dead");
+        // By way of the default exchange, where a queue's name is its routing key.
+        arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
+        arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(dead.as_str().into()));
+        channel.queue_declare(dead.into(), durable, quorum).await?;
+    }
+    channel.queue_declare(queue.into(), durable, arguments).await?;
+    if let Some((exchange, binding)) = binding {
+        let (durable, none) = (ExchangeDeclareOptions { durable: true, ..Default::default() }, FieldTable::default());
+        channel.exchange_declare(exchange.into(), ExchangeKind::Topic, durable, none.clone()).await?;
+        channel.queue_bind(queue.into(), exchange.into(), binding.into(), QueueBindOptions::default(), none).await?;
+    }
+    Ok(())
+}
+
+struct Consumer<'a> {
+    queue: &'a str,
+    is_rebuild: bool,
+    journal: Journal,
+    held: Held,
+}
+
+/// Streams that wait for something that this program can't do, and how many of their messages are here, unacknowledged.
+#[derive(Default)]
+struct Held {
+    streams: HashSet<String>,
+    messages: u16,
+    since: Option<Instant>,
+}
+
+/// How it ended.
+enum Ended {
+    Stopped,
+    Rebuilt,
+}
+
+/// What becomes of a message.
+enum Verdict {
+    Ack,
+    DeadLetter,
+    Hold(String),
+    ReplayEnded,
+}
+
+impl Consumer<'_> {
+    async fn consume(&mut self, deliveries: &mut lapin::Consumer) -> Result<Ended, Failure> {
+        loop {
+            let held_too_long = async {
+                match self.held.since {
+                    Some(since) => sleep_until(since + HOLD_LIMIT).await,
+                    None => pending().await,
+                }
+            };
+            let delivery = tokio::select! {
+                delivery = deliveries.next() => delivery.ok_or("the broker has ended the consumer")??,
+                () = held_too_long => {
+                    return Err(format!("streams are held: {:?}; they begin again with the restart", self.held.streams).into());
+                }
+            };
+            match self.take(&delivery).await? {
                 // Only now: what is not acknowledged comes again.
-                delivery.acker.ack(BasicAckOptions::default()).await?;
-            }
-            // Not the relay's, or no JSON: it will not get better. To the dead letters, where the queue has any.
-            Err(why) => {
-                eprintln!("rejected: {why}");
-                let reject = BasicNackOptions { requeue: false, ..BasicNackOptions::default() };
-                delivery.acker.nack(reject).await?;
+                Verdict::Ack => _ = delivery.acker.ack(BasicAckOptions::default()).await?,
+                Verdict::DeadLetter => {
+                    delivery.acker.reject(BasicRejectOptions { requeue: false }).await?;
+                }
+                Verdict::Hold(stream) => {
+                    self.held.streams.insert(stream);
+                    self.held.messages += 1;
+                    self.held.since.get_or_insert_with(Instant::now);
+                    if self.held.messages == PREFETCH {
+                        eprintln!("nothing more comes: all {PREFETCH} messages that are here belong to held streams");
+                    }
+                }
+                Verdict::ReplayEnded => return Ok(Ended::Rebuilt),
             }
         }
     }
-    Err("the broker has closed the connection".into())
+
+    /// Decides about a message, and handles it if that is due.
+    ///
+    /// A live queue gives events in order, so `version <= last_seen` was handled before. A replayed event is not part of that
+    /// order: to take it could put `last_seen` ahead of live events that have not come yet, and these would be dropped. So a
+    /// consumer that follows an exchange drops whatever is marked as a replay, and one that rebuilds takes nothing else.
+    async fn take(&mut self, delivery: &Delivery) -> Result<Verdict, Failure> {
+        let Some(stream) = text(delivery, STREAM_ID_HEADER) else {
+            eprintln!("dead letter: it has no stream id, so it is no event");
+            return Ok(Verdict::DeadLetter);
+        };
+        let replay = text(delivery, REPLAY_HEADER);
+        let name = format!("{stream} {}", header(delivery, VERSION_HEADER).map_or_else(String::new, shown));
+        if header(delivery, REPLAY_ENDED_HEADER).is_some() && self.is_rebuild {
+            return self.compare_with(&serde_json::from_slice(&delivery.data)?);
+        }
+        match replay {
+            Some(_) if !self.is_rebuild => {
+                println!("dropped {name} (replay)");
+                return Ok(Verdict::Ack);
+            }
+            None if self.is_rebuild => {
+                return Err(format!(
+                    "queue {} gets live events ({name}), so it is bound to an exchange: a live event that comes first makes \
+                     everything before it look as if it had been seen. Delete the queue, and replay to one without bindings",
+                    self.queue
+                )
+                .into());
+            }
+            _ => {}
+        }
+        if self.held.streams.contains(stream) {
+            println!("held {name}: its stream is held");
+            return Ok(Verdict::Hold(stream.to_owned()));
+        }
+        let event = match Event::of(stream, delivery) {
+            Ok(event) => event,
+            Err(why) => {
+                eprintln!(
+                    "held {name}: it can't be decoded: {why}; its stream waits for a version of this program that can"
+                );
+                return Ok(Verdict::Hold(stream.to_owned()));
+            }
+        };
+        let what = if self.handle(&event).await? { "handled" } else { "dropped" };
+        println!("{what} {name}{}", if replay.is_some() { " (replay)" } else { "" });
+        Ok(Verdict::Ack)
+    }
+
+    /// Handles an event, again and again until that succeeds: what is behind it has to wait. Returns whether it was new.
+    async fn handle(&mut self, event: &Event<'_>) -> Result<bool, Failure> {
+        let (began, mut delay) = (Instant::now(), FIRST_RETRY_DELAY);
+        loop {
+            match self.journal.handle(event) {
+                Ok(is_new) => return Ok(is_new),
+                Err(error) if began.elapsed() > HOLD_LIMIT => return Err(error.into()),
+                Err(error) => eprintln!("{} {} failed, it is tried again: {error}", event.stream, event.version),
+            }
+            sleep(delay).await;
+            delay = LONGEST_RETRY_DELAY.min(delay * 2);
+        }
+    }
+
+    /// Whether everything that was published has come. A new file holds just the events of the replay.
+    fn compare_with(&self, replay: &ReplayEnded) -> Result<Verdict, Failure> {
+        if self.held.streams.is_empty() && self.journal.events == replay.published {
+            return Ok(Verdict::ReplayEnded);
+        }
+        let held = &self.held.streams;
+        Err(format!(
+            "replay {} has published {} events, and the file has {} (held: {held:?}): replay once more, into a new file",
+            replay.replay, replay.published, self.journal.events
+        )
+        .into())
+    }
 }
 
-/// What this consumer needs of a message.
+fn header<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a AMQPValue> {
+    delivery.properties.headers().as_ref()?.inner().get(name)
+}
+
+fn text<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a str> {
+    std::str::from_utf8(header(delivery, name)?.as_long_string()?.as_bytes()).ok()
+}
+
+fn shown(value: &AMQPValue) -> String {
+    value.as_long_long_int().map_or_else(|| format!("{value:?}"), |version| version.to_string())
+}
+
+/// The body of the message that ends a replay.
+#[derive(Deserialize)]
+struct ReplayEnded {
+    replay: String,
+    published: u64,
+}
+
+/// What this consumer needs of an event.
 struct Event<'a> {
     stream: &'a str,
     version: u64,
     kind: &'a str,
     data: &'a RawValue,
-    is_replay: bool,
 }
 
 impl<'a> Event<'a> {
-    fn of(delivery: &'a Delivery) -> Result<Self, Failure> {
-        let headers = delivery.properties.headers().as_ref().ok_or("there are no headers")?.inner();
-        let Some(AMQPValue::LongString(stream)) = headers.get(STREAM_ID_HEADER) else {
-            return Err("there is no stream id".into());
-        };
-        let Some(AMQPValue::LongLongInt(version)) = headers.get(VERSION_HEADER) else {
-            return Err("there is no version".into());
-        };
+    fn of(stream: &'a str, delivery: &'a Delivery) -> Result<Self, Failure> {
+        let version = header(delivery, VERSION_HEADER).and_then(AMQPValue::as_long_long_int);
         Ok(Self {
-            stream: std::str::from_utf8(stream.as_bytes())?,
-            version: u64::try_from(*version)?,
+            stream,
+            version: version.ok_or("it has no version")?.try_into()?,
             kind: delivery.properties.kind().as_ref().map_or("", |kind| kind.as_str()),
             data: serde_json::from_slice(&delivery.data)?,
-            is_replay: headers.contains_key(REPLAY_HEADER),
         })
     }
 }
@@ -127,37 +326,43 @@ struct Line<'a> {
 /// The file: effect and memory in one.
 struct Journal {
     file: File,
+    whole_bytes: u64,
+    events: u64,
     last_seen: HashMap<String, u64>,
 }
 
 impl Journal {
-    /// Reads what was handled before. A line that was cut off by a crash was never acknowledged, and is taken away.
+    /// Reads what was handled before. A line that was cut off by a crash was never acknowledged, and is overwritten.
     fn open(path: &str) -> Result<Self, Failure> {
         let file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
-        let mut last_seen = HashMap::new();
-        let mut whole_bytes = 0;
+        let (mut whole_bytes, mut events, mut last_seen) = (0, 0, HashMap::new());
         let mut lines = BufReader::new(&file);
         let mut text = String::new();
         while lines.read_line(&mut text)? > 0 && text.ends_with('\n') {
             let line: Line<'_> = serde_json::from_str(&text)?;
             last_seen.insert(line.stream.into_owned(), line.version);
             whole_bytes += text.len() as u64;
+            events += 1;
             text.clear();
         }
-        file.set_len(whole_bytes)?;
-        Ok(Self { file, last_seen })
+        Ok(Self { file, whole_bytes, events, last_seen })
     }
 
     /// Returns whether the event was new.
     fn handle(&mut self, event: &Event<'_>) -> io::Result<bool> {
-        if self.last_seen.get(event.stream).is_some_and(|last| event.version <= *last) {
+        if event.version <= self.last_seen.get(event.stream).copied().unwrap_or(0) {
             return Ok(false);
         }
         let (stream, event_type) = (event.stream.into(), event.kind.into());
         // One object a line: in JSON, line breaks stand between tokens only.
         let line = serde_json::to_string(&Line { stream, version: event.version, event_type, data: event.data })?;
-        self.file.write_all(format!("{}\n", line.replace(['\n', '\r'], " ")).as_bytes())?;
+        let line = format!("{}\n", line.replace(['\n', '\r'], " "));
+        // An attempt that failed may have left a part of a line.
+        self.file.set_len(self.whole_bytes)?;
+        self.file.write_all(line.as_bytes())?;
         self.file.sync_data()?;
+        self.whole_bytes += line.len() as u64;
+        self.events += 1;
         self.last_seen.insert(event.stream.to_owned(), event.version);
         Ok(true)
     }

@@ -1,7 +1,7 @@
 //! What form messages have and where they go: settings of the whole relay, or of a replay.
 
 use lapin::types::{AMQPValue, ShortString};
-use streambox::{StreamId, outbox::OutboxEvent};
+use streambox::{StreamId, Uuid, outbox::OutboxEvent};
 
 use super::{
     cloudevents::{self, CLOUDEVENTS_CONTENT_TYPE},
@@ -10,6 +10,15 @@ use super::{
 
 /// Header of a message that was published by `replay`: the replay's id.
 pub const REPLAY_HEADER: &str = "x-streambox-replay";
+
+/// Header of the message that says that a replay has ended: `true`.
+pub const REPLAY_ENDED_HEADER: &str = "x-streambox-replay-ended";
+
+/// The type of that message.
+pub const REPLAY_ENDED_TYPE: &str = "streambox.ReplayEnded";
+
+/// The version of what is no event: stored events begin with 1.
+const NO_EVENT: u64 = 0;
 
 /// The `source` of CloudEvents, unless set otherwise.
 pub const DEFAULT_CLOUDEVENTS_SOURCE: &str = "/streambox";
@@ -64,6 +73,9 @@ impl MessageForm {
         if let Some(replay) = &self.replay {
             let mut headers = message.properties.headers().clone().unwrap_or_default();
             headers.insert(REPLAY_HEADER.into(), AMQPValue::LongString(replay.as_str().into()));
+            if event.version == NO_EVENT {
+                headers.insert(REPLAY_ENDED_HEADER.into(), AMQPValue::Boolean(true));
+            }
             message.properties = message.properties.with_headers(headers);
         }
         if let Some(queue) = &self.queue {
@@ -73,10 +85,18 @@ impl MessageForm {
     }
 }
 
+/// What a replay to a queue publishes last, behind everything else. It is no event, but it has the form of one: a consumer
+/// that does not know it finds the headers that it looks for, and drops version 0 as seen.
+pub(crate) fn replay_ended(replay: &str, published: u64, now_ms: i64) -> (StreamId, OutboxEvent) {
+    let stream = StreamId::new("replay-ended").expect("a valid stream id");
+    let body = serde_json::json!({ "replay": replay, "published": published }).to_string();
+    let mut event = OutboxEvent::new(NO_EVENT, Uuid::new_v4(), REPLAY_ENDED_TYPE, body);
+    event.recorded_at_ms = now_ms;
+    (stream, event)
+}
+
 #[cfg(test)]
 mod tests {
-    use streambox::Uuid;
-
     use super::*;
 
     fn event() -> OutboxEvent {
@@ -108,5 +128,26 @@ mod tests {
         let headers = message.properties.headers().as_ref().unwrap().inner();
         assert_eq!(headers.get(REPLAY_HEADER), Some(&AMQPValue::LongString("r-1".into())));
         assert!(headers.contains_key("stream_id") && headers.contains_key("version"));
+        assert!(!headers.contains_key(REPLAY_ENDED_HEADER), "an event ends nothing");
+    }
+
+    #[test]
+    fn the_end_of_a_replay_is_told_in_the_form_of_an_event_of_version_0() {
+        let (replay, queue) = (Some("r-1".to_owned()), Some("rebuild".into()));
+        let form = MessageForm { replay, queue, ..MessageForm::default() };
+        let (stream, ended) = replay_ended("r-1", 412, 1_700_000_000_042);
+        let message = form.message(&stream, &ended).unwrap();
+        let headers = message.properties.headers().as_ref().unwrap().inner();
+        assert_eq!(headers.get(REPLAY_HEADER), Some(&AMQPValue::LongString("r-1".into())));
+        assert_eq!(headers.get(REPLAY_ENDED_HEADER), Some(&AMQPValue::Boolean(true)));
+        assert_eq!(headers.get("version"), Some(&AMQPValue::LongLongInt(0)), "a consumer drops it as seen");
+        assert!(headers.contains_key("stream_id") && headers.contains_key("recorded_at"));
+        assert_eq!(message.properties.kind().as_ref().unwrap().as_str(), REPLAY_ENDED_TYPE);
+        assert_eq!(message.routing_key.as_str(), "rebuild");
+        let body: serde_json::Value = serde_json::from_slice(message.body(&ended)).unwrap();
+        assert_eq!(body, serde_json::json!({ "replay": "r-1", "published": 412 }));
+        let cloud = MessageForm { format: MessageFormat::CloudEvents, ..form }.message(&stream, &ended).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(cloud.body(&ended)).unwrap();
+        assert_eq!((&body["type"], &body["data"]["published"]), (&REPLAY_ENDED_TYPE.into(), &412.into()));
     }
 }

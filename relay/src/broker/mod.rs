@@ -22,7 +22,10 @@ use std::{fmt, time::Duration};
 
 pub use cloudevents::{CLOUDEVENTS_CONTENT_TYPE, MAX_CLOUDEVENTS_VERSION};
 pub use failure::Refusal;
-pub use form::{DEFAULT_CLOUDEVENTS_SOURCE, MessageForm, MessageFormat, REPLAY_HEADER};
+pub(crate) use form::replay_ended;
+pub use form::{
+    DEFAULT_CLOUDEVENTS_SOURCE, MessageForm, MessageFormat, REPLAY_ENDED_HEADER, REPLAY_ENDED_TYPE, REPLAY_HEADER,
+};
 pub use message::{Message, RECORDED_AT_HEADER, STREAM_ID_HEADER, Unpublishable, VERSION_HEADER};
 pub use options::LinkOptions;
 pub use publisher::{Publisher, start};

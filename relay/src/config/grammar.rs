@@ -29,11 +29,16 @@ Exit codes: 0 skipped, or skipped before, 1 failed, or nothing is pending there,
 
 const REPLAY_HELP: &str = "\
 The messages are those of `run`, byte for byte, with one more header, `x-streambox-replay`: the replay's id. Per stream they come
-in order; private events never go out. A consumer that drops `version <= last_seen` drops a replay as well, unless it looks at
-that header. With --queue the routing key is the queue's name.
+in order; private events never go out. With --queue the routing key is the queue's name, and a message of type
+`streambox.ReplayEnded` comes last.
 
-The position is written to --state after every batch that was confirmed, and printed at the end. The same command with the
-same --state goes on there; a few events may come twice. An event that no queue takes ends the replay: nothing is passed over.
+A consumer that follows the exchange drops replayed messages. To rebuild a read model: stop its consumer, replay to a queue that is
+not bound to any exchange, into a new state, and when the replay has ended, let the consumer go on with its own queue and that
+state. The README, section \"Consumers\", has the commands.
+
+--state keeps the position: it is written at least every 512 events, once a second while events are confirmed, and at the end. The
+same command with the same --state resumes there; at most 512 events are published twice. SIGTERM waits at most 20 seconds for what
+is in flight. An event that the broker refuses ends the replay with its stream and version: nothing is passed over.
 
 Exit codes: 0 done, 1 failed or interrupted, 2 usage, 78 bad configuration.";
 
@@ -253,7 +258,7 @@ pub struct ReplayOptions {
     #[arg(long, help_heading = THIS_CALL, value_name = "TIME")]
     pub to_time: Option<String>,
 
-    /// Publish to this queue alone, past the exchange. It has to exist.
+    /// Publish to this queue alone, past the exchange. It has to exist, and to be bound to nothing.
     #[arg(long, help_heading = THIS_CALL)]
     pub queue: Option<String>,
 

@@ -23,13 +23,17 @@ pub struct Position {
     table: String,
     destination: String,
     pub(super) next: Next,
-    /// Events that the broker has confirmed.
+    /// Events before it that the broker has confirmed.
     pub published: u64,
     /// Events that were read and left out.
     pub left_out: u64,
     /// Whether the end is reached.
     #[serde(rename = "done")]
     pub is_done: bool,
+    /// Events behind it that the broker has confirmed all the same, in this run: they are published again when the replay
+    /// resumes here.
+    #[serde(skip)]
+    pub ahead: u64,
 }
 
 /// Where it goes on.
@@ -69,7 +73,14 @@ impl Position {
             published: 0,
             left_out: 0,
             is_done: false,
+            ahead: 0,
         }
+    }
+
+    /// Events that the broker has confirmed, before the position and behind it.
+    #[must_use]
+    pub fn confirmed(&self) -> u64 {
+        self.published + self.ahead
     }
 
     /// Whether it belongs to the replay that begins with `beginning`: the same events to the same place.

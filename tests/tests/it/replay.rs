@@ -1,6 +1,7 @@
 //! Replay: events of the past come once more, marked, in order, and what is pending stays as it is.
 
 use lapin::types::AMQPValue;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use streambox::{
     ExpectedVersion::{At, NoStream},
@@ -157,6 +158,123 @@ async fn a_replay_that_is_killed_goes_on_where_it_was_and_repeats_one_window_at_
     assert_eq!(other.code(), Some(78), "{}", other.stderr);
     assert!(other.stderr.contains("other events") && other.stderr.contains("--state"), "{}", other.stderr);
     inbox.close().await.unwrap();
+}
+
+/// A replay that is told to stop when `until` events have come; its report, and what its log says.
+async fn stopped(table: &TestTable, inbox: &mut Inbox, until: u64, arguments: &[&str]) -> (Value, String) {
+    let all = ["replay", "--exchange", inbox.exchange(), "--format", "json"];
+    let replay = all.iter().chain(arguments);
+    let running = Process::start("streambox-relay", Some(table), Some(&shared_broker_url()), replay);
+    inbox.receive_distinct(until).await;
+    running.signal(Signal::SIGTERM);
+    let finished = running.finish().await;
+    assert_eq!(finished.code(), Some(1), "it has not come to its end: {}", finished.stderr);
+    (serde_json::from_str(&finished.stdout).expect("one JSON object"), finished.stderr)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_that_is_told_to_stop_says_how_much_it_has_published_and_resumes_behind_it() {
+    let table = TestTable::create().await;
+    let mut inbox = Inbox::open(&shared_broker_url(), &unique("events")).await.unwrap();
+    table.store.append(&stream("order-1"), NoStream, (1..=60).map(event)).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("replay.json");
+    let arguments = |rate| ["--stream", "order-1", "--rate", rate, "--state", state.to_str().unwrap()];
+
+    let (report, log) = stopped(&table, &mut inbox, 20, &arguments("20")).await;
+
+    let came = inbox.receive_rest().await.unwrap().received();
+    assert!((20..60).contains(&came), "{came} came");
+    assert_eq!(
+        (&report["published"], &report["repeats"], &report["done"]),
+        (&came.into(), &0.into(), &false.into()),
+        "{log}"
+    );
+    let kept: Value = serde_json::from_str(&std::fs::read_to_string(&state).unwrap()).unwrap();
+    assert_eq!((&kept["published"], &kept["done"]), (&came.into(), &false.into()));
+
+    let report = done(&table, inbox.exchange(), &arguments("5000")).await;
+    assert_eq!(report["published"], 60);
+    let tally = inbox.receive_rest().await.unwrap();
+    assert_eq!((tally.received(), tally.order_violations()), (60, [].as_slice()), "nothing came twice");
+    inbox.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_of_streams_side_by_side_that_is_told_to_stop_says_how_much_comes_twice() {
+    const STREAMS: u64 = 10;
+    const EVENTS: u64 = 12;
+    let table = TestTable::create().await;
+    let mut inbox = Inbox::open(&shared_broker_url(), &unique("events")).await.unwrap();
+    for number in 0..STREAMS {
+        table.store.append(&stream(&format!("order-{number}")), NoStream, (1..=EVENTS).map(event)).await.unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("replay.json");
+    let arguments = |rate| ["--all", "--rate", rate, "--state", state.to_str().unwrap()];
+
+    let (report, log) = stopped(&table, &mut inbox, 30, &arguments("40")).await;
+
+    let came = inbox.receive_rest().await.unwrap().received();
+    assert_eq!(report["published"], came, "{log}");
+    let repeats = report["repeats"].as_u64().unwrap();
+    assert!((1..=came).contains(&repeats), "the streams behind the first are ahead: {repeats} of {came}");
+
+    let report = done(&table, inbox.exchange(), &arguments("5000")).await;
+    assert_eq!((&report["published"], &report["repeats"]), (&(STREAMS * EVENTS).into(), &0.into()));
+    let tally = inbox.receive_rest().await.unwrap();
+    assert_eq!((tally.distinct(), tally.duplicates()), (STREAMS * EVENTS, repeats));
+    assert_eq!(tally.order_violations(), []);
+    inbox.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_to_a_queue_ends_with_a_message_that_says_so_and_one_to_the_exchange_does_not() {
+    let (table, url) = (TestTable::create().await, shared_broker_url());
+    let mut everybody = Inbox::open(&url, &unique("events")).await.unwrap();
+    let queue = BoundQueue::declare(&url, &unique("other"), "none").await.unwrap();
+    let secret = NewEvent::json("Secret", &1).unwrap().private();
+    table.store.append(&stream("order-1"), NoStream, [event(1), secret, event(3)]).await.unwrap();
+
+    done(&table, everybody.exchange(), &["--all"]).await;
+    let report = done(&table, everybody.exchange(), &["--all", "--queue", queue.name(), "--id", "again"]).await;
+
+    assert_eq!(everybody.receive_rest().await.unwrap().received(), 2);
+    let mut rebuilt = queue.consume();
+    assert_eq!([rebuilt.next().await.version, rebuilt.next().await.version], [1, 3]);
+    let ended = rebuilt.next().await;
+    assert_eq!((mark(&ended).as_deref(), ended.version), (Some("again"), 0));
+    let headers = ended.properties.headers().as_ref().unwrap().inner();
+    assert_eq!(headers.get("x-streambox-replay-ended"), Some(&AMQPValue::Boolean(true)));
+    assert_eq!(ended.properties.kind().as_ref().unwrap().as_str(), "streambox.ReplayEnded");
+    let body: Value = serde_json::from_slice(&ended.body).unwrap();
+    assert_eq!((&body["replay"], &body["published"]), (&"again".into(), &report["published"]));
+    assert_eq!(rebuilt.receive_rest().await.unwrap().received(), 3, "nothing comes behind it");
+    everybody.close().await.unwrap();
+    rebuilt.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_is_deleted_ends_its_replay_with_the_event_that_it_would_have_got_next() {
+    let (table, url) = (TestTable::create().await, shared_broker_url());
+    let queue = BoundQueue::declare(&url, &unique("other"), "none").await.unwrap();
+    table.store.append(&stream("order-1"), NoStream, (1..=60).map(event)).await.unwrap();
+    let arguments = ["replay", "--all", "--rate", "20", "--queue", queue.name()];
+    let replay = Process::start("streambox-relay", Some(&table), Some(&url), arguments);
+    let name = queue.name().to_owned();
+    let mut rebuilt = queue.consume();
+    rebuilt.receive_distinct(5).await;
+
+    rebuilt.close().await.unwrap();
+
+    let ended = replay.finish().await;
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    for part in
+        ["of stream order-1 can't be published", &format!("there is no queue {name:?}"), "events were published"]
+    {
+        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
+    assert!(!ended.stderr.contains("; 0 events"), "{}", ended.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -38,7 +38,7 @@ pub(crate) async fn run(store: &EventStore, options: &ReplayOptions) -> Result<b
         Ok(replayed) => replayed,
         Err(error) => {
             let way = way_on(options.state.as_deref());
-            let message = format!("{}; {} events were published{way}", Chain(&error), last.published);
+            let message = format!("{}; {} events were published{way}", Chain(&error), last.confirmed());
             return Err(match error {
                 ReplayError::Store(error @ streambox::Error::Setup { .. }) => Failure::from(error),
                 ReplayError::Broker(refusal) => Failure::configuration(&refusal),
@@ -87,8 +87,8 @@ fn write(file: &Path, position: &Position) -> io::Result<()> {
 
 fn way_on(state: Option<&Path>) -> String {
     match state {
-        Some(file) => format!("; the same command goes on from {}", file.display()),
-        None => "; with --state it could go on from here".to_owned(),
+        Some(file) => format!("; the same command resumes from {}", file.display()),
+        None => "; with --state it could resume from here".to_owned(),
     }
 }
 
@@ -96,10 +96,14 @@ fn print(replayed: &Replayed, options: &ReplayOptions) {
     match options.format {
         Format::Json => print_json(replayed),
         Format::Text => {
-            let end = if replayed.done { String::new() } else { way_on(options.state.as_deref()) };
+            let Replayed { replay, published, repeats, left_out, seconds, .. } = replayed;
+            let end = match way_on(options.state.as_deref()) {
+                _ if replayed.done => String::new(),
+                way if *repeats == 0 => way,
+                way => format!("{way}, and publishes {repeats} of these once more"),
+            };
             print_line(&format!(
-                "replay {}: published {} events, left out {}, in {:.1} s{end}",
-                replayed.replay, replayed.published, replayed.left_out, replayed.seconds,
+                "replay {replay}: published {published} events, left out {left_out}, in {seconds:.1} s{end}"
             ));
         }
     }

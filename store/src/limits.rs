@@ -39,8 +39,12 @@ pub const WRITE_UNIT_BYTES: usize = 1024;
 /// Most bytes of a pending entry that carries a copy of its events: what one write unit pays for.
 pub const MAX_INLINE_ENTRY_BYTES: usize = WRITE_UNIT_BYTES;
 
-/// Most bytes of a relay worker's row: a heartbeat costs one write unit.
-pub const MAX_WORKER_ROW_BYTES: usize = 1024;
+/// Most bytes of a relay worker's row while none of its streams is halted: a heartbeat costs one write unit.
+pub const MAX_WORKER_ROW_BYTES: usize = WRITE_UNIT_BYTES;
+
+/// Most bytes of the row while streams are halted: a heartbeat costs up to four write units then, and `status` has room for
+/// their names, however long, and for what to do about them.
+pub const MAX_HALTED_WORKER_ROW_BYTES: usize = 4 * WRITE_UNIT_BYTES;
 
 /// Most bytes of a relay worker's id.
 pub const MAX_WORKER_ID_BYTES: usize = 128;

@@ -105,7 +105,8 @@ impl Status {
             (total, run) = (state.unroutable, state.unroutable_run);
             false
         });
-        if unroutable > 0 && self.may_report_unroutable(Instant::now()) {
+        let is_new_run = run >= UNROUTABLE_RUN && run - (unroutable as u64) < UNROUTABLE_RUN;
+        if unroutable > 0 && (self.may_report_unroutable(Instant::now()) || is_new_run) {
             if run >= UNROUTABLE_RUN {
                 tracing::warn!(
                     exchange,

@@ -14,9 +14,13 @@
 //! rows. To the reader a peer is
 //!
 //! - *alive* when its row appears, and whenever its beat has changed;
-//! - *gone* when its beat has stood still for the timeout, or when its row is not there any more (SIGTERM removes it);
-//! - *forgotten* when it has been gone for [`FORGET_AFTER_TIMEOUTS`] timeouts: the worker that its id belongs to
-//!   removes the row, without a condition. Should its owner still live, the next heartbeat puts the row there again.
+//! - *gone* when its beat has stood still for the timeout, or when its row is not there any more (SIGTERM removes it).
+//!
+//! The row of a worker that is gone is removed at once, without a condition, by the live worker that its id belongs to. If
+//! that worker still lives, its next heartbeat puts the row there again. So a row that stays is that of a live worker, and a
+//! worker that starts, which has seen no beat stand still yet and takes every row for alive, finds no rows of the dead. The
+//! exception is a death that nobody outlived for the timeout: those rows count until the new worker has seen them stand
+//! still for that long.
 //!
 //! Of the live workers, itself always included, the one with the highest weight for a stream works on it: XXH3-64 of
 //! the stream id, seeded by XXH3-64 of the worker id (rendezvous hashing). The weights do not depend on who else is
@@ -34,10 +38,11 @@
 //! write.
 //!
 //! # Failures
-//! - *A worker dies* (SIGKILL, power): its streams rest for the timeout, then the others have them.
+//! - *A worker dies* (SIGKILL, power): its streams rest for the timeout, then the others have them, and its row is removed.
+//! - *All die, and others start under new names*: the streams of the dead rest for the timeout.
 //! - *A worker is stopped and goes on* (SIGSTOP, a paused machine): it goes on with what it held. That was published by
-//!   others meanwhile, so it publishes late duplicates, deletes what is gone already, and finds itself alive again with
-//!   its next heartbeat.
+//!   others meanwhile, so it publishes late duplicates, deletes what is gone already, and is alive again to all with its next
+//!   heartbeat, which puts its row back.
 //! - *Heartbeats can't be written*: the others take this worker for dead, it goes on: duplicates.
 //! - *Rows can't be read*: the last known members stay; before the first read a worker is alone.
 //! - *Two workers under one id*: both work on the same share. Each sees a beat in its row that it has not written, and
@@ -65,9 +70,6 @@ pub const LEAST_TIMEOUT_INTERVALS: u32 = 2;
 
 /// The most that two reads far apart count for, in intervals.
 pub const LONGEST_GAP_INTERVALS: u32 = 2;
-
-/// After so many timeouts the row of a worker that is gone is removed.
-pub const FORGET_AFTER_TIMEOUTS: u32 = 40;
 
 /// A worker's place in a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +121,7 @@ pub(super) struct Change {
     pub(super) members: bool,
     /// Whether it was noticed just now that another worker uses this one's id.
     pub(super) duplicate_id: bool,
-    /// Rows to remove.
+    /// Rows of workers that are gone, which this one removes.
     pub(super) forget: Vec<WorkerId>,
 }
 
@@ -209,8 +211,7 @@ impl Group {
         if change.members {
             self.live = live.into_iter().map(|id| (id.clone(), seed(&id))).collect();
         }
-        let forget_after = self.settings.timeout.saturating_mul(FORGET_AFTER_TIMEOUTS);
-        let gone = self.peers.iter().filter(|(_, peer)| peer.still_for >= forget_after);
+        let gone = self.peers.iter().filter(|(_, peer)| !is_alive(peer));
         // One of the live workers does it.
         change.forget =
             gone.map(|(id, _)| id).filter(|id| self.owner(id.as_str()) == Some(self.me())).cloned().collect();

@@ -33,8 +33,8 @@ use tokio::time::Instant;
 pub use self::{
     bounds::Bounds,
     group::{
-        DEFAULT_HEARTBEAT_INTERVAL, DEFAULT_WORKER_TIMEOUT, FORGET_AFTER_TIMEOUTS, GroupSettings,
-        LEAST_TIMEOUT_INTERVALS, LONGEST_GAP_INTERVALS,
+        DEFAULT_HEARTBEAT_INTERVAL, DEFAULT_WORKER_TIMEOUT, GroupSettings, LEAST_TIMEOUT_INTERVALS,
+        LONGEST_GAP_INTERVALS,
     },
     halts::Halt,
     lanes::Notice,

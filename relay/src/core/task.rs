@@ -23,7 +23,7 @@ pub enum Task {
     Delete(Vec<PendingKey>),
     /// Write this worker's row with this beat, then read the rows of all.
     Beat(u64),
-    /// Remove the row of a worker that is long gone.
+    /// Remove the row of a worker that is gone.
     Forget(WorkerId),
     /// Remove this worker's own row.
     Leave,

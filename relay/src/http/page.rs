@@ -176,8 +176,8 @@ fn verdict(view: &View) -> Verdict {
     if view.halted_streams > 0 {
         let (streams, are) = if view.halted_streams == 1 { ("stream", "is") } else { ("streams", "are") };
         let title = format!("{} {streams} {are} halted", view.halted_streams);
-        let advice = "All others go on. Halted ones are tried again by themselves: mend the cause named below, or give up on \
-                      one entry with streambox-relay skip.";
+        let advice = "All others go on. Halted ones are tried again by themselves: fix the cause named below, or give up on \
+                      one entry with the command beside it.";
         return verdict(Level::Bad, &title, advice);
     }
     if view.unroutable_run >= UNROUTABLE_RUN {

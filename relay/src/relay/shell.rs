@@ -164,7 +164,7 @@ impl Shell {
                 self.tasks.spawn(async move { answer(io::beat(&outbox, &row).await) });
             }
             Task::Forget(id) => {
-                tracing::info!(worker = %id, "removing the row of a worker that is long gone");
+                tracing::warn!(worker = %id, "a worker has made no heartbeat for the timeout: its row is removed, others take its streams");
                 self.tasks.spawn(async move { answer(io::forget(&outbox, &id).await) });
             }
             Task::Leave => {

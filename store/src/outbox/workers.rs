@@ -1,7 +1,7 @@
 //! The rows of a relay group: one for each worker, which it alone writes, in a partition of their own.
 //!
-//! A row is a heartbeat, and what `status` shows of the worker. It is put without a condition and has at most 1 KB: one
-//! write unit, and no write of a group is ever refused. Who is alive is not decided here but by whoever reads the rows.
+//! A row is a heartbeat, and what `status` shows of the worker. It is put without a condition and has at most 1 KB, one write
+//! unit, or 4 KB while streams are halted; no write of a group is ever refused. Who is alive is not decided here but by whoever reads the rows.
 
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::Outbox;
 use crate::{
     error::{Error, Invalid},
     failure::Attempts,
-    limits::{MAX_WORKER_ID_BYTES, MAX_WORKER_ROW_BYTES, item_bytes},
+    limits::{MAX_HALTED_WORKER_ROW_BYTES, MAX_WORKER_ID_BYTES, MAX_WORKER_ROW_BYTES, item_bytes},
     schema::{
         self, BEAT, BEAT_INTERVAL, DELETED_ENTRIES, ENTITY, HALTED, HALTED_ATTEMPTS, HALTED_REASON, HALTED_SINCE,
         HALTED_STREAMS, HALTED_VERSION, HOST, Item, LAST_ERROR, LIVE_WORKERS, OPEN_STREAMS, PROCESS_ID,
@@ -23,8 +23,8 @@ use crate::{
 /// Most of a last error that a row shows: enough for a sentence that names a permission, what it is for, and its policy.
 const MAX_LAST_ERROR_BYTES: usize = 320;
 
-/// What a last error leaves of the row for halted streams: two or three of them.
-const ROOM_FOR_HALTED_BYTES: usize = 256;
+/// Most of the reason of a halt that a row shows. What says what to do stands at the end, so the middle makes way.
+const MAX_HALTED_REASON_BYTES: usize = 480;
 
 /// The name of a relay worker: no two workers that run at the same time may have the same one.
 ///
@@ -108,7 +108,7 @@ pub struct WorkerRow {
     pub live_workers: u64,
     /// How many of its streams are halted.
     pub halted_streams: u64,
-    /// Some of them: the row keeps as many as fit into 1 KB, in this order.
+    /// Some of them: the row keeps as many as fit into 4 KB, in this order.
     pub halted: Vec<HaltedStream>,
     /// The last thing that went wrong; it is shortened.
     pub last_error: Option<String>,
@@ -246,19 +246,18 @@ fn worker_item(row: &WorkerRow) -> Item {
         (HALTED_STREAMS.to_owned(), schema::number(row.halted_streams)),
     ]);
     if let Some(error) = &row.last_error {
-        let reserved = if row.halted.is_empty() { 0 } else { ROOM_FOR_HALTED_BYTES };
-        let room = MAX_WORKER_ROW_BYTES.saturating_sub(item_bytes(&item) + LAST_ERROR.len() + reserved);
-        item.insert(LAST_ERROR.to_owned(), schema::text(shortened(error, room.min(MAX_LAST_ERROR_BYTES))));
+        let room = MAX_WORKER_ROW_BYTES.saturating_sub(item_bytes(&item) + LAST_ERROR.len());
+        item.insert(LAST_ERROR.to_owned(), schema::text(beginning(error, room.min(MAX_LAST_ERROR_BYTES))));
     }
     if !row.halted.is_empty() {
         item.insert(HALTED.to_owned(), AttributeValue::L(Vec::new()));
-        let mut room = MAX_WORKER_ROW_BYTES.saturating_sub(item_bytes(&item));
+        let mut room = MAX_HALTED_WORKER_ROW_BYTES.saturating_sub(item_bytes(&item));
         let mut halted = Vec::new();
         for stream in &row.halted {
             let entry = halted_item(stream);
             // A list costs one byte for each element, a map three and one for each attribute.
             let bytes = 1 + 3 + entry.len() + item_bytes(&entry);
-            // One that does not fit, with a very long stream id, makes way for those behind it.
+            // The first fits, whatever its length. One that does not makes way for those behind it.
             if bytes <= room {
                 room -= bytes;
                 halted.push(AttributeValue::M(entry));
@@ -269,24 +268,31 @@ fn worker_item(row: &WorkerRow) -> Item {
     item
 }
 
+const MORE: &str = "…";
+
 /// The beginning of a text, in at most so many bytes.
-fn shortened(text: &str, most_bytes: usize) -> String {
-    const MORE: &str = "…";
+fn beginning(text: &str, most_bytes: usize) -> String {
     if text.len() <= most_bytes {
         return text.to_owned();
     }
-    let mut end = most_bytes.saturating_sub(MORE.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    format!("{}{MORE}", &text[..text.floor_char_boundary(most_bytes.saturating_sub(MORE.len()))])
+}
+
+/// A text without its middle, in at most so many bytes.
+fn both_ends(text: &str, most_bytes: usize) -> String {
+    if text.len() <= most_bytes {
+        return text.to_owned();
     }
-    format!("{}{MORE}", &text[..end])
+    let half = most_bytes.saturating_sub(MORE.len()) / 2;
+    let (end, begin) = (text.floor_char_boundary(half), text.ceil_char_boundary(text.len() - half));
+    format!("{}{MORE}{}", &text[..end], &text[begin..])
 }
 
 fn halted_item(halted: &HaltedStream) -> Item {
     Item::from([
         (STREAM_ID.to_owned(), schema::text(halted.stream_id.as_str())),
         (HALTED_VERSION.to_owned(), schema::number(halted.version)),
-        (HALTED_REASON.to_owned(), schema::text(excerpt(&halted.reason))),
+        (HALTED_REASON.to_owned(), schema::text(both_ends(&halted.reason, MAX_HALTED_REASON_BYTES))),
         (HALTED_SINCE.to_owned(), schema::number(halted.since_ms)),
         (HALTED_ATTEMPTS.to_owned(), schema::number(halted.attempts)),
     ])
@@ -360,11 +366,28 @@ mod tests {
     }
 
     #[test]
-    fn a_row_keeps_within_one_write_unit_however_much_is_halted() {
+    fn a_reason_keeps_what_is_to_be_done_at_its_end_and_the_first_stream_is_named_whatever_its_length() {
+        let mut row = row();
+        let remedy = ": bind one, or run with --unroutable accept";
+        let long = format!("no queue takes routing key \"{}\"{remedy}", "kü".repeat(700));
+        let longest = format!("order-{}", "x".repeat(2_042));
+        (row.halted_streams, row.halted) = (1, vec![halted(&longest, &long)]);
+        row.last_error = Some("e".repeat(500));
+        let item = worker_item(&row);
+        assert!(item_bytes(&item) <= MAX_HALTED_WORKER_ROW_BYTES, "{} bytes", item_bytes(&item));
+        let read = read_worker(&item).unwrap();
+        assert_eq!(read.halted[0].stream_id.as_str(), longest);
+        let reason = &read.halted[0].reason;
+        assert!(reason.starts_with("no queue takes routing key") && reason.ends_with(remedy), "{reason}");
+    }
+
+    #[test]
+    fn a_row_keeps_within_its_write_units_however_much_is_halted() {
         let mut row = row();
         row.id = WorkerId::new("w".repeat(MAX_WORKER_ID_BYTES)).unwrap();
         (row.host, row.version) = ("ü".repeat(500), "1".repeat(500));
         row.last_error = Some("é".repeat(500));
+        assert!(item_bytes(&worker_item(&row)) <= MAX_WORKER_ROW_BYTES);
         let error_bytes = |row: &WorkerRow| read_worker(&worker_item(row)).unwrap().last_error.unwrap().len();
         assert!(error_bytes(&row) <= MAX_LAST_ERROR_BYTES && error_bytes(&row) > 200, "{}", error_bytes(&row));
         let longest = format!("order-{}", "x".repeat(2_000));
@@ -372,10 +395,10 @@ mod tests {
         row.halted.insert(0, halted(&longest, "no queue"));
         row.halted_streams = 101;
         let item = worker_item(&row);
-        assert!(item_bytes(&item) <= MAX_WORKER_ROW_BYTES, "{} bytes", item_bytes(&item));
+        assert!(item_bytes(&item) <= MAX_HALTED_WORKER_ROW_BYTES, "{} bytes", item_bytes(&item));
         let read = read_worker(&item).unwrap();
         assert_eq!(read.halted_streams, 101, "the number is told in any case");
-        assert!(!read.halted.is_empty() && read.halted[0].stream_id.as_str() == "order-0", "{:?}", read.halted);
+        assert!(read.halted.len() > 10 && read.halted[1].stream_id.as_str() == "order-0", "{:?}", read.halted);
     }
 
     #[test]

@@ -5,7 +5,12 @@ use std::{future::pending, time::Duration};
 
 use futures_util::future::try_join_all;
 use nix::sys::signal::Signal;
-use streambox::{EventStore, ExpectedVersion::Any, StreamId, outbox::WorkerId};
+use streambox::{
+    EventStore,
+    ExpectedVersion::Any,
+    StreamId,
+    outbox::{WorkerId, WorkerRow},
+};
 use streambox_relay::{
     RelaySettings, Telemetry, Until,
     broker::BrokerSettings,
@@ -111,7 +116,37 @@ async fn g5_g6_one_of_three_relays_is_killed_and_a_fourth_one_joins() {
     inbox.receive_distinct(STREAMS * 30).await;
     stop(relays).await;
     check(&table, inbox, 30).await;
-    assert_eq!(rows(&table).await, ["b"], "who is told to stop removes its row, who is killed leaves it behind");
+    assert_eq!(
+        rows(&table).await,
+        [""; 0],
+        "who is told to stop removes its row, that of the one killed is removed by others"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rows_of_the_dead_are_removed_so_that_a_worker_that_starts_anew_shares_with_the_living_alone() {
+    let table = TestTable::create().await;
+    let mut inbox = Inbox::open(&shared_broker_url(), &unique("events")).await.unwrap();
+    for dead in ["b", "c", "d"] {
+        table.store.outbox().put_worker(&WorkerRow::new(WorkerId::new(dead).unwrap(), 7)).await.unwrap();
+    }
+    let mut lives = relay(&table, &inbox, "a", SOON);
+    lives.logs(&sees(&["a", "b", "c", "d"])).await;
+    lives.logs(&sees(&["a"])).await;
+    lives.logs_times("its row is removed", 3).await;
+    // They are removed one after the other; each heartbeat asks again for what is still there.
+    while rows(&table).await != ["a"] {
+        tokio::task::yield_now().await;
+    }
+    lives.kill().await;
+    // By its own clock nobody would be dead before the end of the test.
+    let again = relay(&table, &inbox, "a", NEVER);
+    append(&table.store, 2).await;
+    inbox.receive_distinct(STREAMS * 2).await;
+    again.signal(Signal::SIGTERM);
+    let finished = again.finish().await;
+    assert!(finished.status.success() && !finished.stderr.contains("the group has changed"), "{}", finished.stderr);
+    check(&table, inbox, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

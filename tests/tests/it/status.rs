@@ -60,8 +60,29 @@ async fn an_entry_that_is_too_old_and_a_halted_stream_fail_a_probe() {
     table.store.outbox().put_worker(&worker).await.unwrap();
     let halted = status(&table, &["--fail-if-halted", "--no-wait"]).await;
     assert_eq!(halted.code(), Some(1));
-    for part in ["halted streams: 3", "permit-1 at version 7: no queue takes it", "tried 4 times by a", "and 2 more"] {
+    for part in ["  no queue takes it\n    permit-1 at version 7, since ", "tried 4 times by a", "and 2 more"] {
         assert!(halted.stdout.contains(part), "{part}:\n{}", halted.stdout);
+    }
+}
+
+#[tokio::test]
+async fn halted_streams_are_grouped_by_reason_with_a_command_for_each_that_a_shell_reads() {
+    let table = TestTable::create().await;
+    let remedy = "bind one, or run with --unroutable accept";
+    let no_queue = format!("no queue takes routing key \"{}\" of exchange \"e\": {remedy}", "order.Placed".repeat(60));
+    let long = format!("order-{}", "x".repeat(2_042));
+    let halted = |id: &str, reason: &str| HaltedStream::new(stream(id), 7, reason, 1_780_000_000_000, 4);
+    let streams = [halted(&long, &no_queue), halted("order-it's 1", &no_queue), halted("permit-1", "damaged")];
+    let mut worker = row("a", 1);
+    (worker.halted_streams, worker.halted) = (3, streams.to_vec());
+    table.store.outbox().put_worker(&worker).await.unwrap();
+    let text = status(&table, &["--no-wait"]).await.stdout;
+    assert_eq!(text.matches("no queue takes routing key").count(), 1, "{text}");
+    assert!(text.contains(remedy), "what to do is not cut off: {text}");
+    assert!(text.contains("    order-xxx") && text.contains("xxx at version 7, since"), "{text}");
+    for id in [long.as_str(), r"'order-it'\''s 1'", "permit-1"] {
+        let command = format!("      streambox-relay skip {id} 7 --table {} --reason 'WHY'\n", table.name);
+        assert!(text.contains(&command), "{command}:\n{text}");
     }
 }
 

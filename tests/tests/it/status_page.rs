@@ -117,11 +117,28 @@ fn halted(stream: &str, version: u64, reason: &str) -> HaltedView {
 }
 
 fn with_halted() -> View {
-    let reason = "version 7: no queue takes routing key \"permit.PermitIssued\" of exchange \"streambox\": bind one, or run \
+    let reason = "no queue takes routing key \"permit.PermitIssued\" of exchange \"streambox\": bind one, or run \
                   with --unroutable accept";
     let damaged = "pending#00000000000000000003: last_version is missing";
     let halted = vec![halted("permit-2026-000417", 7, reason), halted("order-4711", 3, damaged)];
     View { halted_streams: 2, halted, ..well() }
+}
+
+/// Everything that is hard to show: many streams for one reason, the longest id, ids that need quotes, long words.
+fn with_many_halted() -> View {
+    let no_queue = "no queue takes routing key \"permit.PermitIssued\" of exchange \"streambox\": bind one, or run with \
+                    --unroutable accept";
+    let mut all: Vec<_> = (0..60).map(|number| halted(&format!("permit-2026-{number:06}"), 7, no_queue)).collect();
+    let refused = format!(
+        "the broker closed the channel: PRECONDITION_FAILED - message size {} is larger than configured max size {}",
+        "150000".repeat(20),
+        "100000"
+    );
+    all.insert(1, halted(&format!("invoice-{}-end", "0123456789".repeat(203)), 12, &refused));
+    all.insert(2, halted("invoice-it's \"Zoë\" 日本語 \u{202e}", 3, &refused));
+    all.insert(3, halted("order-4711", 0, "pending#00000000000000000003: last_version is missing"));
+    let backlog = well().backlog.map(|backlog| BacklogView { entries: 431, halted_entries: 394, ..backlog });
+    View { halted_streams: 163, halted: all, backlog, unroutable: 17, ..well() }
 }
 
 fn lost() -> View {
@@ -157,6 +174,27 @@ async fn the_page_keeps_itself_up_to_date_and_nothing_is_refused_by_its_policy()
     assert!(page.dom.contains("<title>✕ 2 streams are halted"), "the tab says so, too: {}", page.dom);
     assert!(served.show.asked.load(Ordering::Relaxed) >= 3, "it has asked again and again");
     assert!(page.dom.contains("class=\"line\" d=\"M"), "there are plots: {}", page.dom);
+    assert_eq!(page.console, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_share_a_reason_stand_together_and_what_the_reader_has_opened_stays_open() {
+    let Some(browser) = Browser::find() else { return };
+    let served = serve(with_many_halted(), None).await;
+    let address = served.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let html = ask(&address, "GET", "/").await.body;
+    let closed = browser.open(&served.url, 5_000).await;
+    assert!(closed.dom.contains("<b>60 streams</b>") && closed.dom.contains("<summary>55 more</summary>"));
+    assert!(!closed.dom.contains("open=\"\""), "{}", closed.dom);
+    // A browser opens what the address leads to: here the command of a stream that is not shown at first.
+    let (_, behind) = html.split_once("<summary>55 more").expect("a group with more");
+    let (_, id) = behind.split_once("id=\"skip-").expect("a command");
+    let id = id.split('"').next().expect("an id");
+    let asked = served.show.asked.load(Ordering::Relaxed);
+    let page = browser.open(&format!("{}#skip-{id}", served.url), 9_000).await;
+    assert!(served.show.asked.load(Ordering::Relaxed) >= asked + 3, "the page has replaced itself again and again");
+    let (_, details) = page.dom.split_once("<details id=\"more-").expect("a group with more");
+    assert!(details.split('>').next().is_some_and(|tag| tag.contains("open")), "{}", page.dom);
     assert_eq!(page.console, Vec::<String>::new());
 }
 
@@ -212,7 +250,13 @@ async fn every_state_can_be_drawn_in_light_and_dark_wide_and_narrow() {
     let directory = tempfile::tempdir().unwrap();
     let directory = std::env::var_os("STREAMBOX_SCREENSHOTS").map_or(directory.path().to_owned(), Into::into);
     let (wide, narrow) = ((1_100, 1_000), (390, 1_300));
-    for (name, view) in [("well", well()), ("halted", with_halted()), ("lost", lost()), ("start", at_the_start())] {
+    for (name, view) in [
+        ("well", well()),
+        ("halted", with_halted()),
+        ("many", with_many_halted()),
+        ("lost", lost()),
+        ("start", at_the_start()),
+    ] {
         let served = serve(view, None).await;
         let shots = [("light", wide, false), ("dark", wide, true), ("narrow", narrow, false)];
         for (kind, size, is_dark) in shots {

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig, timeout::TimeoutConfig};
-use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::{Client, config::Builder};
+use aws_types::service_config::ServiceConfigKey;
+
+use crate::authorities;
 
 /// The longest that one attempt of a request may take; the SDK repeats it (three attempts in all). The SDK's own default
 /// is no limit.
@@ -14,8 +17,17 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A client from the environment: region, credentials and end point are found as by every AWS program
 /// (`AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL_DYNAMODB`, container and instance roles …).
+///
+/// It never fails: what is missing is what the first request fails with, an [`Error::Setup`](crate::Error::Setup) that says what to
+/// do. So do requests over HTTPS on a system without certificates of authorities, on which the SDK itself panics in a debug build;
+/// an `http://` end point works there.
 pub async fn client_from_env() -> Client {
-    client(&aws_config::load_defaults(behavior_version()).await)
+    let loader = aws_config::defaults(behavior_version());
+    let loader = match authorities::without() {
+        Some(plain) => loader.http_client(plain),
+        None => loader,
+    };
+    client(&loader.load().await)
 }
 
 /// A client from a configuration that the service has already loaded, with streambox's time limits.
@@ -23,7 +35,23 @@ pub async fn client_from_env() -> Client {
 pub fn client(config: &SdkConfig) -> Client {
     let timeouts =
         TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(REQUEST_TIMEOUT).build();
-    Client::from_conf(aws_sdk_dynamodb::config::Builder::from(config).timeout_config(timeouts).build())
+    let mut builder = Builder::from(config).timeout_config(timeouts);
+    if config.http_client().is_none() {
+        builder.set_http_client(authorities::without());
+    }
+    let end_points = [end_point_of_service(config), config.endpoint_url().map(str::to_owned)];
+    if end_points.iter().flatten().any(String::is_empty) {
+        // Set and empty is not set, as with AWS's other tools; the SDK panics.
+        builder.set_endpoint_url(end_points.into_iter().flatten().find(|url| !url.is_empty()));
+    }
+    Client::from_conf(builder.build())
+}
+
+/// `AWS_ENDPOINT_URL_DYNAMODB`, or the same in the profile.
+fn end_point_of_service(config: &SdkConfig) -> Option<String> {
+    let key =
+        ServiceConfigKey::builder().service_id("DynamoDB").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+    config.service_config()?.load_config(key.ok()?)
 }
 
 /// Pinned, so that a new version of the SDK does not change defaults underneath.

@@ -31,6 +31,7 @@
 
 pub mod aggregate;
 mod append;
+mod authorities;
 mod client;
 mod error;
 mod event;

@@ -6,12 +6,15 @@ use std::error::Error as StdError;
 use aws_credential_types::provider::error::CredentialsError;
 
 use super::Verdict;
+use crate::authorities::NoAuthorities;
 
 const NO_CREDENTIALS: &str = "there are no credentials: give the program a role (of its task, its pod or its instance), or set \
                               AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
 const NO_REGION: &str = "no Region is set: set AWS_REGION";
 const NO_END_POINT: &str = "the end point can't be used: AWS_ENDPOINT_URL_DYNAMODB is a URL with its scheme, for example \
                             http://127.0.0.1:8000, or not set";
+const NO_AUTHORITIES: &str = "the system has no certificates of authorities to trust, so HTTPS can't be spoken: install its package \
+                              ca-certificates, or name a file of them in SSL_CERT_FILE";
 const NOT_CONFIGURED: &str = "the request could not be sent: check region (AWS_REGION), credentials (AWS_PROFILE, a role, \
                               AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and end point (AWS_ENDPOINT_URL_DYNAMODB)";
 
@@ -26,6 +29,10 @@ pub(super) fn judge(error: Option<&(dyn StdError + 'static)>, is_transient: bool
         Verdict::Mend(format!("{NO_CREDENTIALS}{region}"))
     };
     let Some(error) = error else { return Verdict::Mend(NOT_CONFIGURED.to_owned()) };
+    // It may have been the service that gives out credentials.
+    if causes(error).any(<dyn StdError>::is::<NoAuthorities>) {
+        return Verdict::Mend(NO_AUTHORITIES.to_owned());
+    }
     let credentials = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>());
     match credentials {
         Some(CredentialsError::CredentialsNotLoaded(_)) => no_credentials(),

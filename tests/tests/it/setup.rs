@@ -109,6 +109,62 @@ async fn a_region_and_an_end_point_that_are_missing_or_wrong_are_named_alone() {
 }
 
 #[tokio::test]
+async fn without_certificates_of_authorities_http_works_and_https_says_what_to_install() {
+    let table = TestTable::create().await;
+    table.fill(&stream("order-1"), 1).await;
+    let base = [
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("SSL_CERT_FILE", "/nonexistent"),
+    ];
+    let relay = ["run", "--amqp-url", "amqp://127.0.0.1:1/"];
+    let told = ["no certificates of authorities", "ca-certificates", "SSL_CERT_FILE"];
+    let token = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(token.path(), "a token").expect("it can be written");
+    for (name, arguments) in [("streambox", &["read", "order-1"][..]), ("streambox-relay", &relay)] {
+        assert_told(&told_by(name, &base, arguments).await, &told);
+        // Credentials, too, may be asked for over HTTPS.
+        let role = [
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("SSL_CERT_FILE", "/nonexistent"),
+            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/relay"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", token.path().to_str().expect("UTF-8")),
+        ];
+        assert_told(&told_by(name, &role, arguments).await, &told);
+    }
+    let at_table = [("AWS_ENDPOINT_URL_DYNAMODB", table.url()), ("STREAMBOX_TABLE", &table.name)];
+    let variables: Vec<_> = base.into_iter().chain(at_table).collect();
+    let read = told_by("streambox", &variables, &["read", "order-1"]).await;
+    assert_eq!(read.code(), Some(0), "{}", read.stderr);
+    let status = told_by("streambox-relay", &variables, &["status", "--no-wait"]).await;
+    assert_eq!(status.code(), Some(0), "{}", status.stderr);
+}
+
+#[tokio::test]
+async fn an_end_point_that_is_set_and_empty_is_not_set() {
+    let table = TestTable::create().await;
+    table.fill(&stream("order-1"), 1).await;
+    let base = [
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+        ("AWS_REGION", "eu-west-1"),
+        ("STREAMBOX_TABLE", &table.name),
+        ("AWS_ENDPOINT_URL", table.url()),
+        ("AWS_ENDPOINT_URL_DYNAMODB", ""),
+    ];
+    let read = told_by("streambox", &base, &["read", "order-1"]).await;
+    assert_eq!(read.code(), Some(0), "{}", read.stderr);
+    // AWS itself: without authorities nothing is sent there.
+    let nowhere = [("AWS_ENDPOINT_URL", ""), ("SSL_CERT_FILE", "/nonexistent")];
+    let variables: Vec<_> = base.into_iter().chain(nowhere).collect();
+    let refused = told_by("streambox", &variables, &["read", "order-1"]).await;
+    assert_told(&refused, &["no certificates of authorities"]);
+}
+
+#[tokio::test]
 async fn a_table_that_is_not_there_is_named_with_the_region_that_was_looked_in() {
     let table = TestTable::create().await;
     let missing =

@@ -39,6 +39,17 @@ pub enum Error {
         source: Source,
     },
 
+    /// Another transaction was under way on the same items each time. Nothing was written. Retry later.
+    #[error("{operation} of {subject}: another transaction was in the way at each of {attempts} attempt{}; nothing was written, try again", plural(*.attempts))]
+    Busy {
+        /// What was tried.
+        operation: &'static str,
+        /// The stream that it was tried on.
+        subject: String,
+        /// How many requests were sent.
+        attempts: u32,
+    },
+
     /// DynamoDB refused the request for good: the table is missing, a permission is, or the credentials are.
     /// Mend the set-up.
     #[error("{operation} of {subject}: {advice}")]
@@ -241,6 +252,12 @@ pub enum Invalid {
     Empty {
         /// What is empty.
         what: &'static str,
+    },
+    /// What is to be skipped is neither a version nor the sort key of a damaged pending entry.
+    #[error("{target:?} does not name a pending entry: allowed is a version, for example 7, or a sort key `pending#…`")]
+    SkipTarget {
+        /// What was given, shortened.
+        target: String,
     },
     /// The id of a relay worker breaks a rule.
     #[error("worker id {id:?}: {why}; a host's or a container's name is a good one")]

@@ -7,6 +7,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::schema::Item;
 
+/// The largest version of an event: in a message it is a signed number of 64 bits. No version that is read is larger, so that
+/// none overflows when the next one is computed.
+pub const MAX_VERSION: u64 = i64::MAX.unsigned_abs();
+
 /// Most items in one `TransactWriteItems`.
 pub const MAX_TRANSACTION_ITEMS: usize = 100;
 

@@ -97,6 +97,12 @@ impl fmt::Debug for StreamId {
     }
 }
 
+impl AsRef<str> for StreamId {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for StreamId {
     type Err = Error;
 

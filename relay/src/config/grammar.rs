@@ -4,7 +4,7 @@
 use std::{fmt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
-use streambox::StreamId;
+use streambox::{StreamId, outbox::SkipTarget};
 
 use super::watching::{EmfOptions, HealthOptions, HttpOption};
 use crate::broker::{DEFAULT_CLOUDEVENTS_SOURCE, LinkOptions, MessageFormat, Unroutable, without_password};
@@ -24,6 +24,10 @@ const SKIP_HELP: &str = "\
 Only the first pending entry of a stream can be skipped. It is one append: skipping it skips all events of that append that are not published yet; where a relay is just
 publishing one, that one may arrive all the same. The relay goes on with the stream by itself, within --max-retry-delay-ms.
 Repeating the command is harmless: a skip that was done before is reported, not done again.
+
+A damaged entry whose sort key has no version is named by that sort key, as `status` and the log show it, in single quotes: 'pending#abc'.
+Where the append before the entry is missing from the table, nobody can tell whether it was published: --give-up-previous gives it
+up, too.
 
 Exit codes: 0 skipped, or skipped before, 1 failed, or nothing is pending there, 2 usage, 78 bad configuration.";
 
@@ -208,12 +212,18 @@ pub struct StatusOptions {
 /// `skip`.
 #[derive(Debug, Args)]
 pub struct SkipOptions {
-    /// The stream, for example order-4711.
-    pub stream: StreamId,
+    /// The stream, for example order-4711, as `status` names it: also one whose id breaks the rules.
+    pub stream: String,
 
-    /// A version that is pending: `status` names the one that a stream is halted at.
-    #[arg(value_parser = value_parser!(u64).range(1..))]
-    pub version: u64,
+    /// A version that is pending: `status` names the one that a stream is halted at. A damaged entry whose sort key has no version
+    /// is named by that sort key, for example 'pending#abc'.
+    #[arg(value_name = "VERSION")]
+    pub target: SkipTarget,
+
+    /// Give up the append before the entry, too, if it is missing: somebody has deleted it from the table, and nobody can tell
+    /// whether its events were published. Without this flag such an entry is not skipped.
+    #[arg(long, help_heading = THIS_CALL)]
+    pub give_up_previous: bool,
 
     /// Why. It stays in the table for ever.
     #[arg(long, help_heading = THIS_CALL)]

@@ -8,8 +8,10 @@ use std::{
 
 use streambox::{
     Corrupt,
-    outbox::{OutboxEvent, PendingEntry, PendingPage},
+    outbox::{OutboxEvent, PendingEntry, PendingPage, SkipTarget},
 };
+
+use crate::text::shell_word;
 
 /// What a lane needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -311,10 +313,18 @@ impl Lane {
 }
 
 impl Cause {
-    /// What stands in the table can't be read; where, says the sort key's number.
+    /// What stands in the table can't be read; where, says the version in the sort key. An entry whose sort key has none is named
+    /// by the whole key.
     fn of(corrupt: &Corrupt) -> Self {
-        let version = corrupt.at.rsplit('#').next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
-        Self { version, reason: corrupt.to_string() }
+        match corrupt.at.parse() {
+            Ok(SkipTarget::Version(version)) => Self { version, reason: corrupt.to_string() },
+            Ok(SkipTarget::Key(key)) => {
+                let (stream, key) = (shell_word(corrupt.stream.as_str()), shell_word(&key));
+                let reason = format!("{corrupt}; to give it up: streambox-relay skip {stream} {key} --reason TEXT");
+                Self { version: 0, reason }
+            }
+            Err(_) => Self { version: 0, reason: corrupt.to_string() },
+        }
     }
 }
 

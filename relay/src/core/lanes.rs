@@ -15,6 +15,7 @@ use super::{
     lane::{Cause, Lane, MAX_ENTRY_BYTES, MAX_EVENTS_BYTES, Step},
     task::{Answer, Outcome, Outgoing, Read},
 };
+use crate::text::shell_word;
 
 /// After so many looks at an append before that is neither visible nor published, its stream halts: some 20 seconds. A
 /// transaction is half visible for milliseconds.
@@ -218,11 +219,11 @@ impl Lanes {
                 lane.predecessor_is_published();
                 None
             }
-            Answer::Predecessor(_) => {
+            Answer::Predecessor(seen) => {
                 let version = lane.front();
                 let attempts = lane.predecessor_is_missing();
                 if attempts >= MAX_SETTLE_ATTEMPTS {
-                    lane.halt(Cause { version, reason: unsettled(read) });
+                    lane.halt(Cause { version, reason: unsettled(read, seen, version) });
                     None
                 } else {
                     Some(bounds.settle_delay(attempts))
@@ -381,10 +382,16 @@ fn reserve_of(read: &Read, bounds: &Bounds) -> usize {
     }
 }
 
-fn unsettled(read: &Read) -> String {
-    let first = if let Read::Predecessor { first, .. } = read { *first } else { 0 };
-    format!(
-        "the append before, which begins at version {first}, has no pending entry that a Query shows, and is not known as \
-         published either: look whether the stream has the event {first}"
-    )
+fn unsettled(read: &Read, seen: Predecessor, version: u64) -> String {
+    let Read::Predecessor { stream, first } = read else { return String::new() };
+    let before = format!("the append before, which begins at version {first},");
+    match seen {
+        Predecessor::Missing => format!(
+            "{before} is missing: neither its event nor its pending entry is in the table, so nobody can tell whether it was \
+             published. Restore it, or give it up together with this entry: streambox-relay skip {} {version} \
+             --give-up-previous --reason TEXT",
+            shell_word(stream.as_str()),
+        ),
+        _ => format!("{before} is pending or being written, but no Query shows its pending entry"),
+    }
 }

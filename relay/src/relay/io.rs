@@ -1,7 +1,7 @@
 //! The requests to DynamoDB, one function for each task of the core.
 
 use streambox::{
-    Error,
+    Corrupt, Error,
     outbox::{Outbox, PendingKey, ScanCursor, ScanPage, WorkerId, WorkerRow},
 };
 
@@ -78,21 +78,30 @@ impl Answered {
     }
 }
 
-/// Reads a page. Returns also where the scan goes on: where it was, if it failed.
-pub(super) async fn scan(outbox: &Outbox, cursor: Option<ScanCursor>) -> (Answered, Option<ScanCursor>) {
+/// Reads a page. Returns also where the scan goes on (where it was, if it failed), and what is no pending entry in it.
+pub(super) async fn scan(
+    outbox: &Outbox,
+    cursor: Option<ScanCursor>,
+) -> (Answered, Option<ScanCursor>, Option<Vec<Corrupt>>) {
     match outbox.scan(cursor.clone(), SCAN_LIMIT).await {
-        Ok(ScanPage { streams, pending_since_ms, next, .. }) => {
+        Ok(ScanPage { streams, strays, pending_since_ms, next, .. }) => {
             let page = IndexPage { streams, pending_since_ms, has_more: next.is_some() };
-            (Answered::of(Step::Scan, Done::Scanned(Some(page))), next)
+            (Answered::of(Step::Scan, Done::Scanned(Some(page))), next, Some(strays))
         }
-        Err(error) => (Answered::failed(Step::Scan, Done::Scanned(None), &error), cursor),
+        Err(error) => (Answered::failed(Step::Scan, Done::Scanned(None), &error), cursor, None),
     }
 }
 
-pub(super) async fn read(outbox: &Outbox, read: Read) -> Answered {
+/// `stray`: what the index has shown of the stream and no read of its pending entries does. It halts the stream behind them.
+pub(super) async fn read(outbox: &Outbox, read: Read, stray: Option<Corrupt>) -> Answered {
     let step = Step::of(&read);
     let answer = match &read {
-        Read::Pending { stream, from, limit } => outbox.pending(stream, *from, *limit).await.map(Answer::Pending),
+        Read::Pending { stream, from, limit } => outbox.pending(stream, *from, *limit).await.map(|mut page| {
+            if !page.has_more {
+                page.unreadable = page.unreadable.or(stray);
+            }
+            Answer::Pending(page)
+        }),
         Read::Events { stream, from, last } => outbox.events(stream, *from, *last).await.map(Answer::Events),
         Read::Predecessor { stream, first } => outbox.predecessor(stream, *first).await.map(Answer::Predecessor),
     };

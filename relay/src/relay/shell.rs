@@ -9,7 +9,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use streambox::outbox::{self, Outbox, ScanCursor, WorkerId, WorkerRow};
+use streambox::{
+    Corrupt, StreamId,
+    outbox::{self, Outbox, ScanCursor, WorkerId, WorkerRow},
+};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
@@ -33,6 +36,9 @@ use crate::{
 /// How often a running relay says what it has done.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Streams of which a stray is remembered: no more than halted streams are.
+const MAX_STRAYS: usize = 10_000;
+
 pub(super) struct Shell {
     core: Core,
     outbox: Outbox,
@@ -40,6 +46,8 @@ pub(super) struct Shell {
     idle_publishers: Vec<Publisher>,
     /// Where the scan goes on; `None` at its beginning.
     cursor: Option<ScanCursor>,
+    /// What is no pending entry and stands in the index all the same, as this pass over it has shown.
+    strays: BTreeMap<StreamId, Corrupt>,
     tasks: JoinSet<Finished>,
     group: Option<GroupSettings>,
     telemetry: Telemetry,
@@ -63,7 +71,7 @@ pub(super) struct Shell {
 enum Finished {
     Answered(Answered),
     /// Also where the scan goes on.
-    Scanned(Answered, Option<ScanCursor>),
+    Scanned(Answered, Option<ScanCursor>, Option<Vec<Corrupt>>),
     Published(Publisher, Vec<Outgoing>, Vec<Outcome>, Duration),
 }
 
@@ -81,6 +89,7 @@ impl Shell {
             outbox,
             idle_publishers: publishers,
             cursor: None,
+            strays: BTreeMap::new(),
             tasks: JoinSet::new(),
             group,
             telemetry,
@@ -151,12 +160,18 @@ impl Shell {
         match task {
             Task::Scan { from_start } => {
                 let cursor = self.cursor.clone().filter(|_| !from_start);
+                if from_start {
+                    self.strays.clear();
+                }
                 self.tasks.spawn(async move {
-                    let (answered, cursor) = io::scan(&outbox, cursor).await;
-                    Finished::Scanned(answered, cursor)
+                    let (answered, cursor, strays) = io::scan(&outbox, cursor).await;
+                    Finished::Scanned(answered, cursor, strays)
                 });
             }
-            Task::Read(read) => _ = self.tasks.spawn(async move { answer(io::read(&outbox, read).await) }),
+            Task::Read(read) => {
+                let stray = self.strays.get(read.stream()).cloned();
+                self.tasks.spawn(async move { answer(io::read(&outbox, read, stray).await) });
+            }
             Task::Delete(keys) => _ = self.tasks.spawn(async move { answer(io::delete(&outbox, keys).await) }),
             Task::Publish(batch) => self.publish(batch),
             Task::Beat(beat) => {
@@ -190,8 +205,13 @@ impl Shell {
         self.has_news = true;
         match finished.expect("no task of the relay panics or is aborted while it is waited for") {
             Finished::Answered(answered) => self.answered(answered, now),
-            Finished::Scanned(answered, cursor) => {
+            Finished::Scanned(answered, cursor, strays) => {
                 self.cursor = cursor;
+                for stray in strays.into_iter().flatten() {
+                    if self.strays.len() < MAX_STRAYS {
+                        self.strays.insert(stray.stream.clone(), stray);
+                    }
+                }
                 self.answered(answered, now);
             }
             Finished::Published(publisher, batch, outcomes, took) => {

@@ -251,6 +251,9 @@ fn repeated(error: &Error) -> Error {
             source: source.to_string().into(),
         },
         // A load never ends so.
+        Error::Busy { operation, subject, attempts } => {
+            Error::Busy { operation, subject: subject.clone(), attempts: *attempts }
+        }
         Error::ItemRefused(refused) => Error::ItemRefused(refused.clone()),
     }
 }

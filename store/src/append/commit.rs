@@ -113,7 +113,9 @@ impl Call<'_> {
                     }
                     // Nothing of ours is there, and the place is taken for ever.
                     self.outcome_unknown = false;
-                    self.wait(&mut delays, "another writer was quicker each time").await?;
+                    if timeout_at(self.deadline, delays.wait()).await.is_err() {
+                        return Err(self.attempts.busy());
+                    }
                 }
             }
         }

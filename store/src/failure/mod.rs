@@ -11,6 +11,7 @@ use aws_sdk_dynamodb::{
     Client,
     config::Region,
     error::{ProvideErrorMetadata, SdkError},
+    types::CancellationReason,
 };
 
 use crate::{
@@ -144,6 +145,39 @@ impl<'a> Asker<'a> {
     }
 }
 
+/// Why DynamoDB has cancelled a transaction, by all its reasons.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Cancelled {
+    /// A condition does not hold.
+    ConditionFailed,
+    /// For good.
+    Refused { code: String, message: String },
+    /// There is no capacity for the moment.
+    Throttled,
+    /// Another transaction is under way on one of the items.
+    Conflict,
+}
+
+impl Cancelled {
+    pub(crate) fn by(reasons: &[CancellationReason]) -> Self {
+        const FOR_NOW: [&str; 4] = ["None", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
+        let code = |reason: &CancellationReason| reason.code().unwrap_or("None").to_owned();
+        let has = |wanted: &str| reasons.iter().any(|reason| reason.code() == Some(wanted));
+        if has("ConditionalCheckFailed") {
+            return Self::ConditionFailed;
+        }
+        if let Some(reason) = reasons.iter().find(|reason| !FOR_NOW.contains(&code(reason).as_str())) {
+            return Self::Refused { code: code(reason), message: reason.message().unwrap_or_default().to_owned() };
+        }
+        // Throttled beside a conflict is throttled: nothing is concluded from it.
+        if has("TransactionConflict") && !has(FOR_NOW[2]) && !has(FOR_NOW[3]) {
+            Self::Conflict
+        } else {
+            Self::Throttled
+        }
+    }
+}
+
 /// One operation on one subject, and how often it was tried: what an error tells the caller.
 pub(crate) struct Attempts<'a> {
     pub(crate) operation: &'static str,
@@ -184,8 +218,34 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    pub(crate) fn busy(&self) -> Error {
+        Error::Busy { operation: self.operation, subject: self.subject.to_owned(), attempts: self.made }
+    }
+
     pub(crate) fn setup(&self, advice: String, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
         Error::Setup { operation: self.operation, subject: self.subject.to_owned(), advice, source: source.into() }
+    }
+
+    /// A transaction that was cancelled, for what it is. A condition that does not hold is the caller's to judge.
+    pub(crate) fn cancelled(
+        &self,
+        reasons: &[CancellationReason],
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
+        match Cancelled::by(reasons) {
+            Cancelled::Throttled => {
+                let codes: Vec<_> = reasons.iter().map(|reason| reason.code().unwrap_or("None")).collect();
+                self.unavailable(false, format!("the transaction was cancelled: {}", codes.join(", ")))
+            }
+            Cancelled::Conflict | Cancelled::ConditionFailed => self.busy(),
+            Cancelled::Refused { code, message } => {
+                let advice = self.asker.cancelled(&code, &message);
+                self.setup(
+                    advice.unwrap_or_else(|| format!("DynamoDB refuses the transaction: {code}: {message}")),
+                    source,
+                )
+            }
+        }
     }
 
     /// A read or an idempotent delete that failed: its outcome does not matter.
@@ -243,6 +303,22 @@ mod tests {
             let keys = advice("ValidationException", message);
             assert!(keys.contains("`stream_id` and `entity`") && keys.contains(message), "{keys}");
         }
+    }
+
+    #[test]
+    fn a_cancelled_transaction_is_what_all_its_reasons_say() {
+        let by = |codes: &[&str]| {
+            let reason = |code: &&str| CancellationReason::builder().code(*code).build();
+            Cancelled::by(&codes.iter().map(reason).collect::<Vec<_>>())
+        };
+        assert_eq!(by(&["None", "TransactionConflict"]), Cancelled::Conflict);
+        for throttled in ["ThrottlingError", "ProvisionedThroughputExceeded"] {
+            assert_eq!(by(&["None", throttled]), Cancelled::Throttled);
+            assert_eq!(by(&["TransactionConflict", throttled]), Cancelled::Throttled, "nothing is concluded from it");
+        }
+        assert_eq!(by(&["TransactionConflict", "ConditionalCheckFailed"]), Cancelled::ConditionFailed);
+        let refused = Cancelled::Refused { code: "ValidationError".to_owned(), message: String::new() };
+        assert_eq!(by(&["ThrottlingError", "ValidationError"]), refused);
     }
 
     #[test]

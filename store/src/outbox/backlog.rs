@@ -55,7 +55,7 @@ impl Outbox {
             count.read_units += page.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
             for item in page.items() {
                 let stream = schema::read_stream_id(item);
-                let since = item.get(PENDING_SINCE).and_then(|since| since.as_n().ok()?.parse().ok());
+                let since = schema::read_number(item, PENDING_SINCE);
                 count.take(&stream, since, last.as_ref() != Some(&stream));
                 last = Some(stream);
             }

@@ -19,15 +19,15 @@ use crate::{
     EventStore,
     error::{Corrupt, Error},
     event::{Metadata, RecordedEvent},
-    failure::Attempts,
+    failure::{Attempts, Cancelled},
     limits::MAX_BATCH_DELETES,
     read::{Direction, EventReader},
-    schema::{self, ENTITY, Item, OUTBOX_INDEX, STREAM_ID},
+    schema::{self, ENTITY, Item, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
     stream::StreamId,
 };
 
 pub use backlog::PendingCount;
-pub use skip::{Skip, Skipping};
+pub use skip::{Skip, SkipRequest, SkipTarget, Skipping};
 pub use workers::{HaltedStream, WorkerId, WorkerRow};
 
 /// One append whose events are still to be published.
@@ -158,6 +158,9 @@ pub struct ScanPage {
     /// When each of them was recorded, by its appender's clock: milliseconds since the Unix epoch. A stream's oldest stands
     /// first. None where that can't be read.
     pub pending_since_ms: Vec<Option<i64>>,
+    /// What is not a pending entry and stands in the index all the same, put there by another program: a read of the pending
+    /// entries does not show it.
+    pub strays: Vec<Corrupt>,
     /// Where the next page begins; `None` at the end of the index.
     pub next: Option<ScanCursor>,
 }
@@ -190,7 +193,9 @@ pub enum Predecessor {
     Published,
     /// Its entry is there, though the Query before did not show it.
     Pending,
-    /// It is not visible yet, or another transaction is under way on it. Ask again later.
+    /// Neither its first event nor its entry is there: it is not visible yet, or somebody has erased it.
+    Missing,
+    /// Another transaction is under way on it. Ask again later.
     Unsettled,
 }
 
@@ -226,20 +231,28 @@ impl Outbox {
             .map_err(|error| attempts.failed(error))?;
         Ok(ScanPage {
             streams: output.items().iter().map(schema::read_stream_id).collect(),
-            pending_since_ms: output.items().iter().map(schema::read_pending_since).collect(),
+            pending_since_ms: output.items().iter().map(|item| schema::read_number(item, PENDING_SINCE)).collect(),
+            strays: output.items().iter().filter_map(schema::stray).collect(),
             next: output.last_evaluated_key.filter(|key| !key.is_empty()).map(ScanCursor),
         })
     }
 
-    /// The pending entries of a stream from version `from` on, at most `limit`, strongly consistent and in order.
+    /// The pending entries of a stream from version `from` on, at most `limit`, strongly consistent and in order. From version
+    /// 1 on, also what has the sort key of none, but one that begins as theirs: that is unreadable.
     ///
     /// An append's entry may become visible later than that of the append after it: see [`Self::predecessor`].
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
     pub async fn pending(&self, stream: &StreamId, from: u64, limit: u16) -> Result<PendingPage, Error> {
-        let (items, has_more) = self.pending_items(stream, from..=u64::MAX, limit, Direction::Forward).await?;
+        let keys = schema::pending_keys_from(from);
+        let (items, has_more) = self.pending_items(stream, keys, limit, Direction::Forward).await?;
         let mut page = PendingPage { entries: Vec::new(), unreadable: None, has_more };
+        if let (Some(item), Err(error)) = (items.first(), StreamId::new(stream.as_str())) {
+            let at = schema::read_entity(item).to_owned();
+            page.unreadable = Some(Corrupt { stream: stream.clone(), at, what: error.to_string() });
+            return Ok(page);
+        }
         for item in items {
             match schema::read_pending(item) {
                 Ok(entry) => page.entries.push(entry),
@@ -252,17 +265,17 @@ impl Outbox {
         Ok(page)
     }
 
-    /// The pending entries whose first versions are in a range, from either end, at most `limit`, and whether there are more:
+    /// The pending entries whose sort keys are in a range, from either end, at most `limit`, and whether there are more:
     /// one consistent `Query`.
     async fn pending_items(
         &self,
         stream: &StreamId,
-        first_versions: RangeInclusive<u64>,
+        keys: RangeInclusive<String>,
         limit: u16,
         direction: Direction,
     ) -> Result<(Vec<Item>, bool), Error> {
         let attempts = Attempts::one(self.store.asker(), "read the pending entries", stream.as_str());
-        let key = |version: &u64| schema::text(schema::pending_key(*version));
+        let (from, to) = keys.into_inner();
         let output = self
             .store
             .client()
@@ -273,8 +286,8 @@ impl Outbox {
             .limit(i32::from(limit.max(1)))
             .key_condition_expression(format!("{STREAM_ID} = :stream AND {ENTITY} BETWEEN :from AND :to"))
             .expression_attribute_values(":stream", schema::text(stream.as_str()))
-            .expression_attribute_values(":from", key(first_versions.start()))
-            .expression_attribute_values(":to", key(first_versions.end()))
+            .expression_attribute_values(":from", schema::text(from))
+            .expression_attribute_values(":to", schema::text(to))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
@@ -317,9 +330,16 @@ impl Outbox {
         let output = match answer {
             Ok(output) => output,
             Err(error) => {
-                return match error.as_service_error() {
-                    Some(TransactGetItemsError::TransactionCanceledException(_)) => Ok(Predecessor::Unsettled),
-                    _ => Err(attempts.failed(error)),
+                let reasons = match error.as_service_error() {
+                    Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
+                        cancelled.cancellation_reasons().to_vec()
+                    }
+                    _ => return Err(attempts.failed(error)),
+                };
+                // A read that was throttled tells nothing about the append: it is made again as any other.
+                return match Cancelled::by(&reasons) {
+                    Cancelled::Conflict => Ok(Predecessor::Unsettled),
+                    _ => Err(attempts.cancelled(&reasons, error)),
                 };
             }
         };
@@ -329,7 +349,7 @@ impl Outbox {
         Ok(match (there(0), there(1)) {
             (_, true) => Predecessor::Pending,
             (true, false) => Predecessor::Published,
-            (false, false) => Predecessor::Unsettled,
+            (false, false) => Predecessor::Missing,
         })
     }
 

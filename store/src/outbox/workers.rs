@@ -338,7 +338,7 @@ fn text<'a>(item: &'a HashMap<String, AttributeValue>, name: &str) -> &'a str {
 }
 
 fn number<T: FromStr + Default>(item: &Item, name: &str) -> T {
-    item.get(name).and_then(|value| value.as_n().ok()).and_then(|digits| digits.parse().ok()).unwrap_or_default()
+    schema::read_number(item, name).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -363,6 +363,16 @@ mod tests {
         (row.halted_streams, row.halted) = (1, vec![halted("order-1", "no queue is bound")]);
         row.last_error = Some("no connection to the broker".to_owned());
         assert_eq!(read_worker(&worker_item(&row)), Some(row));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_stands_in_a_row_it_is_read(
+            item in schema::arbitrary::damaged(worker_item(&row()), WORKER_PREFIX)
+        ) {
+            let id = text(&item, ENTITY).strip_prefix(WORKER_PREFIX).unwrap_or_default().to_owned();
+            assert_eq!(read_worker(&item).map(|row| row.id), WorkerId::new(&id).ok());
+        }
     }
 
     #[test]

@@ -97,7 +97,8 @@ pub(crate) async fn settled(
             let by_version = |item: Item| Some((schema::event_version(schema::read_entity(&item))?, item));
             found.extend(items.into_iter().filter_map(by_version));
             match found.last_key_value() {
-                Some((last, _)) if !is_last => next = last + 1,
+                // A page of nothing but keys that are none ends the reading: what is behind it counts as missing.
+                Some((last, _)) if !is_last && *last >= next => next = last + 1,
                 _ => break,
             }
         }

@@ -50,12 +50,10 @@ pub(crate) fn pending_item(
 pub(crate) fn read_pending(item: Item) -> Result<PendingEntry, Corrupt> {
     let mut fields = Fields::new(item);
     let first = fields.version_in_key(PENDING_PREFIX)?;
-    let last: u64 = fields.number(LAST_VERSION)?;
+    let last = fields.version(LAST_VERSION)?;
+    fields.check_append(first, last)?;
     let pending_since_ms = fields.number(PENDING_SINCE)?;
-    if last < first {
-        return Err(fields.wrong(format!("{LAST_VERSION} {last} is less than the first")));
-    }
-    let previous = fields.previous(PREVIOUS_FIRST, PREVIOUS_AT)?;
+    let previous = fields.previous(PREVIOUS_FIRST, PREVIOUS_AT, first)?;
     let public = fields.versions(PUBLIC_VERSIONS, first..=last)?;
     let events = match fields.take(EVENTS) {
         None => None,

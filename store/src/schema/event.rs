@@ -107,16 +107,17 @@ pub(crate) fn read_event_beside(neighbour: Option<&RecordedEvent>, item: Item) -
     let version = fields.version_in_key(EVENT_PREFIX)?;
     let append = AppendRange {
         id: fields.uuid(APPEND_ID)?,
-        first: fields.number(APPEND_FIRST)?,
-        last: fields.number(APPEND_LAST)?,
+        first: fields.version(APPEND_FIRST)?,
+        last: fields.version(APPEND_LAST)?,
     };
+    fields.check_append(append.first, append.last)?;
     if !(append.first..=append.last).contains(&version) {
         return Err(fields.wrong(format!("{APPEND_FIRST} {} and {APPEND_LAST} {}", append.first, append.last)));
     }
     let recorded_at_ms = fields.number(RECORDED_AT)?;
     let is_private = fields.flag(IS_PRIVATE)?;
     let newest_entry = if is_private {
-        fields.previous(ENTRY_FIRST, ENTRY_AT)?
+        fields.previous(ENTRY_FIRST, ENTRY_AT, version + 1)?
     } else {
         Some(Previous { first: append.first, recorded_at_ms })
     };
@@ -202,7 +203,7 @@ mod tests {
         };
         assert!(damage(PAYLOAD, None).ends_with("event#00000000000000000003: payload is missing"));
         assert!(damage(EVENT_ID, Some(text("x"))).contains("event_id is not a UUID: x"));
-        assert!(damage(APPEND_LAST, Some(number(2))).contains("append_last 2"));
+        assert!(damage(APPEND_LAST, Some(number(2))).contains("ends at version 2, before it begins at 3"));
         assert!(damage(RECORDED_AT, Some(text("1"))).contains("recorded_at is not a number"));
         assert!(damage(ENTITY, Some(text("event#3"))).contains("20 digits"));
         assert!(damage(METADATA, Some(text("[]"))).contains("JSON object"));

@@ -6,11 +6,13 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
 use super::{
-    ENTITY, EVENT_ID, EVENT_TYPE, EVENTS, Item, METADATA, PAYLOAD, PAYLOAD_ENCODING, STREAM_ID, version_behind,
+    ENTITY, EVENT_ID, EVENT_TYPE, EVENTS, Item, METADATA, PAYLOAD, PAYLOAD_ENCODING, STREAM_ID, parse_number,
+    version_behind,
 };
 use crate::{
     error::Corrupt,
     event::Metadata,
+    limits::{MAX_EVENTS_PER_APPEND, MAX_VERSION},
     outbox::{OutboxEvent, Previous},
     payload,
     stream::StreamId,
@@ -70,11 +72,34 @@ impl Fields {
     pub(super) fn number<T: std::str::FromStr>(&mut self, name: &str) -> Result<T, Corrupt> {
         match self.take(name) {
             Some(AttributeValue::N(digits)) => {
-                digits.parse().map_err(|_| self.wrong(format!("{name} is out of range: {digits}")))
+                parse_number(&digits).ok_or_else(|| self.wrong(format!("{name} is out of range: {digits}")))
             }
             Some(_) => Err(self.wrong(format!("{name} is not a number"))),
             None => Err(self.wrong(format!("{name} is missing"))),
         }
+    }
+
+    /// A number that is a version.
+    pub(super) fn version(&mut self, name: &str) -> Result<u64, Corrupt> {
+        let version = self.number(name)?;
+        if (1..=MAX_VERSION).contains(&version) {
+            Ok(version)
+        } else {
+            Err(self.wrong(format!("{name} is not a version: {version}")))
+        }
+    }
+
+    /// Checks the versions that an append is said to have: nothing that is computed from them may become larger than an append.
+    pub(super) fn check_append(&self, first: u64, last: u64) -> Result<(), Corrupt> {
+        if last < first {
+            return Err(self.wrong(format!("its append ends at version {last}, before it begins at {first}")));
+        }
+        if last - first >= MAX_EVENTS_PER_APPEND as u64 {
+            return Err(self.wrong(format!(
+                "its append is of versions {first} to {last}, and an append has at most {MAX_EVENTS_PER_APPEND}"
+            )));
+        }
+        Ok(())
     }
 
     /// A flag that is absent where it is not set.
@@ -86,18 +111,23 @@ impl Fields {
         }
     }
 
-    pub(super) fn previous(&mut self, first: &str, at: &str) -> Result<Option<Previous>, Corrupt> {
+    /// The append before version `before`, where there is one.
+    pub(super) fn previous(&mut self, first: &str, at: &str, before: u64) -> Result<Option<Previous>, Corrupt> {
         if !self.has(first) {
             return Ok(None);
         }
-        Ok(Some(Previous { first: self.number(first)?, recorded_at_ms: self.number(at)? }))
+        let previous = Previous { first: self.version(first)?, recorded_at_ms: self.number(at)? };
+        if previous.first >= before {
+            return Err(self.wrong(format!("{first} {} is not before version {before}", previous.first)));
+        }
+        Ok(Some(previous))
     }
 
     /// Some of the versions of a range, in order, at least one; absent where it is all of them.
     pub(super) fn versions(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<Option<Vec<u64>>, Corrupt> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let numbers = value.as_l().map(Vec::as_slice).unwrap_or_default();
-        let version = |value: &AttributeValue| value.as_n().ok().and_then(|digits| digits.parse::<u64>().ok());
+        let version = |value: &AttributeValue| value.as_n().ok().and_then(|digits| parse_number::<u64>(digits));
         let versions: Vec<_> = numbers.iter().filter_map(version).filter(|version| range.contains(version)).collect();
         if versions.is_empty() || versions.len() != numbers.len() || !versions.is_sorted_by(|a, b| a < b) {
             return Err(self.wrong(format!(

@@ -4,12 +4,16 @@
 //! One partition holds a stream: `event#` + version, and `pending#` + first version for each append that is still to be
 //! published. Versions have 20 digits in a key, so that their order as texts is their order as numbers.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
+#[cfg(test)]
+mod damage;
 mod entry;
 mod event;
 mod fields;
 mod snapshot;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::RangeInclusive, str::FromStr};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
@@ -19,7 +23,7 @@ pub(crate) use self::{
     event::{EVENT_SUMMARY, Recording, event_bytes, event_item, read_event, read_event_beside, read_event_summary},
     snapshot::{read_snapshot, snapshot_item},
 };
-use crate::stream::StreamId;
+use crate::{error::Corrupt, limits::MAX_VERSION, stream::StreamId};
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -110,10 +114,15 @@ pub const LAST_ERROR: &str = "last_error";
 /// Skip: the stream whose pending entry was removed (S). A skip stands in [`RELAY_PARTITION`], too: sort key `skip#`, when
 /// it was done in 20 digits, `#` and a UUID.
 pub const SKIPPED_STREAM: &str = "skipped_stream";
-/// Skip: the entry's first version (N).
+/// Skip: the entry's first version (N); 0 where its sort key has none.
 pub const SKIPPED_FIRST: &str = "skipped_first";
 /// Skip: its last version (N); absent where the entry could not be read.
 pub const SKIPPED_LAST: &str = "skipped_last";
+/// Skip: the entry's sort key (S), where that has no version.
+pub const SKIPPED_KEY: &str = "skipped_key";
+/// Skip: the first version of the append before the entry (N), where that was given up, too: neither its event nor its entry was
+/// there.
+pub const GAVE_UP_PREVIOUS: &str = "gave_up_previous";
 /// Skip: when (milliseconds since the Unix epoch, N), by the clock of who did it.
 pub const SKIPPED_AT: &str = "skipped_at";
 /// Skip: who (S).
@@ -151,14 +160,32 @@ pub(crate) fn pending_key(first: u64) -> String {
     format!("{PENDING_PREFIX}{first:020}")
 }
 
+/// The sort keys of the pending entries from the one of version `from` on. From version 1 on, those are all keys that begin as
+/// a pending entry's: one that is damaged has to be seen, too.
+pub(crate) fn pending_keys_from(from: u64) -> RangeInclusive<String> {
+    let first = if from <= 1 { PENDING_PREFIX.to_owned() } else { pending_key(from) };
+    first..=format!("{PENDING_PREFIX}{}", char::MAX)
+}
+
 /// The version in an event's sort key; `None` if it is none.
 pub(crate) fn event_version(entity: &str) -> Option<u64> {
     version_behind(EVENT_PREFIX, entity)
 }
 
+/// A key has exactly 20 digits, and versions begin with 1.
 fn version_behind(prefix: &str, entity: &str) -> Option<u64> {
     let digits = entity.strip_prefix(prefix).filter(|digits| digits.len() == DIGITS)?;
-    digits.parse().ok().filter(|&version| version > 0)
+    parse_number(digits).filter(|version| (1..=MAX_VERSION).contains(version))
+}
+
+/// A number as DynamoDB writes it, without the `+` that Rust takes, too.
+pub(crate) fn parse_number<T: FromStr>(digits: &str) -> Option<T> {
+    digits.parse().ok().filter(|_| !digits.starts_with('+'))
+}
+
+/// A number of an item, where it is one and in the range of its type.
+pub(crate) fn read_number<T: FromStr>(item: &Item, name: &str) -> Option<T> {
+    parse_number(item.get(name)?.as_n().ok()?)
 }
 
 /// The sort key of a relay worker's row.
@@ -209,9 +236,17 @@ pub(crate) fn read_stream_id(item: &Item) -> StreamId {
     StreamId::stored(item.get(STREAM_ID).and_then(|value| value.as_s().ok()).map_or("", String::as_str))
 }
 
-/// When an entry of the table or the index was recorded.
-pub(crate) fn read_pending_since(item: &Item) -> Option<i64> {
-    item.get(PENDING_SINCE)?.as_n().ok()?.parse().ok()
+/// What is wrong with an item that the index shows and that is no pending entry; none of one that may be one.
+pub(crate) fn stray(item: &Item) -> Option<Corrupt> {
+    let entity = read_entity(item);
+    if entity.starts_with(PENDING_PREFIX) || !item.contains_key(PENDING_SINCE) {
+        return None;
+    }
+    let what = format!(
+        "the attribute `{PENDING_SINCE}` puts this item into the index `{OUTBOX_INDEX}`, but it is not a pending entry: remove the \
+         attribute"
+    );
+    Some(Corrupt { stream: read_stream_id(item), at: entity.to_owned(), what })
 }
 
 /// The sort key of any item of the table.

@@ -22,12 +22,8 @@ pub(crate) fn snapshot_item(stream: &StreamId, new: &NewSnapshot, taken_at_ms: i
 /// Reads a snapshot entity.
 pub(crate) fn read_snapshot(item: Item) -> Result<Snapshot, Corrupt> {
     let mut fields = Fields::new(item);
-    let version = fields.number(VERSION)?;
-    if version == 0 {
-        return Err(fields.wrong(format!("{VERSION} is 0")));
-    }
     Ok(Snapshot {
-        version,
+        version: fields.version(VERSION)?,
         schema_version: fields.number(SCHEMA_VERSION)?,
         body: fields.text(BODY)?,
         taken_at_ms: fields.number(TAKEN_AT)?,

@@ -181,7 +181,7 @@ enum Found {
 
 impl Found {
     fn read(item: Item) -> Self {
-        let version = item.get(VERSION).and_then(|version| version.as_n().ok()?.parse().ok());
+        let version = schema::read_number(&item, VERSION);
         match schema::read_snapshot(item) {
             Ok(snapshot) => Self::Whole(snapshot),
             Err(corrupt) => Self::Damaged { corrupt, version },

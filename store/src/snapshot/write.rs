@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::{
 use crate::{
     EventStore,
     error::{Error, Invalid},
-    failure::Attempts,
+    failure::{Attempts, Cancelled},
     limits::{MAX_ITEM_BYTES, item_bytes},
     schema::{self, ENTITY, SCHEMA_VERSION, VERSION},
     stream::StreamId,
@@ -107,16 +107,9 @@ fn refused(attempts: &Attempts<'_>, error: SdkError<TransactWriteItemsError>) ->
     let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
         return Err(attempts.failed(error));
     };
-    let reasons = cancelled.cancellation_reasons();
-    let has = |code: &str| reasons.iter().any(|reason| reason.code() == Some(code));
-    if has("ConditionalCheckFailed") {
-        return Ok(SnapshotWrite::Superseded);
+    let reasons = cancelled.cancellation_reasons().to_vec();
+    match Cancelled::by(&reasons) {
+        Cancelled::ConditionFailed => Ok(SnapshotWrite::Superseded),
+        _ => Err(attempts.cancelled(&reasons, error)),
     }
-    if ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"].into_iter().any(has) {
-        return Err(attempts.unavailable(false, error));
-    }
-    let reason = reasons.first().map(|reason| (reason.code().unwrap_or("None"), reason.message().unwrap_or_default()));
-    let (code, message) = reason.unwrap_or_default();
-    let advice = attempts.asker.cancelled(code, message);
-    Err(attempts.setup(advice.unwrap_or_else(|| format!("DynamoDB refuses the snapshot: {code}: {message}")), error))
 }

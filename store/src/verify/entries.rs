@@ -44,16 +44,6 @@ pub(super) async fn check_entries(
 ) -> Result<(), Error> {
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
     let stream = &first.stream_id;
-    if let [entry] = entries
-        && entry.last - entry.first >= MAX_EVENTS_PER_APPEND as u64
-    {
-        let what = format!(
-            "it is of versions {} to {}, an append has at most {MAX_EVENTS_PER_APPEND}",
-            entry.first, entry.last
-        );
-        report.found(stream, schema::pending_key(entry.first), Fault::EntryDisagrees { what });
-        return Ok(());
-    }
     let (items, read_units) = read::settled(store, stream, first.first..=last.last).await?;
     report.read_units += read_units;
     // Unreadable events are findings of their own.

@@ -68,6 +68,12 @@ pub enum Fault {
         /// The rule.
         why: String,
     },
+    /// An item that is no pending entry has an attribute that puts it into the outbox: its stream is halted.
+    #[error("not a pending entry, but in the outbox: {what}")]
+    Stray {
+        /// What is wrong with it.
+        what: String,
+    },
     /// The sort key is none of an entity.
     #[error("the sort key is none that this version writes; a newer version may have written it")]
     Key,
@@ -86,6 +92,7 @@ impl Fault {
             Self::EntryWithoutEvents { .. } => "entry_without_events",
             Self::EntryDisagrees { .. } => "entry_disagrees",
             Self::StreamId { .. } => "stream_id",
+            Self::Stray { .. } => "stray",
             Self::Key => "key",
         }
     }

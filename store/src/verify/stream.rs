@@ -52,6 +52,9 @@ impl StreamCheck {
 
     pub(super) async fn item(&mut self, store: &EventStore, item: Item, report: &mut Report) -> Result<(), Error> {
         let entity = schema::read_entity(&item).to_owned();
+        if let Some(stray) = schema::stray(&item) {
+            report.found(&self.stream, &entity, Fault::Stray { what: stray.what });
+        }
         if entity.starts_with(EVENT_PREFIX) {
             self.counts.events += 1;
             let Some(version) = schema::event_version(&entity) else {

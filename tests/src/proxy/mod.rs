@@ -33,6 +33,8 @@ pub enum Refusal {
     ThroughputExceeded,
     /// The account's rate is (400).
     Throttled,
+    /// A transaction is cancelled (400): the reason's code, `ThrottlingError` for instance.
+    Cancelled(&'static str),
     /// Something is wrong inside (500).
     InternalError,
     /// The service is away (503).
@@ -56,6 +58,7 @@ impl Refusal {
                 (400, "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException")
             }
             Self::Throttled => (400, "com.amazon.coral.availability#ThrottlingException"),
+            Self::Cancelled(_) => (400, "com.amazonaws.dynamodb.v20120810#TransactionCanceledException"),
             Self::InternalError => (500, "com.amazonaws.dynamodb.v20120810#InternalServerError"),
             Self::Unavailable => (503, "com.amazon.coral.service#ServiceUnavailableException"),
             Self::Denied { .. } => (400, "com.amazon.coral.service#AccessDeniedException"),
@@ -67,7 +70,12 @@ impl Refusal {
             ),
             _ => "refused on purpose".to_owned(),
         };
-        (status, json!({ "__type": kind, "message": message }))
+        let mut answer = json!({ "__type": kind, "message": message });
+        if let Self::Cancelled(code) = self {
+            answer["CancellationReasons"] =
+                json!([{ "Code": "None" }, { "Code": code, "Message": "refused on purpose" }]);
+        }
+        (status, answer)
     }
 }
 

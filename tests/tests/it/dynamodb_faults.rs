@@ -10,7 +10,7 @@ use std::sync::{
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use streambox::ExpectedVersion;
+use streambox::{ExpectedVersion, outbox::PendingKey};
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
     engine::{TestTable, event, stream},
@@ -229,6 +229,59 @@ async fn g6_an_append_that_is_visible_before_the_one_before_it_waits_for_it() {
     let (tally, _) = stage.end().await;
     assert!(proofs.load(Ordering::SeqCst) >= STREAMS, "the relay has made sure of the appends that it did not see");
     assert_eq!(tally.duplicates(), 0);
+}
+
+/// A stream whose first append has been published by another relay, so that this one has to prove it before the second.
+async fn proved() -> (TestTable, Proxy, Inbox, Process) {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    let url = shared_broker_url();
+    let inbox = Inbox::open(&url, &unique("events")).await.expect("the broker answers");
+    table.fill(&order, 2).await;
+    table.store.outbox().delete(&[PendingKey { stream_id: order, first: 1 }]).await.expect("the engine answers");
+    let proxy = Proxy::start(table.url()).await;
+    let arguments = ["run", "--exchange", inbox.exchange(), "--retry-delay-ms", "10", "--max-retry-delay-ms", "10"];
+    proxy.set_gatekeeper(|_, _| Passage::Refuse(Refusal::Unavailable));
+    let relay = Process::start("streambox-relay", Some(&table.through(proxy.url())), Some(&url), arguments);
+    (table, proxy, inbox, relay)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g7_a_proof_that_is_throttled_is_read_again_and_halts_nothing() {
+    for code in ["ThrottlingError", "ProvisionedThroughputExceeded"] {
+        let (table, proxy, mut inbox, mut relay) = proved().await;
+        let mut left = 30;
+        proxy.set_gatekeeper(move |operation, _| {
+            let is_refused = operation == "TransactGetItems" && left > 0;
+            left -= i32::from(is_refused);
+            if is_refused { Passage::Refuse(Refusal::Cancelled(code)) } else { Passage::Forward }
+        });
+        relay.logs(code).await;
+        let next = inbox.next().await;
+        assert_eq!((next.stream.as_str(), next.version), ("order-1", 2));
+        table.wait_for_nothing_pending().await;
+        relay.signal(Signal::SIGTERM);
+        let finished = relay.finish().await;
+        assert_eq!(finished.code(), Some(0));
+        assert!(!finished.stderr.contains("halted"), "{code}: {}", finished.stderr);
+        inbox.close().await.expect("the broker answers");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g7_a_proof_that_another_transaction_is_always_in_the_way_of_halts_its_stream_until_it_is_made() {
+    let (_table, proxy, mut inbox, mut relay) = proved().await;
+    proxy.set_gatekeeper(|operation, _| match operation {
+        "TransactGetItems" => Passage::Refuse(Refusal::Cancelled("TransactionConflict")),
+        _ => Passage::Forward,
+    });
+    relay.logs("no Query shows its pending entry").await;
+    proxy.behave();
+    let next = inbox.next().await;
+    assert_eq!((next.stream.as_str(), next.version), ("order-1", 2));
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.finish().await.code(), Some(0));
+    inbox.close().await.expect("the broker answers");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

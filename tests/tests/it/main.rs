@@ -11,6 +11,7 @@ mod cli;
 mod compression;
 mod consumer;
 mod cost;
+mod damaged_items;
 mod dynamodb_faults;
 mod emf;
 mod examples;

@@ -3,9 +3,10 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use streambox::{
+    Error,
     ExpectedVersion::{At, NoStream},
     limits::MAX_SKIP_REASON_BYTES,
-    outbox::Skipping,
+    outbox::{SkipRequest, Skipping},
 };
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
@@ -13,6 +14,7 @@ use streambox_tests::{
     metering::{Metering, Put},
     programs::{Finished, Process, run},
     unique,
+    wire::Refusal,
 };
 
 async fn skip(table: &TestTable, arguments: &[&str]) -> Finished {
@@ -88,7 +90,7 @@ async fn a_skip_removes_the_whole_append_that_holds_the_version_and_costs_one_tr
     let order = stream("order-1");
     table.store.append(&order, NoStream, (1..=3).map(event)).await.unwrap();
     table.wire.take();
-    let skipping = table.store.outbox().skip(&order, 2, "ada", "why not").await.unwrap();
+    let skipping = table.store.outbox().skip(&SkipRequest::new(&order, 2_u64, "ada", "why not")).await.unwrap();
     let Skipping::Done(skip) = skipping else { panic!("{skipping:?}") };
     assert_eq!((skip.first, skip.last), (1, Some(3)));
     let costs = table.wire.take_costs();
@@ -106,7 +108,7 @@ async fn a_skip_whose_answer_is_lost_is_done_once() {
     let order = stream("order-1");
     table.fill(&order, 1).await;
     table.wire.lose_answers("TransactWriteItems", 1);
-    let skipping = table.store.outbox().skip(&order, 1, "ada", "why not").await.unwrap();
+    let skipping = table.store.outbox().skip(&SkipRequest::new(&order, 1_u64, "ada", "why not")).await.unwrap();
     assert!(matches!(skipping, Skipping::Done(_)), "{skipping:?}");
     assert_eq!(table.store.outbox().skips(10).await.unwrap().len(), 1);
 }
@@ -124,9 +126,9 @@ async fn a_damaged_entry_can_be_skipped_by_its_first_version() {
 
     let outbox = table.store.outbox();
     // All that is known of it is its first version.
-    let second = outbox.skip(&order, 2, "ada", "it is damaged").await.unwrap();
+    let second = outbox.skip(&SkipRequest::new(&order, 2_u64, "ada", "it is damaged")).await.unwrap();
     assert_eq!(second, Skipping::NotPending { pending: vec![(1, None)], has_more: false });
-    let skipping = outbox.skip(&order, 1, "ada", "it is damaged").await.unwrap();
+    let skipping = outbox.skip(&SkipRequest::new(&order, 1_u64, "ada", "it is damaged")).await.unwrap();
     let Skipping::Done(skip) = skipping else { panic!("{skipping:?}") };
     assert_eq!((skip.first, skip.last), (1, None));
     assert_eq!(table.pending().await, 0);
@@ -137,7 +139,7 @@ async fn only_the_first_pending_entry_can_be_skipped_and_only_when_the_one_befor
     let table = TestTable::create().await;
     let (order, outbox) = (stream("order-1"), table.store.outbox());
     table.fill(&order, 3).await;
-    let second = outbox.skip(&order, 2, "ada", "why not").await.unwrap();
+    let second = outbox.skip(&SkipRequest::new(&order, 2_u64, "ada", "why not")).await.unwrap();
     assert_eq!(second, Skipping::NotFirst { first: (1, Some(1)) });
     let refused = skip(&table, &["order-1", "3", "--reason", "why not"]).await;
     assert!(
@@ -148,12 +150,92 @@ async fn only_the_first_pending_entry_can_be_skipped_and_only_when_the_one_befor
 
     // The consistent Query does not show the first entry yet: the serializable read does.
     table.wire.hide("pending#00000000000000000001", 2);
-    let again = outbox.skip(&order, 2, "ada", "why not").await.unwrap();
+    let again = outbox.skip(&SkipRequest::new(&order, 2_u64, "ada", "why not")).await.unwrap();
     assert_eq!(again, Skipping::NotFirst { first: (1, Some(1)) });
     assert_eq!(table.pending().await, 3, "nothing was removed");
 
     outbox.delete(&[streambox::outbox::PendingKey { stream_id: order.clone(), first: 1 }]).await.unwrap();
-    assert!(matches!(outbox.skip(&order, 2, "ada", "why not").await.unwrap(), Skipping::Done(_)));
+    assert!(matches!(
+        outbox.skip(&SkipRequest::new(&order, 2_u64, "ada", "why not")).await.unwrap(),
+        Skipping::Done(_)
+    ));
+}
+
+/// Three appends of which somebody has erased the first, event and entry.
+async fn first_append_erased() -> TestTable {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    table.fill(&order, 3).await;
+    table.delete(&order, "event#00000000000000000001").await;
+    table.delete(&order, "pending#00000000000000000001").await;
+    table
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g7_an_entry_whose_previous_append_was_erased_is_skipped_only_by_a_flag_that_is_recorded() {
+    let table = first_append_erased().await;
+    let url = shared_broker_url();
+    let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
+    let arguments = ["run", "--exchange", inbox.exchange(), "--retry-delay-ms", "10", "--max-retry-delay-ms", "10"];
+    let mut relay = Process::start("streambox-relay", Some(&table), Some(&url), arguments);
+    // What the relay says tells the way out, ready to copy.
+    let halted = relay.log_line("is halted at version 2").await;
+    assert!(halted.contains("streambox-relay skip") && halted.contains("--give-up-previous"), "{halted}");
+
+    let arguments = ["order-1", "2", "--reason", "erased on request", "--by", "ada", "--format", "json"];
+    let refused = skip(&table, &arguments).await;
+    assert_eq!((refused.code(), refused.stdout.as_str()), (Some(1), ""), "{}", refused.stderr);
+    let said = &refused.stderr;
+    for part in ["entry of version 2", "It begins at version 1", "--give-up-previous", "recorded"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("unavailable"), "{said}");
+    assert_eq!(table.pending().await, 2, "nothing was removed");
+
+    let given_up = skip(&table, &[&arguments[..], &["--give-up-previous"]].concat()).await;
+    assert_eq!(given_up.code(), Some(0), "{}", given_up.stderr);
+    let printed: Value = serde_json::from_str(&given_up.stdout).expect("one JSON object");
+    assert_eq!((&printed["first_version"], &printed["gave_up_previous"]), (&2.into(), &1.into()));
+    let records = table.store.outbox().skips(10).await.unwrap();
+    assert_eq!((records.len(), records[0].first, records[0].gave_up_previous), (1, 2, Some(1)));
+
+    let next = inbox.next().await;
+    assert_eq!((next.stream.as_str(), next.version), ("order-1", 3), "the stream goes on behind it");
+    table.wait_for_nothing_pending().await;
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.finish().await.code(), Some(0));
+    inbox.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_previous_append_that_is_there_is_never_given_up() {
+    let table = TestTable::create().await;
+    let (order, outbox) = (stream("order-1"), table.store.outbox());
+    table.fill(&order, 2).await;
+    // Its entry is pending, and only the Query does not show it.
+    table.wire.hide("pending#00000000000000000001", u32::MAX);
+    let request = SkipRequest::new(&order, 2_u64, "ada", "why not").giving_up_previous();
+    assert_eq!(outbox.skip(&request).await.unwrap(), Skipping::NotFirst { first: (1, None) });
+    assert_eq!(table.pending().await, 2, "nothing was removed");
+
+    table.wire.clear_faults();
+    outbox.delete(&[streambox::outbox::PendingKey { stream_id: order.clone(), first: 1 }]).await.unwrap();
+    let Skipping::Done(skip) = outbox.skip(&request).await.unwrap() else { panic!("it is skipped") };
+    assert_eq!(skip.gave_up_previous, None, "it was published");
+}
+
+#[tokio::test]
+async fn a_skip_that_other_transactions_are_in_the_way_of_says_so() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    table.fill(&order, 1).await;
+    let request = SkipRequest::new(&order, 1_u64, "ada", "why not");
+    table.wire.refuse("TransactWriteItems", Refusal::TransactionConflict, 100);
+    let error = table.store.outbox().skip(&request).await.unwrap_err();
+    assert!(matches!(error, Error::Busy { attempts: 8, .. }), "{error}");
+    assert_eq!(table.pending().await, 1);
+    table.wire.clear_faults();
+    assert!(matches!(table.store.outbox().skip(&request).await.unwrap(), Skipping::Done(_)));
 }
 
 #[tokio::test]
@@ -161,12 +243,12 @@ async fn the_newest_skips_come_first_and_long_texts_are_refused() {
     let table = TestTable::create().await;
     let (order, outbox) = (stream("order-1"), table.store.outbox());
     table.fill(&order, 3).await;
-    for version in 1..=3 {
-        outbox.skip(&order, version, "ada", "why not").await.unwrap();
+    for version in 1..=3_u64 {
+        outbox.skip(&SkipRequest::new(&order, version, "ada", "why not")).await.unwrap();
     }
     let newest: Vec<_> = outbox.skips(2).await.unwrap().into_iter().map(|skip| skip.at_ms).collect();
     assert!(newest.len() == 2 && newest[0] >= newest[1], "{newest:?}");
     let long = "x".repeat(MAX_SKIP_REASON_BYTES + 1);
-    let error = outbox.skip(&order, 1, "ada", &long).await.unwrap_err();
+    let error = outbox.skip(&SkipRequest::new(&order, 1_u64, "ada", &long)).await.unwrap_err();
     assert!(error.to_string().contains("reason is too long: at most 1024 bytes, got 1025"), "{error}");
 }

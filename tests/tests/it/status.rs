@@ -1,7 +1,7 @@
 //! `status`: what the table says, whoever runs.
 
 use serde_json::Value;
-use streambox::outbox::{HaltedStream, WorkerId, WorkerRow};
+use streambox::outbox::{HaltedStream, SkipRequest, WorkerId, WorkerRow};
 use streambox_tests::{
     engine::{TestTable, stream},
     programs::{Finished, Process, run},
@@ -116,7 +116,7 @@ async fn a_worker_whose_heartbeat_stands_still_is_told_from_one_that_is_alive() 
 async fn the_latest_skips_are_shown_and_what_comes_from_outside_moves_no_cursor() {
     let table = TestTable::create().await;
     table.fill(&stream("order-1"), 1).await;
-    table.store.outbox().skip(&stream("order-1"), 1, "ada", "gone\u{1b}[2J mad").await.unwrap();
+    table.store.outbox().skip(&SkipRequest::new("order-1", 1_u64, "ada", "gone\u{1b}[2J mad")).await.unwrap();
     let text = status(&table, &[]).await.stdout;
     assert!(text.contains("order-1 version 1: gone [2J mad") && !text.contains('\u{1b}'), "{text:?}");
     let skips = json(&table, &[]).await["skips"].clone();

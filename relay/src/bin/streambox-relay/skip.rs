@@ -3,7 +3,7 @@
 use serde::Serialize;
 use streambox::{
     EventStore,
-    outbox::{Skip, Skipping},
+    outbox::{Skip, SkipRequest, SkipTarget, Skipping},
 };
 use streambox_relay::{
     config::{Format, SkipOptions},
@@ -15,11 +15,14 @@ use crate::failure::{Failure, print_json, print_line};
 /// Returns whether the entry is skipped.
 pub(crate) async fn run(store: &EventStore, options: &SkipOptions) -> Result<bool, Failure> {
     let by = options.by.clone().unwrap_or_else(user_at_host);
-    let skipping = store.outbox().skip(&options.stream, options.version, &by, &options.reason).await?;
+    let target = options.target.clone();
+    let request = SkipRequest::new(&options.stream, target, &by, &options.reason);
+    let request = if options.give_up_previous { request.giving_up_previous() } else { request };
+    let skipping = store.outbox().skip(&request).await?;
     match &skipping {
         Skipping::Done(skip) => {
-            tracing::warn!(stream = %skip.stream_id, first = skip.first, last = skip.last, by, reason = skip.reason,
-                "a pending entry is skipped");
+            tracing::warn!(stream = %skip.stream_id, first = skip.first, last = skip.last, key = skip.key,
+                gave_up_previous = skip.gave_up_previous, by, reason = skip.reason, "a pending entry is skipped");
             print(skip, false, options.format);
             Ok(true)
         }
@@ -32,8 +35,16 @@ pub(crate) async fn run(store: &EventStore, options: &SkipOptions) -> Result<boo
             options.stream,
             versions(*first, *last),
         ))),
+        Skipping::PreviousMissing { entry: (first, last), previous } => Err(Failure::new(format!(
+            "stream {}: the entry of {} is not skipped, because the append before it is missing. It begins at version {previous}, \
+             and neither its event nor its pending entry is in the table: somebody has deleted it, and nobody can tell whether its \
+             events were published. To give it up together with this entry, repeat the command with --give-up-previous; that is \
+             recorded, too",
+            options.stream,
+            versions(*first, *last),
+        ))),
         Skipping::NotPending { pending, has_more } => {
-            Err(Failure::new(not_pending(&options.stream.to_string(), options.version, pending, *has_more)))
+            Err(Failure::new(not_pending(&options.stream, &options.target, pending, *has_more)))
         }
         _ => Err(Failure::new("the store has answered what this program does not know; use programs of one version")),
     }
@@ -50,6 +61,8 @@ struct Printed<'a> {
     stream: &'a str,
     first_version: u64,
     last_version: Option<u64>,
+    key: Option<&'a str>,
+    gave_up_previous: Option<u64>,
     skipped_at: String,
     by: &'a str,
     reason: &'a str,
@@ -61,6 +74,8 @@ fn print(skip: &Skip, skipped_before: bool, format: Format) {
         stream: skip.stream_id.as_str(),
         first_version: skip.first,
         last_version: skip.last,
+        key: skip.key.as_deref(),
+        gave_up_previous: skip.gave_up_previous,
         skipped_at: iso_8601(skip.at_ms),
         by: &skip.by,
         reason: &skip.reason,
@@ -69,10 +84,12 @@ fn print(skip: &Skip, skipped_before: bool, format: Format) {
     match format {
         Format::Json => print_json(&printed),
         Format::Text => print_line(&one_line(&format!(
-            "{}: stream {}, {} at {} by {}: {}",
+            "{}: stream {}, {}{} at {} by {}: {}",
             if skipped_before { "skipped before" } else { "skipped" },
             printed.stream,
-            versions(skip.first, skip.last),
+            skip.key.clone().unwrap_or_else(|| versions(skip.first, skip.last)),
+            skip.gave_up_previous
+                .map_or_else(String::new, |first| format!(", given up what was before, from version {first}")),
             printed.skipped_at,
             skip.by,
             skip.reason,
@@ -88,12 +105,16 @@ fn versions(first: u64, last: Option<u64>) -> String {
     }
 }
 
-fn not_pending(stream: &str, version: u64, pending: &[(u64, Option<u64>)], has_more: bool) -> String {
+fn not_pending(stream: &str, target: &SkipTarget, pending: &[(u64, Option<u64>)], has_more: bool) -> String {
     let entries: Vec<_> = pending.iter().map(|(first, last)| versions(*first, *last)).collect();
     let there = match (entries.as_slice(), has_more) {
         ([], _) => "nothing of the stream is".to_owned(),
         (entries, false) => format!("these are: {}", entries.join("; ")),
         (entries, true) => format!("these are, and more behind them: {}", entries.join("; ")),
     };
-    format!("version {version} of stream {stream} is not pending; {there}")
+    let target = match target {
+        SkipTarget::Version(version) => format!("version {version}"),
+        SkipTarget::Key(key) => format!("the item {key}"),
+    };
+    format!("{target} of stream {stream} is not pending; {there}")
 }

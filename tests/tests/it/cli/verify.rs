@@ -185,7 +185,7 @@ fn damages() -> Vec<Damage> {
                     table.set(&order, &pending_key(900), "pending_since", number(1)).await;
                 })
             },
-            vec![(pending_key(900), "entry_disagrees")],
+            vec![(pending_key(900), "unreadable_entry")],
         ),
         (
             "keys that are none",

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
 use streambox::{
     ExpectedVersion::{At, NoStream},
     Metadata, NewEvent,
-    outbox::{HaltedStream, WorkerId, WorkerRow},
+    outbox::{HaltedStream, SkipRequest, SkipTarget, WorkerId, WorkerRow},
     snapshot::NewSnapshot,
 };
 use streambox_tests::{
@@ -71,7 +72,17 @@ async fn written() -> Written {
     row.halted = vec![HaltedStream::new(order.clone(), 1, "no queue", 1, 1)];
     row.last_error = Some("no connection".to_owned());
     outbox.put_worker(&row).await.expect("the engine answers");
-    outbox.skip(&order, 1, "ada", "why not").await.expect("the engine answers");
+    outbox.skip(&SkipRequest::new(&order, 1_u64, "ada", "why not")).await.expect("the engine answers");
+    let damaged = "pending#abc";
+    table.set(&order, damaged, "pending_since", AttributeValue::N("1".to_owned())).await;
+    let by_key = SkipRequest::new(&order, SkipTarget::Key(damaged.to_owned()), "ada", "it is damaged");
+    outbox.skip(&by_key).await.expect("the engine answers");
+    let erased = stream("order-3");
+    table.fill(&erased, 2).await;
+    table.delete(&erased, "event#00000000000000000001").await;
+    table.delete(&erased, "pending#00000000000000000001").await;
+    let request = SkipRequest::new(&erased, 2_u64, "ada", "erased").giving_up_previous();
+    outbox.skip(&request).await.expect("the engine answers");
 
     let mut written = Written::default();
     for exchange in table.wire.take() {

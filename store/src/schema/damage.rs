@@ -1,0 +1,107 @@
+//! Whatever another client writes: reading it is no panic, nothing is sized by what it claims, and an error names the item.
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::{
+    EVENT_PREFIX, Item, PENDING_PREFIX, Recording,
+    arbitrary::{damaged, entity},
+    event_item, event_key, event_version, pending_first, pending_item, pending_key, read_entity, read_event,
+    read_event_summary, read_pending, read_snapshot, read_stream_id, snapshot_item, stray,
+};
+use crate::{
+    error::Corrupt,
+    event::{AppendRange, NewEvent},
+    limits::{MAX_EVENTS_PER_APPEND, MAX_VERSION},
+    outbox::Previous,
+    payload::Compression,
+    snapshot::NewSnapshot,
+    stream::StreamId,
+};
+
+fn names_the_item(item: &Item, corrupt: &Corrupt) {
+    assert_eq!((corrupt.stream.clone(), corrupt.at.as_str()), (read_stream_id(item), read_entity(item)));
+    assert!(!corrupt.what.is_empty());
+}
+
+/// An event and its entry, of an append of two of which the second is private.
+fn sound() -> (Item, Item) {
+    let stream = StreamId::new("order-1").expect("a sound id");
+    let events = [("Placed", false), ("Paid", true)].map(|(name, is_private)| {
+        let new = NewEvent::from_json_text(name, "{}").expect("a sound event");
+        if is_private { new.private() } else { new }
+    });
+    let range = AppendRange { id: Uuid::from_u128(1), first: 3, last: 4 };
+    let recordings: Vec<_> = events
+        .iter()
+        .zip(3..)
+        .map(|(new, version)| Recording::new(&stream, version, Uuid::from_u128(2), new, Compression::Off))
+        .collect();
+    let previous = Some(Previous { first: 1, recorded_at_ms: 1 });
+    (event_item(&recordings[1], &range, 2, previous), pending_item(&recordings, &range, 2, previous))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn a_pending_entry_that_is_read_is_no_larger_than_an_append_and_any_other_is_named(
+        item in damaged(sound().1, PENDING_PREFIX)
+    ) {
+        match read_pending(item.clone()) {
+            Ok(entry) => {
+                prop_assert_eq!(&pending_key(entry.first), read_entity(&item));
+                let all = MAX_EVENTS_PER_APPEND as u64;
+                prop_assert!(entry.first >= 1 && entry.last <= MAX_VERSION && entry.last - entry.first < all);
+                prop_assert!(entry.previous.is_none_or(|previous| (1..entry.first).contains(&previous.first)));
+                let mut after = 0;
+                let mut published = 0;
+                while let Some(next) = entry.next_public(after) {
+                    prop_assert!(next > after && next <= entry.last_public());
+                    (after, published) = (next, published + 1);
+                }
+                prop_assert!(published <= all && entry.events.is_none_or(|events| events.len() as u64 == published));
+            }
+            Err(corrupt) => names_the_item(&item, &corrupt),
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_read_is_of_an_append_that_can_be_and_any_other_is_named(
+        item in damaged(sound().0, EVENT_PREFIX)
+    ) {
+        match read_event(item.clone()) {
+            Ok(event) => {
+                prop_assert_eq!(&event_key(event.version), read_entity(&item));
+                let append = event.append;
+                prop_assert!((append.first..=append.last).contains(&event.version) && append.last <= MAX_VERSION);
+                prop_assert!(append.last - append.first < MAX_EVENTS_PER_APPEND as u64);
+            }
+            Err(corrupt) => names_the_item(&item, &corrupt),
+        }
+        if let Err(corrupt) = read_event_summary(item.clone()) {
+            names_the_item(&item, &corrupt);
+        }
+        if let Some(corrupt) = stray(&item) {
+            names_the_item(&item, &corrupt);
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_is_read_is_of_a_version_that_can_be_and_any_other_is_named(
+        item in damaged(snapshot_item(&StreamId::stored("order-1"), &NewSnapshot::new(7, 1, "{}"), 1), "snapshot")
+    ) {
+        match read_snapshot(item.clone()) {
+            Ok(snapshot) => prop_assert!((1..=MAX_VERSION).contains(&snapshot.version)),
+            Err(corrupt) => names_the_item(&item, &corrupt),
+        }
+    }
+
+    #[test]
+    fn a_sort_key_is_the_one_of_its_version_or_of_none(
+        event in entity(EVENT_PREFIX), entry in entity(PENDING_PREFIX)
+    ) {
+        prop_assert!(event_version(&event).is_none_or(|version| event_key(version) == event));
+        prop_assert!(pending_first(&entry).is_none_or(|version| pending_key(version) == entry));
+    }
+}

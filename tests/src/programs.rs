@@ -240,6 +240,11 @@ impl Process {
         stdin.flush().await.expect("the program reads its standard input");
     }
 
+    /// Closes its standard input.
+    pub fn end_input(&mut self) {
+        drop(self.stdin.take());
+    }
+
     /// Sends it a signal.
     ///
     /// # Panics

@@ -13,8 +13,9 @@ pub const MIN_FRAME_MAX: u64 = 32 * 1024;
 /// The largest `frame_max`: a connection holds 64 frames in memory. RabbitMQ's own is 128 KiB unless configured otherwise.
 pub const MAX_FRAME_MAX: u64 = 1024 * 1024;
 
-/// The smallest `channel_max`: what is published alone goes by channels of its own.
-pub const MIN_CHANNEL_MAX: u64 = 64;
+/// The smallest `channel_max`. One channel is for batches, and opening it may take two more; the others are for what is published
+/// alone.
+pub const MIN_CHANNEL_MAX: u64 = 8;
 
 /// The longest heartbeat, in seconds. A peer that is silent for two heartbeats is gone.
 pub const MAX_HEARTBEAT_SECONDS: u64 = 3_600;
@@ -158,8 +159,8 @@ mod tests {
     #[test]
     fn a_parameter_that_can_not_work_is_refused_with_its_value_and_what_is_allowed() {
         for (parameter, words) in [
-            ("channel_max=1", ["channel_max is 1;", "from 64 to 65535"]),
-            ("channel_max=0", ["channel_max is 0;", "from 64 to 65535"]),
+            ("channel_max=1", ["channel_max is 1;", "from 8 to 65535"]),
+            ("channel_max=0", ["channel_max is 0;", "from 8 to 65535"]),
             ("connection_timeout=0", ["connection_timeout is 0;", "from 100 to 600000 milliseconds"]),
             ("connection_timeout=99999999999999999999", ["connection_timeout is 9999", "600000 milliseconds"]),
             ("frame_max=0", ["frame_max is 0;", "from 32768 to 1048576 bytes"]),
@@ -175,7 +176,7 @@ mod tests {
             let error = parse_url(&format!("amqp://h/%2f?{parameter}")).unwrap_err();
             assert!(words.iter().all(|words| error.contains(words)), "{parameter}: {error}");
         }
-        let all = "heartbeat=3600&connection_timeout=100&frame_max=32768&channel_max=64&auth_mechanism=EXTERNAL";
+        let all = "heartbeat=3600&connection_timeout=100&frame_max=32768&channel_max=8&auth_mechanism=EXTERNAL";
         assert!(parse_url(&format!("amqp://h/%2f?{all}")).is_ok());
     }
 

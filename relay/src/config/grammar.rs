@@ -331,7 +331,7 @@ pub struct TableOption {
 pub struct BrokerOptions {
     /// The broker, for example `amqps://user:password@host:5671/vhost`. Parameters: `heartbeat` (seconds, 1 to 3600),
     /// `auth_mechanism` (plain, external), `connection_timeout` (ms, 100 to 600000), `frame_max` (bytes, 32768 to 1048576),
-    /// `channel_max` (64 or more).
+    /// `channel_max` (8 or more).
     #[arg(long, env = "STREAMBOX_AMQP_URL", hide_env_values = true)]
     pub amqp_url: String,
 

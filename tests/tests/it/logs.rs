@@ -17,7 +17,7 @@ use streambox_tests::{
     programs::Process,
     unique,
 };
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
 
 const RELAY: &str = "streambox-relay";
 
@@ -128,6 +128,18 @@ async fn a_log_that_nobody_reads_holds_up_neither_events_nor_the_end_and_what_is
     inbox.close().await.unwrap();
 }
 
+/// Sends SIGTERM again and again, until it has ended.
+async fn insist(mut process: Process) -> Option<i32> {
+    let ended = timeout(PATIENCE, async {
+        while !process.has_ended() {
+            process.signal(Signal::SIGTERM);
+            tokio::task::yield_now().await;
+        }
+    });
+    ended.await.expect("it ends");
+    process.finish().await.code()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_ends_the_program_also_while_it_waits_for_a_reader() {
     let table = TestTable::create().await;
@@ -135,14 +147,20 @@ async fn a_second_signal_ends_the_program_also_while_it_waits_for_a_reader() {
     // It blocks where it prints its first line.
     let mut status = Process::start_unread(RELAY, Some(&table), None, arguments, false);
     status.logs("Scan").await;
-    let ended = timeout(PATIENCE, async {
-        while !status.has_ended() {
-            status.signal(Signal::SIGTERM);
-            tokio::task::yield_now().await;
-        }
-    });
-    ended.await.expect("it ends");
-    assert_eq!(status.finish().await.code(), Some(130));
+    assert_eq!(insist(status).await, Some(130));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_an_import_that_dynamodb_does_not_answer() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", silent.local_addr().expect("a bound address"));
+    let table = TestTable::create().await.through(&url);
+    let mut import = Process::start("streambox", Some(&table), None, ["import", "-"]);
+    import.input("{\"stream\":\"order-1\",\"type\":\"Placed\",\"data\":1}\n").await;
+    // Lines are read in chunks; what is there is sent at the end of the input, which the signals do not wait for.
+    import.end_input();
+    let (_held, _) = timeout(PATIENCE, silent.accept()).await.expect("it asks").expect("a connection");
+    assert_eq!(insist(import).await, Some(130));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,8 @@
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use streambox::{ExpectedVersion, NewEvent};
+use streambox_relay::broker::{MIN_CHANNEL_MAX, MIN_FRAME_MAX};
 use streambox_tests::{
     PATIENCE,
     broker::{Inbox, OwnBroker, shared_broker_url},
@@ -248,6 +250,20 @@ async fn a_url_that_can_not_be_read_is_shown_nowhere_and_a_parameter_that_can_no
             misplaced.stderr
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_smallest_frames_and_the_fewest_channels_that_are_allowed_are_enough() {
+    let (table, shared) = (TestTable::create().await, shared_broker_url());
+    let mut inbox = Inbox::open(&shared, &unique("events")).await.unwrap();
+    let large = NewEvent::json("Large", &"x".repeat(200_000)).expect("a valid event");
+    table.store.append(&stream("order-1"), ExpectedVersion::NoStream, [large]).await.unwrap();
+    table.fill(&stream("order-2"), 5).await;
+    let url = format!("{shared}?frame_max={MIN_FRAME_MAX}&channel_max={MIN_CHANNEL_MAX}&auth_mechanism=plain");
+    let drained = run("streambox-relay", Some(&table), Some(&url), ["drain", "--exchange", inbox.exchange()]).await;
+    assert_eq!(drained.code(), Some(0), "{}", drained.stderr);
+    assert_eq!(inbox.receive_rest().await.unwrap().distinct(), 6);
+    inbox.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -249,7 +249,7 @@ async fn every_state_can_be_drawn_in_light_and_dark_wide_and_narrow() {
     let Some(browser) = Browser::find() else { return };
     let directory = tempfile::tempdir().unwrap();
     let directory = std::env::var_os("STREAMBOX_SCREENSHOTS").map_or(directory.path().to_owned(), Into::into);
-    let (wide, narrow) = ((1_100, 1_000), (390, 1_300));
+    let (wide, narrow) = ((1_100, 1_800), (390, 2_600));
     for (name, view) in [
         ("well", well()),
         ("halted", with_halted()),

@@ -68,8 +68,8 @@ impl PublishedBatch {
         for outcome in outcomes {
             *match outcome {
                 Outcome::Confirmed => &mut batch.confirmed,
-                Outcome::Refused(_) => &mut batch.refused,
-                Outcome::Unknown => &mut batch.unknown,
+                Outcome::Refused(_) | Outcome::Poison(_) => &mut batch.refused,
+                Outcome::Suspect(_) | Outcome::Unknown => &mut batch.unknown,
             } += 1;
         }
         batch

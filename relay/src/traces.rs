@@ -167,7 +167,9 @@ impl Observer for Traces {
             .start_with_context(&self.tracer, &parent);
         match outcome {
             Outcome::Confirmed => {}
-            Outcome::Refused(reason) => span.set_status(Status::error(reason.clone())),
+            Outcome::Refused(reason) | Outcome::Poison(reason) | Outcome::Suspect(reason) => {
+                span.set_status(Status::error(reason.clone()));
+            }
             Outcome::Unknown => span.set_status(Status::error("the connection broke: it is published again")),
         }
         span.end_with_timestamp(ended);

@@ -18,6 +18,7 @@
 //! - [`items`]: items as they stand in a table, put there past the library.
 //! - [`fault`]: what can go wrong between a program and DynamoDB.
 //! - [`proxy`]: the way of a process to DynamoDB, with faults on it.
+//! - [`slow_link`]: a slow way to a broker.
 //! - [`tally`]: what was received: distinct, duplicates, order.
 //! - [`tls`]: certificates, and TLS before a broker.
 //! - [`sim`]: the decisions of relays, simulated by seeds.
@@ -41,6 +42,7 @@ pub mod programs;
 pub mod proxy;
 pub mod reaper;
 pub mod sim;
+pub mod slow_link;
 pub mod tally;
 pub mod tls;
 pub mod wire;

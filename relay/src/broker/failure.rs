@@ -20,10 +20,21 @@ pub struct Refusal(String);
 pub(super) enum Broken {
     #[error("{0}")]
     Refused(Refusal),
+    /// The broker has closed the channel or the connection, for a reason that it named.
+    #[error("{0}")]
+    Named(String),
     #[error("{0}")]
     Failed(String),
+    /// The operator ends connections, or the node goes down.
+    #[error("{0}")]
+    Forced(String),
     #[error("{what} took longer than {limit:?}")]
     Slow { what: &'static str, limit: Duration },
+    #[error(
+        "the broker has confirmed nothing for {limit:?}: a queue that messages go to does not answer (a quorum queue \
+         without a majority of its nodes, or one that is overloaded)"
+    )]
+    Unconfirmed { limit: Duration },
     #[error("the broker has closed the connection")]
     Closed,
     /// Channel or connection were closed before: why, lapin tells by an event of its own, at about the same time.
@@ -31,6 +42,9 @@ pub(super) enum Broken {
     ClosedBefore(String),
     #[error("the broker did not confirm in confirm mode")]
     NotConfirmed,
+    /// The relay stops, and the broker takes nothing at the moment.
+    #[error("the relay stops while the broker takes no messages")]
+    Stopped,
 }
 
 impl Broken {
@@ -39,6 +53,25 @@ impl Broken {
             Self::Refused(refusal) => Some(refusal.clone()),
             _ => None,
         }
+    }
+
+    /// Whether it may be the answer to one of the messages that were under way; `any_confirmed` of them were.
+    ///
+    /// A message that nobody confirms has no other sign than the time. A connection that ends without a word may have been
+    /// ended by a message only if the broker was there: where nothing was confirmed it is nobody's fault.
+    pub(super) fn may_be_of_a_message(&self, any_confirmed: bool) -> bool {
+        match self {
+            Self::Refused(_) | Self::Named(_) | Self::Unconfirmed { .. } => true,
+            Self::Stopped | Self::Forced(_) => false,
+            Self::Failed(_) | Self::Slow { .. } | Self::Closed | Self::ClosedBefore(_) | Self::NotConfirmed => {
+                any_confirmed
+            }
+        }
+    }
+
+    /// Whether the connection would have ended whatever was published.
+    pub(super) fn is_nobodys_fault(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Forced(_))
     }
 
     /// What an error of lapin's means.
@@ -72,6 +105,13 @@ fn from_broker(error: &AMQPError, settings: &BrokerSettings) -> Broken {
     let (uri, address, said) = (&settings.uri, settings.address(), error.get_message().as_str());
     let (user, exchange) = (&uri.authority.userinfo.username, settings.exchange.as_str());
     match error.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) if said.contains("access to topic") => {
+            Broken::refused(format!(
+                "user {user:?} may not publish with this routing key: its topic permissions of exchange {exchange:?} in \
+                 vhost {:?} do not cover it ({said})",
+                uri.vhost,
+            ))
+        }
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) if said.contains("exchange") => Broken::refused(format!(
             "user {user:?} may not use exchange {exchange:?} of vhost {:?}: it needs the permission to write to it, and to \
              configure it where it does not exist yet ({said})",
@@ -81,9 +121,7 @@ fn from_broker(error: &AMQPError, settings: &BrokerSettings) -> Broken {
             "the broker at {address} refuses the login of user {user:?}: check user and password of --amqp-url ({said})",
         )),
         AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if said.contains("inequivalent arg") => {
-            Broken::refused(format!(
-                "exchange {exchange:?} exists and is no durable topic exchange: use another name, or delete it ({said})"
-            ))
+            Broken::refused(inequivalent(exchange, said))
         }
         AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) if settings.form.queue.is_some() => {
             let queue = settings.form.queue.as_ref().map_or("", |queue| queue.as_str());
@@ -95,8 +133,29 @@ fn from_broker(error: &AMQPError, settings: &BrokerSettings) -> Broken {
              is the default one) and that the user has permissions in it ({said})",
             uri.vhost,
         )),
-        _ => Broken::Failed(format!("the broker at {address} says: {said}")),
+        AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => {
+            Broken::Forced(format!("the broker at {address} says: {said}"))
+        }
+        _ => Broken::Named(format!("the broker at {address} says: {said}")),
     }
+}
+
+/// How the exchange differs from the one that is needed. RabbitMQ compares type, durability, auto-deletion and internal use
+/// in this order, then the arguments, and names the first difference.
+fn inequivalent(exchange: &str, said: &str) -> String {
+    let is = |argument: &str| said.contains(&format!("inequivalent arg '{argument}'"));
+    let what = if is("type") {
+        "has another type than topic, so that it would route otherwise than bindings by category and event type expect"
+    } else if is("durable") {
+        "is not durable, so that it and its bindings would be gone when the broker restarts"
+    } else if is("auto_delete") {
+        "is deleted with its last binding"
+    } else if is("internal") {
+        "is internal: the broker lets no client publish to it"
+    } else {
+        "differs from a durable topic exchange"
+    };
+    format!("exchange {exchange:?} {what}: name another exchange with --exchange ({said})")
 }
 
 fn from_io(error: &io::Error, settings: &BrokerSettings) -> Broken {

@@ -17,7 +17,7 @@ use lapin::{
     tcp::RustlsConnector,
     uri::{AMQPScheme, AMQPUri},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::tls::TlsFiles;
 
@@ -48,11 +48,14 @@ pub(super) async fn connect(
     let open = move |uri: AMQPUri, _| {
         let (socket, tls, reactor) = (Arc::clone(&socket), tls.clone(), reactor.clone());
         async move {
+            let began = Instant::now();
             // In lapin's thread, which nobody else ends.
             let opened = timeout(limit, async {
                 let host = uri.authority.host.as_str();
-                let addresses = tokio::net::lookup_host((host, uri.authority.port)).await?;
-                let stream = connect_any(addresses, async |address| AsyncTcpStream::connect(&reactor, address).await);
+                let addresses = tokio::net::lookup_host((host, uri.authority.port)).await?.collect();
+                let until = began + limit;
+                let connect = async |address| AsyncTcpStream::connect(&reactor, address).await;
+                let stream = connect_any(addresses, until, connect);
                 let stream = stream.await?;
                 if let AsyncTcpStream::Plain(plain) = &stream {
                     let plain = plain.get_ref();
@@ -76,17 +79,58 @@ pub(super) async fn connect(
     Connection::connector(uri, runtime, open, properties).await
 }
 
-/// The first address that takes the connection; else the last one's error.
+/// The first address that takes the connection; else the last one's error. Each has an equal share of the time that is
+/// left, half of which stays for TLS and the handshake: an address that does not answer leaves time for the next one.
 async fn connect_any<T>(
-    addresses: impl Iterator<Item = SocketAddr>,
+    addresses: Vec<SocketAddr>,
+    until: Instant,
     connect: impl AsyncFn(SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {
     let mut error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(why) => error = why,
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = until.saturating_duration_since(Instant::now());
+        let share = match u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX) {
+            1 => left,
+            addresses_left => left / 2 / addresses_left,
+        };
+        match timeout(share, connect(*address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(why)) => error = why,
+            Err(_) => error = io::ErrorKind::TimedOut.into(),
         }
     }
     Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    fn addresses(count: u8) -> Vec<SocketAddr> {
+        (1..=count).map(|last| SocketAddr::from(([127, 0, 0, last], 5672))).collect()
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_leaves_time_for_the_next_ones() {
+        let until = Instant::now() + Duration::from_millis(200);
+        let last_alone = async |address: SocketAddr| {
+            if address == addresses(3)[2] { Ok(address) } else { pending().await }
+        };
+        let connected = connect_any(addresses(3), until, last_alone).await;
+        assert_eq!(connected.unwrap(), addresses(3)[2]);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_is_followed_by_the_next_one() {
+        let until = Instant::now() + Duration::from_secs(10);
+        let second_alone = async |address: SocketAddr| {
+            if address == addresses(2)[1] { Ok(()) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
+        };
+        assert!(connect_any(addresses(2), until, second_alone).await.is_ok());
+        let refused = async |_| Err::<(), _>(io::ErrorKind::ConnectionRefused.into());
+        let error = connect_any(addresses(2), until, refused).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
 }

@@ -35,6 +35,17 @@ pub enum Unpublishable {
     /// A payload that is no JSON can't stand in a CloudEvent.
     #[error("the payload is not JSON, which the data of a CloudEvent has to be")]
     NotJson,
+    /// The headers do not fit into one frame.
+    #[error(
+        "its headers take a frame of {bytes} bytes, and the connection's frames have at most {limit}: the event's metadata \
+         that become headers are too long (or raise frame_max of the broker and of --amqp-url)"
+    )]
+    HeadersTooLong {
+        /// The bytes of the frame.
+        bytes: usize,
+        /// The most that a frame can have on this connection.
+        limit: usize,
+    },
     /// A number that is no time or no version.
     #[error("the {what} {value} is out of range")]
     OutOfRange {
@@ -61,6 +72,27 @@ impl Message {
     #[must_use]
     pub fn body<'a>(&'a self, event: &'a OutboxEvent) -> &'a [u8] {
         self.body.as_ref().unwrap_or(&event.payload).as_bytes()
+    }
+
+    /// The bytes of the frame that carries the properties. AMQP can't split it: it has to fit into the connection's largest
+    /// frame. For the properties that the relay's messages have.
+    #[must_use]
+    pub fn header_frame_bytes(&self) -> usize {
+        // Type, channel, size and end of the frame; class, weight, body size and flags of the header.
+        const FRAME: usize = 1 + 2 + 4 + 1;
+        const HEADER: usize = 2 + 2 + 8 + 2;
+        let short = |text: &Option<ShortString>| text.as_ref().map_or(0, |text| 1 + text.as_str().len());
+        let properties = &self.properties;
+        let fixed = properties.timestamp().map_or(0, |_| 8) + properties.delivery_mode().map_or(0, |_| 1);
+        let texts = [properties.content_type(), properties.message_id(), properties.kind(), properties.app_id()];
+        let table = properties.headers().as_ref().map_or(0, |headers| {
+            let value = |value: &AMQPValue| match value {
+                AMQPValue::LongString(text) => 4 + text.as_bytes().len(),
+                _ => 8,
+            };
+            4 + headers.inner().iter().map(|(name, of)| 1 + name.as_str().len() + 1 + value(of)).sum::<usize>()
+        });
+        FRAME + HEADER + fixed + texts.into_iter().map(short).sum::<usize>() + table
     }
 
     /// The plain message of an event.

@@ -2,10 +2,12 @@
 //!
 //! - `message`: an event as a message; `form`, `cloudevents`: other forms of it, and other places for it.
 //! - `publisher`: a task that keeps a connection alive for ever; `session`: one connection, one channel, the batch barrier.
+//! - `alone`: events that are published alone, since what they were published with broke off.
 //! - `link`, `tls`: the socket, which can be cut, and TLS.
 //! - `failure`: what an error means, in words; `state`: what a publisher is doing, to be looked at.
 //! - `url`, `options`: the settings.
 
+mod alone;
 mod cloudevents;
 mod failure;
 mod form;
@@ -20,6 +22,7 @@ mod url;
 
 use std::{fmt, time::Duration};
 
+pub use alone::Alone;
 pub use cloudevents::{CLOUDEVENTS_CONTENT_TYPE, MAX_CLOUDEVENTS_VERSION};
 pub use failure::Refusal;
 pub(crate) use form::replay_ended;
@@ -28,7 +31,7 @@ pub use form::{
 };
 pub use message::{Message, RECORDED_AT_HEADER, STREAM_ID_HEADER, Unpublishable, VERSION_HEADER};
 pub use options::LinkOptions;
-pub use publisher::{Publisher, start};
+pub use publisher::{Publisher, PublisherEnded, start};
 pub use state::{Link, PublisherState, UNROUTABLE_RUN, refusal_at_start};
 pub use tls::{TlsError, TlsFiles};
 pub use url::{
@@ -103,10 +106,10 @@ pub struct Timeouts {
     pub connect: Duration,
     /// To open the channel, turn on confirms and declare the exchange.
     pub channel: Duration,
-    /// To write one batch. A broker that has run out of memory or disk stops reading. The time stands still while it says
-    /// that it is blocked; the same goes for `confirm`.
+    /// To write one message of a batch: it begins anew with each that is written. A broker that has run out of memory or disk
+    /// stops reading. The time stands still while it says that it is blocked; the same goes for `confirm`.
     pub publish: Duration,
-    /// To confirm one batch.
+    /// From one confirm of a batch to the next.
     pub confirm: Duration,
     /// To say goodbye.
     pub close: Duration,

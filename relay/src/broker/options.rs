@@ -28,8 +28,9 @@ pub struct LinkOptions {
     #[arg(long, env = "STREAMBOX_CONNECT_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(CONNECT_TIMEOUT_MS))]
     pub connect_timeout_ms: u64,
 
-    /// Longest time to wait for the confirms of one batch, in milliseconds. Then the connection is dropped and the batch
-    /// published again. While the broker says that it is blocked the time stands still.
+    /// Longest time without a confirm while some are due, in milliseconds. Then the connection is dropped, and each event of
+    /// the batch is published alone: one that is still not confirmed halts its stream. While the broker says that it is
+    /// blocked the time stands still.
     #[arg(long, env = "STREAMBOX_CONFIRM_TIMEOUT_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
     pub confirm_timeout_ms: u64,
 }

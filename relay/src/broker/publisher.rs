@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::{Instant, sleep},
 };
 
 use super::{
     BrokerSettings,
     failure::Broken,
-    session::Session,
-    state::{PublisherState, Status},
+    session::{BrokenBatch, Session},
+    state::{Link, PublisherState, Status},
 };
 use crate::{
     core::{Outcome, Outgoing},
@@ -31,16 +31,35 @@ struct Batch {
     outcomes: oneshot::Sender<Vec<Outcome>>,
 }
 
+/// A task of a publisher has ended that should not have.
+#[derive(Debug, thiserror::Error)]
+#[error("a publisher has ended unexpectedly: its last lines in the log say why")]
+pub struct PublisherEnded;
+
 impl Publisher {
-    /// Publishes a batch. The outcomes are in the order of the batch; all are unknown where the connection broke. Without a
-    /// connection, or while the broker is blocked, it waits.
-    pub async fn publish(&self, outgoing: Vec<Outgoing>) -> Vec<Outcome> {
-        let unknown = vec![Outcome::Unknown; outgoing.len()];
+    /// Publishes a batch. The outcomes are in the order of the batch. If the connection ends, no event of it counts as
+    /// confirmed: each is [`Outcome::Suspect`] if one of them may be the reason, else [`Outcome::Unknown`]. A batch that
+    /// meets no connection is unknown at once: see [`Self::is_ready`] and [`Self::ready`]. While the broker is blocked it
+    /// waits.
+    ///
+    /// # Errors
+    /// [`PublisherEnded`]: its task is gone, as it is after it was told to stop.
+    pub async fn publish(&self, outgoing: Vec<Outgoing>) -> Result<Vec<Outcome>, PublisherEnded> {
         let (outcomes, answer) = oneshot::channel();
-        if self.batches.send(Batch { outgoing, outcomes }).await.is_err() {
-            return unknown;
-        }
-        answer.await.unwrap_or(unknown)
+        self.batches.send(Batch { outgoing, outcomes }).await.map_err(|_| PublisherEnded)?;
+        answer.await.map_err(|_| PublisherEnded)
+    }
+
+    /// Whether its connection takes messages.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.state.borrow().link == Link::Connected
+    }
+
+    /// Waits until its connection takes messages, or until its task has ended.
+    pub async fn ready(&self) {
+        // An error is an end, which publishing reports.
+        let _ = self.state.clone().wait_for(|state| state.link == Link::Connected).await;
     }
 
     /// What it is doing, now and from now on.
@@ -49,8 +68,7 @@ impl Publisher {
         self.state.clone()
     }
 
-    /// Ends the task, which says goodbye to the broker if it listens. A task that waits for a connection ends only when it
-    /// was told to stop.
+    /// Ends the task, which says goodbye to the broker if it listens.
     pub async fn close(self) {
         let Self { batches, mut state } = self;
         drop(batches);
@@ -59,11 +77,12 @@ impl Publisher {
     }
 }
 
-/// Starts a publisher. When `stop` turns true, or its sender is gone, it waits for no further connection.
+/// Starts a publisher, which notifies `changed` of each change of its state. When `stop` turns true, or its sender is gone, it
+/// waits for no further connection, and for no broker that is blocked.
 #[must_use]
-pub fn start(settings: Arc<BrokerSettings>, stop: watch::Receiver<bool>) -> Publisher {
+pub fn start(settings: Arc<BrokerSettings>, stop: watch::Receiver<bool>, changed: Arc<Notify>) -> Publisher {
     let (batches, to_publish) = mpsc::channel(1);
-    let (status, state) = Status::new();
+    let (status, state) = Status::new(changed);
     tokio::spawn(supervise(settings, to_publish, status, stop));
     Publisher { batches, state }
 }
@@ -76,43 +95,88 @@ async fn supervise(
 ) {
     let mut delays = Delays::for_reconnects();
     loop {
+        let session = tokio::select! {
+            session = connected(&settings, &status, &mut delays, &mut stop) => session,
+            () = give_back(&mut batches) => return,
+        };
+        let Some(session) = session else { return give_back(&mut batches).await };
+        let address = settings.address();
+        tracing::info!(address, exchange = settings.exchange.as_str(), "connected to the broker");
+        let opened_at = Instant::now();
+        let served = serve(session, &mut batches, &status, &mut stop).await;
+        let Some(broken) = served.broken else { return give_back(&mut batches).await };
+        // A connection that broke at its first batch would break at the next one's, too: without this the shortest delay
+        // would be the only one. The events of a batch that broke for a reason that was named are not in the next one.
+        if served.has_published || served.has_suspects || opened_at.elapsed() > LONGEST_RECONNECT_DELAY {
+            delays.reset();
+        }
+        status.lost(&broken);
+        tokio::select! {
+            stopped = rest(&broken, &mut delays, &mut stop) => if stopped { return give_back(&mut batches).await },
+            () = give_back(&mut batches) => return,
+        }
+    }
+}
+
+/// Hands batches back that came when there was no connection, until nobody has any more.
+async fn give_back(batches: &mut mpsc::Receiver<Batch>) {
+    while let Some(Batch { outgoing, outcomes }) = batches.recv().await {
+        // A relay that has gone does not ask any more.
+        let _ = outcomes.send(vec![Outcome::Unknown; outgoing.len()]);
+    }
+}
+
+/// Opens a connection, however often it takes; none when it is time to stop.
+pub(super) async fn connected<'a>(
+    settings: &'a BrokerSettings,
+    status: &'a Status,
+    delays: &mut Delays,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<Session<'a>> {
+    loop {
         let opened = tokio::select! {
-            opened = Session::open(&settings, &status) => opened,
-            _ = stop.wait_for(|stop| *stop) => return,
+            opened = Session::open(settings, status) => opened,
+            _ = stop.wait_for(|stop| *stop) => return None,
         };
         let broken = match opened {
-            Ok(session) => {
-                let address = settings.address();
-                tracing::info!(address, exchange = settings.exchange.as_str(), "connected to the broker");
-                let opened_at = Instant::now();
-                let served = serve(session, &mut batches, &mut stop).await;
-                // A connection that broke at its first batch would break at the next one's, too: without this the shortest
-                // delay would be the only one.
-                if served.has_published || opened_at.elapsed() > LONGEST_RECONNECT_DELAY {
-                    delays.reset();
-                }
-                match served.broken {
-                    Some(broken) => broken,
-                    None => return,
-                }
-            }
+            Ok(session) => return Some(session),
             Err(broken) => broken,
         };
         status.lost(&broken);
-        let delay = delays.next();
-        let retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        tracing::warn!(error = %broken, retry_in_ms, "no connection to the broker; it is tried again for ever");
-        tokio::select! {
-            () = sleep(delay) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+        if rest(&broken, delays, stop).await {
+            return None;
         }
     }
+}
+
+/// Rests after a connection ended or did not come about. Whether it is time to stop.
+pub(super) async fn rest(broken: &Broken, delays: &mut Delays, stop: &mut watch::Receiver<bool>) -> bool {
+    let delay = delays.next();
+    let retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+    tracing::warn!(error = %broken, retry_in_ms, "no connection to the broker; it is tried again for ever");
+    tokio::select! {
+        () = sleep(delay) => false,
+        _ = stop.wait_for(|stop| *stop) => true,
+    }
+}
+
+/// Resolves when it is time to stop and the broker takes no messages: what is under way can come to no end.
+pub(super) async fn stopped_while_blocked(
+    mut state: watch::Receiver<PublisherState>,
+    stop: &mut watch::Receiver<bool>,
+) -> Broken {
+    // Either error is an end, too.
+    let _ = stop.wait_for(|stop| *stop).await;
+    let _ = state.wait_for(|state| state.link == Link::Blocked).await;
+    Broken::Stopped
 }
 
 /// What has become of a connection.
 struct Served {
     /// Whether a batch got through.
     has_published: bool,
+    /// Whether its last batch broke for a reason that may lie in one of its events.
+    has_suspects: bool,
     /// None: nobody has anything more to publish.
     broken: Option<Broken>,
 }
@@ -121,6 +185,7 @@ struct Served {
 async fn serve(
     mut session: Session<'_>,
     batches: &mut mpsc::Receiver<Batch>,
+    status: &Status,
     stop: &mut watch::Receiver<bool>,
 ) -> Served {
     let mut has_published = false;
@@ -130,25 +195,54 @@ async fn serve(
             biased;
             changed = session.changed() => match changed {
                 Ok(()) => continue,
-                Err(broken) => return Served { has_published, broken: Some(broken) },
+                Err(broken) => return Served { has_published, has_suspects: false, broken: Some(broken) },
             },
             batch = batches.recv(), if !is_blocked => batch,
             // Nothing is in flight, and nothing would be taken.
             _ = stop.wait_for(|stop| *stop), if is_blocked => None,
         };
-        let Some(batch) = batch else {
+        let Some(Batch { outgoing, outcomes }) = batch else {
             session.close().await;
-            return Served { has_published, broken: None };
+            return Served { has_published, has_suspects: false, broken: None };
         };
-        let (outcomes, broken) = match session.publish(&batch.outgoing).await {
-            Ok(outcomes) => (outcomes, None),
-            Err(broken) => (vec![Outcome::Unknown; batch.outgoing.len()], Some(broken)),
+        let published = tokio::select! {
+            published = session.publish(&outgoing) => published,
+            stopped = stopped_while_blocked(status.subscribe(), stop) => Err(stopped.into()),
         };
-        // A relay that has gone does not ask any more.
-        let _ = batch.outcomes.send(outcomes);
-        if broken.is_some() {
-            return Served { has_published, broken };
-        }
-        has_published = true;
+        let BrokenBatch { broken, any_confirmed } = match published {
+            Ok(published) => {
+                has_published = true;
+                // A relay that has gone does not ask any more.
+                let _ = outcomes.send(published);
+                continue;
+            }
+            Err(broken) => broken,
+        };
+        let has_suspects = broken.may_be_of_a_message(any_confirmed);
+        let outcome = if has_suspects {
+            let events = outgoing.len();
+            tracing::warn!(error = %broken, events, "a batch broke off: each of its events is published alone now");
+            Outcome::Suspect(broken.to_string())
+        } else {
+            Outcome::Unknown
+        };
+        // Before the answer, so that nobody takes it for ready.
+        status.lost(&broken);
+        let _ = outcomes.send(vec![outcome; outgoing.len()]);
+        return Served { has_published, has_suspects, broken: Some(broken) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_publisher_whose_task_is_gone_says_so() {
+        let (batches, receiver) = mpsc::channel(1);
+        let (_status, state) = Status::new(Arc::default());
+        let publisher = Publisher { batches, state };
+        drop(receiver);
+        assert!(publisher.publish(Vec::new()).await.is_err());
     }
 }

@@ -13,16 +13,19 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, Stream, StreamExt as _, TryFutureExt as _, future::try_join_all};
+use futures_util::{
+    FutureExt as _, Stream, StreamExt as _,
+    stream::{FuturesUnordered, TryStreamExt as _},
+};
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Event, ExchangeKind,
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Event, ExchangeKind, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions},
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{FieldTable, ShortString},
 };
 use tokio::time::{Instant, interval_at, sleep_until, timeout};
 
-use super::{BrokerSettings, Message, Unroutable, failure::Broken, link, state::Status};
+use super::{BrokerSettings, Message, Unpublishable, Unroutable, failure::Broken, link, state::Status};
 use crate::core::{Outcome, Outgoing};
 
 /// The heartbeat that is asked for; the URL's parameter `heartbeat` comes first. A peer that is silent for two is gone.
@@ -30,6 +33,8 @@ const HEARTBEAT_SECONDS: u16 = 20;
 
 /// How often an idle connection is looked at: of an orderly close by the broker lapin gives no sign.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+const CONFIRMING: &str = "confirming";
 
 /// The longest to wait for the reason of an end that was only met by its consequences. lapin tells it within milliseconds.
 const REASON_TIMEOUT: Duration = Duration::from_millis(500);
@@ -49,8 +54,9 @@ struct Health<'a> {
     status: &'a Status,
     settings: &'a BrokerSettings,
     is_blocked: bool,
-    /// Whether the channel is open for publishing. Before, an error of a channel is an answer to what was tried.
-    is_open: bool,
+    /// Whether an error of a channel ends the session. It does not while the channel is being opened, where it is an answer
+    /// to what was tried, nor where many channels share the connection.
+    ends_with_channel: bool,
 }
 
 impl<'a> Session<'a> {
@@ -60,15 +66,27 @@ impl<'a> Session<'a> {
         let slow = |_| Broken::Slow { what: "connecting", limit };
         let connection = Arc::new(timeout(limit, connect(settings, &plug)).await.map_err(slow)??);
         let events = Box::pin(connection.events_listener());
-        let mut health =
-            Health { connection: Arc::clone(&connection), events, status, settings, is_blocked: false, is_open: false };
+        let mut health = Health {
+            connection: Arc::clone(&connection),
+            events,
+            status,
+            settings,
+            is_blocked: false,
+            ends_with_channel: false,
+        };
         let opening = open_channel(&connection, settings);
         let channel = health.within(settings.timeouts.channel, "opening a channel", opening).await?;
         // What was refused on the way is no news.
         while let Some(Some(_)) = health.events.next().now_or_never() {}
-        health.is_open = true;
+        health.ends_with_channel = true;
         status.connected();
         Ok(Self { _plug: plug, settings, channel, health })
+    }
+
+    /// Its connection, for more channels ([`open_more`]). From now on an error of a channel ends nothing else.
+    pub(super) fn share(&mut self) -> Arc<Connection> {
+        self.health.ends_with_channel = false;
+        Arc::clone(&self.health.connection)
     }
 
     /// Whether the broker has said that it takes no messages.
@@ -82,45 +100,72 @@ impl<'a> Session<'a> {
     }
 
     /// Publishes a batch and waits at the barrier. The outcomes are in the order of the batch.
-    pub(super) async fn publish(&mut self, batch: &[Outgoing]) -> Result<Vec<Outcome>, Broken> {
+    pub(super) async fn publish(&mut self, batch: &[Outgoing]) -> Result<Vec<Outcome>, BrokenBatch> {
         let (settings, channel) = (self.settings, &self.channel);
         let messages: Vec<_> =
-            batch.iter().map(|outgoing| settings.form.message(&outgoing.stream, &outgoing.event)).collect();
+            batch.iter().map(|outgoing| message_of(settings, &self.health.connection, outgoing)).collect();
 
         // All are handed to lapin at once, which then writes them in large pieces. By one task: each future takes its place
         // among the confirms and in the queue of frames in one go, when it is polled first.
-        let written = try_join_all(batch.iter().zip(&messages).filter_map(|(outgoing, message)| {
-            let message = message.as_ref().ok()?;
-            Some(channel.basic_publish(
-                settings.destination(),
-                message.routing_key.clone(),
-                BasicPublishOptions { mandatory: true, immediate: false },
-                message.body(&outgoing.event),
-                message.properties.clone(),
-            ))
-        }));
         let broken = |error: lapin::Error| Broken::from_lapin(&error, settings);
-        let written = written.map_err(broken);
-        let confirms = self.health.within(settings.timeouts.publish, "writing a batch", written).await?;
+        let sendable = batch.iter().zip(&messages).enumerate();
+        let mut writing: FuturesUnordered<_> = sendable
+            .filter_map(|(place, (outgoing, message))| {
+                let message = message.as_ref().ok()?;
+                let sent = send(channel, settings, message, outgoing);
+                Some(async move { Ok::<_, lapin::Error>((place, sent.await?)) })
+            })
+            .collect();
+        let mut confirms = FuturesUnordered::new();
+        let (limit, what) = (settings.timeouts.publish, "writing a message");
+        loop {
+            // What is there already needs no clock.
+            let written = match writing.try_next().now_or_never() {
+                Some(written) => written.map_err(broken),
+                None => self.health.within(limit, what, async { writing.try_next().await.map_err(broken) }).await,
+            };
+            match written {
+                Ok(Some((place, confirm))) => confirms.push(async move { Ok((place, confirm.await?)) }),
+                Ok(None) => break,
+                Err(broken) => return Err(BrokenBatch::of(broken, &mut confirms, false)),
+            }
+        }
 
-        let confirmed = try_join_all(confirms).map_err(broken);
-        let mut acked = Vec::with_capacity(batch.len());
+        let mut acked = vec![None; batch.len()];
         let mut returned = HashSet::new();
-        for confirmation in self.health.within(settings.timeouts.confirm, "confirming a batch", confirmed).await? {
-            acked.push(match confirmation {
+        let limit = settings.timeouts.confirm;
+        loop {
+            let confirmed = match confirms.try_next().now_or_never() {
+                Some(confirmed) => confirmed.map_err(broken),
+                None => {
+                    self.health.within(limit, CONFIRMING, async { confirms.try_next().await.map_err(broken) }).await
+                }
+            };
+            let (place, confirmation) = match confirmed {
+                Ok(Some(confirmed)) => confirmed,
+                Ok(None) => break,
+                Err(broken) => {
+                    let any_confirmed = acked.iter().any(Option::is_some);
+                    return Err(BrokenBatch::of(broken, &mut confirms, any_confirmed));
+                }
+            };
+            acked[place] = Some(match confirmation {
                 Confirmation::Ack(_) => true,
                 Confirmation::Nack(_) => false,
-                Confirmation::NotRequested => return Err(Broken::NotConfirmed),
+                Confirmation::NotRequested => return Err(Broken::NotConfirmed.into()),
             });
             let message = confirmation.take_message();
             returned.extend(message.and_then(|message| message.delivery.properties.message_id().clone()));
         }
-        let sent_back = accepted_unroutable(settings, &messages, &returned);
-        let routing_key = sent_back.first().map_or(String::new(), ToString::to_string);
-        let unroutable = sent_back.len();
-        let outcomes = judge(settings, messages, acked, &returned);
+        drop(writing);
+        let (sent_back, routing_key) = accepted_unroutable(settings, &messages, &returned);
+        let outcome = |(message, acked)| match message {
+            Ok(message) => judge(settings, &message, acked == Some(true), &returned),
+            Err(unpublishable) => refused(&unpublishable),
+        };
+        let outcomes: Vec<_> = messages.into_iter().zip(acked).map(outcome).collect();
         let confirmed = outcomes.iter().filter(|outcome| **outcome == Outcome::Confirmed).count();
-        self.health.status.confirmed(confirmed, unroutable, &routing_key, settings.exchange.as_str());
+        self.health.status.confirmed(confirmed, sent_back, &routing_key, settings.exchange.as_str());
         Ok(outcomes)
     }
 
@@ -131,6 +176,32 @@ impl<'a> Session<'a> {
             // Either way the socket is cut then.
             let _ = timeout(self.settings.timeouts.close, closed).await;
         }
+    }
+}
+
+/// A batch that broke off: it says nothing about any of its messages.
+pub(super) struct BrokenBatch {
+    pub(super) broken: Broken,
+    /// Whether some of its messages were confirmed before: whoever ended it was there.
+    pub(super) any_confirmed: bool,
+}
+
+impl BrokenBatch {
+    fn of<C>(broken: Broken, confirms: &mut FuturesUnordered<C>, any_confirmed: bool) -> Self
+    where
+        C: Future<Output = Result<(usize, Confirmation), lapin::Error>>,
+    {
+        let any_confirmed = any_confirmed || {
+            let mut ready = std::iter::from_fn(|| confirms.next().now_or_never().flatten());
+            ready.any(|confirmed| matches!(confirmed, Ok((_, Confirmation::Ack(_) | Confirmation::Nack(_)))))
+        };
+        Self { broken, any_confirmed }
+    }
+}
+
+impl From<Broken> for BrokenBatch {
+    fn from(broken: Broken) -> Self {
+        Self { broken, any_confirmed: false }
     }
 }
 
@@ -163,7 +234,7 @@ impl Health<'_> {
                     self.turn(String::new());
                     return Ok(());
                 }
-                Event::Error(error) if self.is_open || !error.is_amqp_soft_error() => {
+                Event::Error(error) if self.ends_with_channel || !error.is_amqp_soft_error() => {
                     return Err(Broken::from_lapin(&error, self.settings));
                 }
                 _ => {}
@@ -203,10 +274,14 @@ impl Health<'_> {
                     changed?;
                     deadline = Instant::now() + limit;
                 }
-                () = sleep_until(deadline), if !self.is_blocked => return Err(Broken::Slow { what, limit }),
+                () = sleep_until(deadline), if !self.is_blocked => return Err(slow(what, limit)),
             }
         }
     }
+}
+
+fn slow(what: &'static str, limit: Duration) -> Broken {
+    if what == CONFIRMING { Broken::Unconfirmed { limit } } else { Broken::Slow { what, limit } }
 }
 
 /// Why the connection has ended, where lapin tells it; else what was met.
@@ -227,6 +302,46 @@ async fn connect(settings: &BrokerSettings, plug: &link::Plug) -> Result<Connect
     connected.await.map_err(|error| Broken::from_lapin(&error, settings))
 }
 
+/// Opens another channel of a connection, for publishing.
+pub(super) async fn open_more(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+/// The message of an event, if this connection can carry it.
+pub(super) fn message_of(
+    settings: &BrokerSettings,
+    connection: &Connection,
+    outgoing: &Outgoing,
+) -> Result<Message, Unpublishable> {
+    let message = settings.form.message(&outgoing.stream, &outgoing.event)?;
+    let bytes = message.header_frame_bytes();
+    match usize::try_from(connection.configuration().frame_max()).unwrap_or(usize::MAX) {
+        // No limit.
+        0 => Ok(message),
+        limit if bytes > limit => Err(Unpublishable::HeadersTooLong { bytes, limit }),
+        _ => Ok(message),
+    }
+}
+
+/// Sends a message; its confirm is awaited separately.
+pub(super) async fn send(
+    channel: &Channel,
+    settings: &BrokerSettings,
+    message: &Message,
+    outgoing: &Outgoing,
+) -> lapin::Result<PublisherConfirm> {
+    let publishing = channel.basic_publish(
+        settings.destination(),
+        message.routing_key.clone(),
+        BasicPublishOptions { mandatory: true, immediate: false },
+        message.body(&outgoing.event),
+        message.properties.clone(),
+    );
+    publishing.await
+}
+
 async fn open_channel(connection: &Connection, settings: &BrokerSettings) -> Result<Channel, Broken> {
     let broken = |error: &lapin::Error| Broken::from_lapin(error, settings);
     let exchange = &settings.exchange;
@@ -235,12 +350,14 @@ async fn open_channel(connection: &Connection, settings: &BrokerSettings) -> Res
     }
     let mut channel = connection.create_channel().await.map_err(|error| broken(&error))?;
     if let Err(refused) = declare(&channel, exchange, false).await {
-        // Where the user may not configure the exchange, it is enough that it exists. An error has closed the channel.
-        if !is_access_refused(&refused) {
+        // An error has closed the channel. It is enough that the exchange exists, where the user may not configure it, and
+        // where it has arguments of its owner's: an alternate exchange, for instance.
+        let has_arguments = has_other_arguments(&refused);
+        if !is_access_refused(&refused) && !has_arguments {
             return Err(broken(&refused));
         }
         channel = connection.create_channel().await.map_err(|error| broken(&error))?;
-        if declare(&channel, exchange, true).await.is_err() {
+        if !has_arguments && declare(&channel, exchange, true).await.is_err() {
             // From 4.3 on RabbitMQ tells even that only to who may configure it.
             let probe = connection.create_channel().await.map_err(|error| broken(&error))?;
             take_back_a_message(&probe, exchange).await.map_err(|_| broken(&refused))?;
@@ -275,45 +392,56 @@ async fn take_back_a_message(channel: &Channel, exchange: &ShortString) -> lapin
     channel.close(200, "done".into()).await
 }
 
+/// Whether an exchange is what is needed, but for arguments. RabbitMQ compares these last, and names the first difference.
+fn has_other_arguments(error: &lapin::Error) -> bool {
+    let lapin::ErrorKind::ProtocolError(error) = error.kind() else { return false };
+    let said = error.get_message().as_str();
+    let is_inequivalent = matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
+        && said.contains("inequivalent arg '");
+    let of_the_exchange = ["type", "durable", "auto_delete", "internal"];
+    is_inequivalent && !of_the_exchange.iter().any(|name| said.contains(&format!("inequivalent arg '{name}'")))
+}
+
 fn is_access_refused(error: &lapin::Error) -> bool {
     matches!(error.kind(), lapin::ErrorKind::ProtocolError(error)
         if matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)))
 }
 
-/// What the barrier says of each message.
-fn judge(
+/// What the barrier says of a message.
+pub(super) fn judge(
     settings: &BrokerSettings,
-    messages: Vec<Result<Message, super::Unpublishable>>,
-    acked: Vec<bool>,
+    message: &Message,
+    is_acked: bool,
     returned: &HashSet<ShortString>,
-) -> Vec<Outcome> {
-    let mut acked = acked.into_iter();
-    let outcome = |message: Result<Message, _>| match message {
-        Err(unpublishable) => Outcome::Refused(format!("{unpublishable}")),
-        Ok(_) if acked.next() != Some(true) => {
-            Outcome::Refused("the broker refused the message (nack): look at its queues' limits and log".to_owned())
-        }
-        Ok(message) => {
-            let id = message.properties.message_id().as_ref();
-            let is_returned = id.is_some_and(|id| returned.contains(id));
-            judge_routing(settings, &message, is_returned)
-        }
-    };
-    messages.into_iter().map(outcome).collect()
+) -> Outcome {
+    if !is_acked {
+        return Outcome::Refused(
+            "the broker refused the message (nack): look at its queues' limits and log".to_owned(),
+        );
+    }
+    let id = message.properties.message_id().as_ref();
+    judge_routing(settings, message, id.is_some_and(|id| returned.contains(id)))
 }
 
-/// The routing keys of those that no queue takes and that count as published all the same.
-fn accepted_unroutable<'a>(
+/// What no message can carry is not sent.
+pub(super) fn refused(why: &Unpublishable) -> Outcome {
+    Outcome::Refused(why.to_string())
+}
+
+/// How many messages no queue takes that count as published all the same, and the routing key of one of them.
+fn accepted_unroutable(
     settings: &BrokerSettings,
-    messages: &'a [Result<Message, super::Unpublishable>],
+    messages: &[Result<Message, Unpublishable>],
     returned: &HashSet<ShortString>,
-) -> Vec<&'a ShortString> {
+) -> (usize, String) {
     if settings.unroutable != Unroutable::Accept || settings.form.queue.is_some() {
-        return Vec::new();
+        return (0, String::new());
     }
     let is_returned =
         |message: &&Message| message.properties.message_id().as_ref().is_some_and(|id| returned.contains(id));
-    messages.iter().flatten().filter(is_returned).map(|message| &message.routing_key).collect()
+    let mut sent_back = messages.iter().flatten().filter(is_returned);
+    let first = sent_back.next().map(|message| message.routing_key.to_string());
+    (usize::from(first.is_some()) + sent_back.count(), first.unwrap_or_default())
 }
 
 fn judge_routing(settings: &BrokerSettings, message: &Message, is_returned: bool) -> Outcome {

@@ -1,8 +1,14 @@
 //! What a publisher's connection is doing, for whoever wants to know: readiness, metrics, the status page.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::failure::{Broken, Refusal};
 
@@ -54,10 +60,12 @@ pub(super) struct Status {
     state: watch::Sender<PublisherState>,
     /// When unroutable events were logged last.
     unroutable_reported: Mutex<Option<Instant>>,
+    /// Notified of every change.
+    changed: Arc<Notify>,
 }
 
 impl Status {
-    pub(super) fn new() -> (Self, watch::Receiver<PublisherState>) {
+    pub(super) fn new(changed: Arc<Notify>) -> (Self, watch::Receiver<PublisherState>) {
         let (sender, receiver) = watch::channel(PublisherState {
             link: Link::Connecting,
             since: Instant::now(),
@@ -69,7 +77,11 @@ impl Status {
             was_connected: false,
             refusal: None,
         });
-        (Self { state: sender, unroutable_reported: Mutex::default() }, receiver)
+        (Self { state: sender, unroutable_reported: Mutex::default(), changed }, receiver)
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<PublisherState> {
+        self.state.subscribe()
     }
 
     pub(super) fn connected(&self) {
@@ -145,6 +157,7 @@ impl Status {
             state.blocked_because = None;
             change(state);
         });
+        self.changed.notify_one();
     }
 }
 
@@ -172,7 +185,7 @@ mod tests {
 
     #[test]
     fn unroutable_events_are_counted_and_a_run_ends_with_the_first_batch_that_reaches_a_queue() {
-        let (status, state) = Status::new();
+        let (status, state) = Status::new(Arc::default());
         let counts = || (state.borrow().unroutable, state.borrow().unroutable_run);
         status.confirmed(10, 0, "", "events");
         assert_eq!(counts(), (0, 0));
@@ -185,7 +198,7 @@ mod tests {
 
     #[test]
     fn unroutable_events_are_logged_once_a_minute() {
-        let ((status, _state), began) = (Status::new(), Instant::now());
+        let ((status, _state), began) = (Status::new(Arc::default()), Instant::now());
         let reports = |seconds| status.may_report_unroutable(began + Duration::from_secs(seconds));
         assert_eq!([0, 1, 59, 60, 61].map(reports), [true, false, false, true, false]);
     }

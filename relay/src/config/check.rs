@@ -105,6 +105,8 @@ impl WorkOptions {
             max_streams: self.max_streams as usize,
             max_reads: usize::from(self.max_reads),
             max_batch_events: usize::from(self.batch_events),
+            max_batch_bytes: self.batch_kib as usize * 1024,
+            max_suspects: usize::from(self.max_suspects),
             max_buffered_bytes: usize::from(self.max_buffered_mib) * 1024 * 1024,
             settle_window: Duration::from_millis(self.settle_window_ms.into()),
             first_delay: Duration::from_millis(first.into()),

@@ -386,6 +386,16 @@ pub struct WorkOptions {
     #[arg(long, env = "STREAMBOX_BATCH_EVENTS", default_value_t = 256, value_parser = value_parser!(u16).range(1..=256))]
     pub batch_events: u16,
 
+    /// Most bytes of payloads in one batch of more than one event, in KiB: so many are sent twice at most when a connection
+    /// ends.
+    #[arg(long, env = "STREAMBOX_BATCH_KIB", default_value_t = 4_096, value_parser = value_parser!(u32).range(1..=1_048_576))]
+    pub batch_kib: u32,
+
+    /// Most events that are published one by one at the same time, each on a channel of its own: those of a batch that the
+    /// broker broke off, to find out which of them it refuses.
+    #[arg(long, env = "STREAMBOX_MAX_SUSPECTS", default_value_t = 256, value_parser = value_parser!(u16).range(1..=1_024))]
+    pub max_suspects: u16,
+
     /// Most streams that are worked on at the same time.
     #[arg(long, env = "STREAMBOX_MAX_STREAMS", default_value_t = 512, value_parser = value_parser!(u32).range(1..=100_000))]
     pub max_streams: u32,

@@ -11,6 +11,11 @@ pub struct Bounds {
     pub max_reads: usize,
     /// Events in one batch.
     pub max_batch_events: usize,
+    /// Bytes of payloads in one batch, if it has more than one event: so many may be sent twice when a connection ends.
+    pub max_batch_bytes: usize,
+    /// Events that are published alone at the same time. Half of them are for those that are new to suspicion: streams
+    /// that were halted before, or whose routing key or size is known to be refused, take the other half at most.
+    pub max_suspects: usize,
     /// `BatchWriteItem` requests under way at the same time.
     pub max_deletes: usize,
     /// Bytes of events that are held, those that reads under way may bring included. One read of what is missing of an
@@ -39,6 +44,9 @@ impl Default for Bounds {
             max_streams: 512,
             max_reads: 32,
             max_batch_events: 256,
+            max_batch_bytes: 4 * 1024 * 1024,
+            // A whole batch at once.
+            max_suspects: 256,
             max_deletes: 4,
             max_buffered_bytes: 32 * 1024 * 1024,
             entries_per_read: 64,

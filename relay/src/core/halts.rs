@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     bounds::Bounds,
-    lane::{Cause, Progress},
+    lane::{Attempt, Cause},
 };
 
 /// A stream that can't go on.
@@ -24,8 +24,8 @@ pub struct Halt {
     pub attempts: u32,
     /// When it is tried again, at the earliest.
     pub retry_at: Instant,
-    /// What was published of the entry that it halted at.
-    progress: Option<Progress>,
+    /// How the next attempt is made.
+    attempt: Attempt,
     /// Whether a scan has found it since the last pass ended.
     is_still_pending: bool,
 }
@@ -35,8 +35,8 @@ pub(super) struct Halts(LruCache<StreamId, Halt>);
 
 /// Whether a stream that a scan has found may be worked on.
 pub(super) enum Permission {
-    /// It is not halted, or its next attempt is due: what was published of the entry in front before.
-    Now(Option<Progress>),
+    /// It is not halted, or its next attempt is due.
+    Now(Option<Attempt>),
     /// Its next attempt is not due yet.
     Later,
 }
@@ -63,7 +63,7 @@ impl Halts {
             None => Permission::Now(None),
             Some(halt) => {
                 halt.is_still_pending = true;
-                if now < halt.retry_at { Permission::Later } else { Permission::Now(halt.progress) }
+                if now < halt.retry_at { Permission::Later } else { Permission::Now(Some(halt.attempt)) }
             }
         }
     }
@@ -73,7 +73,7 @@ impl Halts {
         &mut self,
         stream: &StreamId,
         cause: Cause,
-        progress: Option<Progress>,
+        attempt: Attempt,
         bounds: &Bounds,
         now: Instant,
     ) -> Halt {
@@ -84,7 +84,7 @@ impl Halts {
             since,
             attempts: attempts.saturating_add(1),
             retry_at: now + bounds.delay(attempts),
-            progress,
+            attempt,
             is_still_pending: true,
         };
         self.0.put(stream.clone(), halt.clone());

@@ -11,7 +11,12 @@ use streambox::{
     outbox::{OutboxEvent, PendingEntry, PendingPage, SkipTarget},
 };
 
+use super::task::Isolation;
 use crate::text::shell_word;
+
+/// After so many connections that ended under an event without a word, with nothing confirmed, the event itself is
+/// suspected.
+const MAX_UNKNOWN: u32 = 2;
 
 /// What a lane needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +64,12 @@ pub(super) struct Lane {
     failures: u32,
     /// How often in a row the append before the entry in front was neither visible nor published.
     unsettled: u32,
+    /// How far the next event is kept apart from others; none for an event that may be part of a batch.
+    isolation: Option<Isolation>,
+    /// How often in a row nothing became known of the next event.
+    unknown: u32,
+    /// Whether the stream was halted, and nothing of it was confirmed since.
+    is_retry: bool,
     bytes: usize,
 }
 
@@ -89,10 +100,23 @@ pub(super) struct Progress {
     through: u64,
 }
 
+/// How a halted stream is tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Attempt {
+    /// What was published of the entry that it halted at.
+    progress: Option<Progress>,
+    /// How far the event is kept apart that it halted at.
+    isolation: Option<Isolation>,
+}
+
 impl Lane {
-    pub(super) fn new(published_through: u64, progress: Option<Progress>) -> Self {
+    pub(super) fn new(published_through: u64, retry: Option<Attempt>) -> Self {
+        let Attempt { progress, isolation } = retry.unwrap_or_default();
         Self {
             progress,
+            isolation,
+            unknown: 0,
+            is_retry: retry.is_some(),
             entries: VecDeque::new(),
             events: VecDeque::new(),
             begun_through: 0,
@@ -122,9 +146,23 @@ impl Lane {
         self.is_released
     }
 
-    /// Why the stream can't go on, and how far the entry is published that it has halted at.
-    pub(super) fn into_halt(self) -> Option<(Cause, Option<Progress>)> {
-        self.halted.map(|cause| (cause, self.progress))
+    pub(super) fn is_retry(&self) -> bool {
+        self.is_retry
+    }
+
+    pub(super) fn isolation(&self) -> Option<Isolation> {
+        self.isolation
+    }
+
+    /// Why the stream can't go on, and how it is tried again.
+    pub(super) fn into_halt(self) -> Option<(Cause, Attempt)> {
+        let attempt = Attempt { progress: self.progress, isolation: self.isolation };
+        self.halted.map(|cause| (cause, attempt))
+    }
+
+    /// The next event, if it is at hand.
+    pub(super) fn next_event(&self) -> Option<&OutboxEvent> {
+        self.events.front().map(AsRef::as_ref)
     }
 
     pub(super) fn step(&self, settle_window: Duration) -> Step {
@@ -248,9 +286,9 @@ impl Lane {
             pending_since_ms: front.pending_since_ms,
             through: self.begun_through,
         });
-        let progress = begun.or(self.progress);
-        let (is_released, undeleted) = (self.is_released, std::mem::take(&mut self.undeleted));
-        *self = Self { is_released, undeleted, ..Self::new(self.published_through, progress) };
+        let attempt = Attempt { progress: begun.or(self.progress), isolation: self.isolation };
+        let (is_released, is_retry, undeleted) = (self.is_released, self.is_retry, std::mem::take(&mut self.undeleted));
+        *self = Self { is_released, undeleted, is_retry, ..Self::new(self.published_through, Some(attempt)) };
     }
 
     /// Counts a failed read, which rests. Returns how many failed in a row before.
@@ -284,13 +322,30 @@ impl Lane {
         Some(Arc::clone(event))
     }
 
+    /// Nothing is known of the event in flight.
     pub(super) fn publish_again(&mut self) {
         self.under_way = UnderWay::Nothing;
+        self.unknown = self.unknown.saturating_add(1);
+        if self.unknown >= MAX_UNKNOWN {
+            self.isolate(Isolation::Channel);
+        }
+    }
+
+    /// The event in flight may be why what it was published with broke: it is published again, kept further apart.
+    pub(super) fn suspect(&mut self) {
+        self.under_way = UnderWay::Nothing;
+        self.isolate(if self.isolation.is_none() { Isolation::Channel } else { Isolation::Connection });
+    }
+
+    /// Keeps the next event apart from others, at least so far.
+    pub(super) fn isolate(&mut self, isolation: Isolation) {
+        self.isolation = self.isolation.max(Some(isolation));
     }
 
     /// The event in flight has arrived. Returns the first version of its entry, if that is now published as a whole.
     pub(super) fn confirmed(&mut self) -> Option<u64> {
         self.under_way = UnderWay::Nothing;
+        (self.isolation, self.unknown, self.is_retry) = (None, 0, false);
         let event = self.events.pop_front()?;
         let front = self.entries.front()?;
         let (first, last, last_public) = (front.first, front.last, front.last_public());

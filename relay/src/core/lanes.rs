@@ -13,7 +13,8 @@ use super::{
     bounds::{Bounds, Jitter},
     halts::{Halt, Halts, Permission},
     lane::{Cause, Lane, MAX_ENTRY_BYTES, MAX_EVENTS_BYTES, Step},
-    task::{Answer, Outcome, Outgoing, Read},
+    suspects::Suspects,
+    task::{Answer, Isolation, Outcome, Outgoing, Read},
 };
 use crate::text::shell_word;
 
@@ -28,7 +29,7 @@ pub(super) enum Found {
     Admitted,
     /// It has a lane already.
     UnderWay,
-    /// It is halted, and its next attempt is not due yet.
+    /// It is halted, and its next attempt is not due yet, or enough halted streams are being tried.
     Halted,
     /// All lanes are taken. Ask again later.
     NoRoom,
@@ -65,6 +66,13 @@ pub(super) struct Lanes {
     to_complete: VecDeque<StreamId>,
     /// Streams whose lane has an event to publish.
     to_publish: VecDeque<StreamId>,
+    /// Streams whose event is published alone, by how far it is kept apart.
+    to_publish_alone: VecDeque<StreamId>,
+    to_publish_apart: VecDeque<StreamId>,
+    /// Events that the shell has under way, each on a channel or on a connection to itself.
+    alone_under_way: usize,
+    apart_under_way: usize,
+    suspects: Suspects,
     /// Streams whose read has failed, by the time of the next attempt.
     resting: BTreeSet<(Instant, StreamId)>,
     /// Events that the shell has under way.
@@ -90,6 +98,11 @@ impl Lanes {
             to_read: VecDeque::new(),
             to_complete: VecDeque::new(),
             to_publish: VecDeque::new(),
+            to_publish_alone: VecDeque::new(),
+            to_publish_apart: VecDeque::new(),
+            alone_under_way: 0,
+            apart_under_way: 0,
+            suspects: Suspects::default(),
             resting: BTreeSet::new(),
             in_flight: 0,
             reads_under_way: 0,
@@ -132,13 +145,18 @@ impl Lanes {
         if self.open.contains_key(stream) {
             return Found::UnderWay;
         }
-        let Permission::Now(progress) = self.halts.found(stream, now) else { return Found::Halted };
+        let Permission::Now(retry) = self.halts.found(stream, now) else { return Found::Halted };
+        // However many are halted, there is room for the others.
+        let most_retries = bounds.max_suspects.min(bounds.max_streams).div_ceil(2);
+        if retry.is_some() && self.open.values().filter(|lane| lane.is_retry()).count() >= most_retries {
+            return Found::Halted;
+        }
         if self.open.len() >= bounds.max_streams {
             self.is_crowded = true;
             return Found::NoRoom;
         }
         let published_through = self.remembered.pop(stream).unwrap_or(0);
-        self.open.insert(stream.clone(), Lane::new(published_through, progress));
+        self.open.insert(stream.clone(), Lane::new(published_through, retry));
         self.to_read.push_back(stream.clone());
         Found::Admitted
     }
@@ -186,23 +204,27 @@ impl Lanes {
         };
         self.open.get_mut(read.stream()).expect("the lane that was just asked").begin_read();
         self.reads_under_way += 1;
-        self.reserved_bytes += reserve_of(&read, bounds);
+        self.reserved_bytes += reserve_of(&read);
         Some(read)
     }
 
     /// Whether nothing is under way, and nothing could be, that makes room.
     fn is_stuck(&self) -> bool {
-        self.reads_under_way == 0 && self.in_flight == 0 && self.to_publish.is_empty()
+        let is_publishing = self.in_flight > 0
+            || [&self.to_publish, &self.to_publish_alone, &self.to_publish_apart]
+                .into_iter()
+                .any(|queue| !queue.is_empty());
+        self.reads_under_way == 0 && !is_publishing
     }
 
     fn has_room(&self, read: &Read, bounds: &Bounds) -> bool {
-        self.buffered_bytes + self.reserved_bytes + reserve_of(read, bounds) <= bounds.max_buffered_bytes
+        self.buffered_bytes + self.reserved_bytes + reserve_of(read) <= bounds.max_buffered_bytes
     }
 
     /// What a read has brought.
     pub(super) fn answered(&mut self, read: &Read, answer: Answer, bounds: &Bounds, jitter: &mut Jitter, now: Instant) {
         self.reads_under_way -= 1;
-        self.reserved_bytes -= reserve_of(read, bounds);
+        self.reserved_bytes -= reserve_of(read);
         let stream = read.stream();
         let lane = self.open.get_mut(stream).expect("a lane stays while a read of it is under way");
         let held = lane.bytes();
@@ -222,7 +244,8 @@ impl Lanes {
             Answer::Predecessor(seen) => {
                 let version = lane.front();
                 let attempts = lane.predecessor_is_missing();
-                if attempts >= MAX_SETTLE_ATTEMPTS {
+                // The next attempt costs one look, not as many again.
+                if attempts >= MAX_SETTLE_ATTEMPTS || lane.is_retry() {
                     lane.halt(Cause { version, reason: unsettled(read, seen, version) });
                     None
                 } else {
@@ -249,18 +272,71 @@ impl Lanes {
     /// The next batch: at most one event of each stream.
     pub(super) fn next_batch(&mut self, bounds: &Bounds) -> Vec<Outgoing> {
         let mut batch = Vec::new();
+        let mut bytes = 0;
         while batch.len() < bounds.max_batch_events
             && let Some(stream) = self.to_publish.pop_front()
         {
             let Some(lane) = self.open.get_mut(&stream) else { continue };
-            if lane.step(bounds.settle_window) == Step::Publish
-                && let Some(event) = lane.take_off()
-            {
+            if lane.step(bounds.settle_window) != Step::Publish {
+                continue;
+            }
+            let Some(event) = lane.next_event() else { continue };
+            // It may have become suspect while it waited.
+            if self.suspects.words(&stream, event).is_some() {
+                lane.isolate(Isolation::Channel);
+                self.to_publish_alone.push_back(stream);
+                continue;
+            }
+            bytes += event.payload.len();
+            if bytes > bounds.max_batch_bytes && !batch.is_empty() {
+                self.to_publish.push_front(stream);
+                break;
+            }
+            if let Some(event) = lane.take_off() {
                 batch.push(Outgoing { stream, event });
             }
         }
         self.in_flight += batch.len();
         batch
+    }
+
+    /// The next event to publish alone. Those with a connection to themselves go one at a time.
+    pub(super) fn next_alone(&mut self, bounds: &Bounds) -> Option<(Outgoing, Isolation)> {
+        loop {
+            let (queue, isolation) = if self.apart_under_way == 0 && !self.to_publish_apart.is_empty() {
+                (&mut self.to_publish_apart, Isolation::Connection)
+            } else if self.alone_under_way < bounds.max_suspects {
+                (&mut self.to_publish_alone, Isolation::Channel)
+            } else {
+                return None;
+            };
+            let stream = queue.pop_front()?;
+            let Some(lane) = self.open.get_mut(&stream) else { continue };
+            if lane.step(bounds.settle_window) == Step::Publish
+                && let Some(event) = lane.take_off()
+            {
+                *self.under_way_with(isolation) += 1;
+                self.in_flight += 1;
+                return Some((Outgoing { stream, event }, isolation));
+            }
+        }
+    }
+
+    /// An event that was published alone has come back.
+    pub(super) fn published_alone(&mut self, isolation: Isolation) {
+        *self.under_way_with(isolation) -= 1;
+    }
+
+    fn under_way_with(&mut self, isolation: Isolation) -> &mut usize {
+        match isolation {
+            Isolation::Channel => &mut self.alone_under_way,
+            Isolation::Connection => &mut self.apart_under_way,
+        }
+    }
+
+    /// Events that are published alone, each on a channel or on a connection to itself.
+    pub(super) fn alone_under_way(&self) -> usize {
+        self.alone_under_way + self.apart_under_way
     }
 
     /// What became of an event of a batch. Returns the entry that is now published as a whole.
@@ -278,9 +354,17 @@ impl Lanes {
         let is_confirmed = outcome == Outcome::Confirmed;
         let mut first = None;
         match outcome {
-            Outcome::Confirmed => first = lane.confirmed(),
+            Outcome::Confirmed => {
+                self.suspects.confirmed(stream, &outgoing.event);
+                first = lane.confirmed();
+            }
             Outcome::Unknown => lane.publish_again(),
+            Outcome::Suspect(_) => lane.suspect(),
             Outcome::Refused(reason) => lane.halt(Cause { version, reason }),
+            Outcome::Poison(reason) => {
+                self.suspects.refused(stream, &outgoing.event, &reason);
+                lane.halt(Cause { version, reason });
+            }
         }
         self.buffered_bytes = self.buffered_bytes + lane.bytes() - held;
         if is_confirmed && self.halts.resolve(stream) {
@@ -326,10 +410,39 @@ impl Lanes {
         match step {
             Step::ReadPending { .. } => self.to_read.push_back(stream.clone()),
             Step::ReadEvents { .. } | Step::Prove { .. } => self.to_complete.push_back(stream.clone()),
-            Step::Publish => self.to_publish.push_back(stream.clone()),
+            Step::Publish => self.publish(stream, bounds, now),
             Step::Wait => {}
             Step::Close => self.close(stream, bounds, now),
         }
+    }
+
+    /// Puts a lane where its next event is published: in a batch, or alone.
+    fn publish(&mut self, stream: &StreamId, bounds: &Bounds, now: Instant) {
+        let most_known = bounds.max_suspects.div_ceil(2);
+        let lane = self.open.get_mut(stream).expect("a lane that was just dealt with");
+        if lane.isolation().is_none()
+            && let Some(event) = lane.next_event()
+            && let Some(words) = self.suspects.words(stream, event)
+        {
+            if self.alone_under_way + self.to_publish_alone.len() >= most_known {
+                let reason = format!(
+                    "not published: {most_known} events or more are being published one by one, and of the last event \
+                     with the same routing key or of this size it was said: {words}"
+                );
+                let held = lane.bytes();
+                lane.halt(Cause { version: event.version, reason });
+                self.buffered_bytes = self.buffered_bytes + lane.bytes() - held;
+                self.advance(stream, bounds, now);
+                return;
+            }
+            lane.isolate(Isolation::Channel);
+        }
+        let queue = match lane.isolation() {
+            None => &mut self.to_publish,
+            Some(Isolation::Channel) => &mut self.to_publish_alone,
+            Some(Isolation::Connection) => &mut self.to_publish_apart,
+        };
+        queue.push_back(stream.clone());
     }
 
     fn close(&mut self, stream: &StreamId, bounds: &Bounds, now: Instant) {
@@ -340,8 +453,8 @@ impl Lanes {
         }
         let is_released = lane.is_released();
         match lane.into_halt() {
-            Some((cause, progress)) if !is_released => {
-                let halt = self.halts.put(stream, cause, progress, bounds, now);
+            Some((cause, attempt)) if !is_released => {
+                let halt = self.halts.put(stream, cause, attempt, bounds, now);
                 self.notify(Notice::Halted { stream: stream.clone(), halt });
             }
             _ => {
@@ -367,16 +480,20 @@ fn front_read(queue: &mut VecDeque<StreamId>, open: &BTreeMap<StreamId, Lane>, b
 fn read_of(stream: &StreamId, lane: &Lane, bounds: &Bounds) -> Option<Read> {
     let stream = stream.clone();
     match lane.step(bounds.settle_window) {
-        Step::ReadPending { from } => Some(Read::Pending { stream, from, limit: bounds.entries_per_read }),
+        Step::ReadPending { from } => {
+            // Of a stream that is halted the first entry is enough to see whether it goes on.
+            let limit = if lane.is_retry() { 1 } else { bounds.entries_per_read };
+            Some(Read::Pending { stream, from, limit })
+        }
         Step::ReadEvents { from, last } => Some(Read::Events { stream, from, last }),
         Step::Prove { first } => Some(Read::Predecessor { stream, first }),
         _ => None,
     }
 }
 
-fn reserve_of(read: &Read, bounds: &Bounds) -> usize {
+fn reserve_of(read: &Read) -> usize {
     match read {
-        Read::Pending { .. } => usize::from(bounds.entries_per_read) * MAX_ENTRY_BYTES,
+        Read::Pending { limit, .. } => usize::from(*limit) * MAX_ENTRY_BYTES,
         Read::Events { .. } => MAX_EVENTS_BYTES,
         Read::Predecessor { .. } => 0,
     }

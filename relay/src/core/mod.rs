@@ -8,7 +8,8 @@
 //! - An entry's deletion is asked for only after every event of it was confirmed.
 //! - Before an entry is published the append before it must be settled: published by this relay, too old to be still
 //!   becoming visible, or proved published by a serializable read.
-//! - An event that can't be published halts its own stream and no other.
+//! - An event that can't be published halts its own stream and no other. If the broker answers for more than one event (it
+//!   closes a channel or a connection, or does not confirm), each of them is published alone until it is known which it was.
 //! - Lanes, reads, batches, deletes under way and bytes held are bounded.
 //! - Nothing depends on being the only one who works on a stream.
 
@@ -19,6 +20,7 @@ mod halts;
 mod lane;
 mod lanes;
 mod scan;
+mod suspects;
 mod task;
 
 use std::time::Duration;
@@ -39,7 +41,7 @@ pub use self::{
     halts::Halt,
     lanes::Notice,
     scan::Backlog,
-    task::{Answer, Done, IndexPage, Outcome, Outgoing, Read, Task, WorkerBeat},
+    task::{Answer, Done, IndexPage, Isolation, Outcome, Outgoing, Read, Task, WorkerBeat},
 };
 use self::{
     bounds::Jitter,
@@ -59,8 +61,6 @@ pub struct CoreSettings {
     pub bounds: Bounds,
     /// The shortest time from one scan of the index to the next.
     pub poll_interval: Duration,
-    /// Batches under way at the same time.
-    pub max_batches: usize,
     /// When it is done.
     pub until: Until,
     /// The group that it is in; without one it works on every stream.
@@ -100,6 +100,8 @@ pub struct Core {
     deletes: Deletes,
     group: Option<Group>,
     batches_under_way: usize,
+    /// Publishers that could take a batch now.
+    ready_publishers: usize,
     /// Rows of workers that are to be removed.
     to_forget: Vec<WorkerId>,
     stop: Stop,
@@ -126,6 +128,7 @@ impl Core {
             deletes: Deletes::default(),
             group: settings.group.clone().map(|group| Group::new(group, now)),
             batches_under_way: 0,
+            ready_publishers: 0,
             to_forget: Vec::new(),
             stop: Stop::No,
             totals: Totals::default(),
@@ -157,13 +160,20 @@ impl Core {
         if let Some(read) = self.next_read() {
             return Some(Task::Read(read));
         }
-        if self.batches_under_way < self.settings.max_batches {
+        if self.ready_publishers > 0 {
             let batch = self.next_batch();
             if !batch.is_empty() {
+                self.ready_publishers -= 1;
                 return Some(Task::Publish(batch));
             }
         }
-        None
+        let (outgoing, isolation) = self.lanes.next_alone(&self.settings.bounds)?;
+        Some(Task::PublishAlone(outgoing, isolation))
+    }
+
+    /// How many publishers could take a batch now: those that are connected, are not blocked and have none.
+    pub fn set_ready_publishers(&mut self, count: usize) {
+        self.ready_publishers = count;
     }
 
     /// What came of a task.
@@ -176,6 +186,10 @@ impl Core {
                 for (outgoing, outcome) in batch.iter().zip(outcomes) {
                     self.published(outgoing, outcome, now);
                 }
+            }
+            Done::PublishedAlone(outgoing, isolation, outcome) => {
+                self.lanes.published_alone(isolation);
+                self.published(&outgoing, outcome, now);
             }
             Done::Deleted { asked, left } => self.deleted(&asked, left, now),
             Done::Beaten(rows) => self.beaten(rows, now),
@@ -226,8 +240,18 @@ impl Core {
         match self.stop {
             Stop::No => self.is_drained(),
             Stop::Asked | Stop::Leaving => false,
-            Stop::Left => self.batches_under_way == 0 && self.deletes.outstanding() == 0,
+            Stop::Left => self.events_under_way() == 0 && self.deletes.outstanding() == 0,
         }
+    }
+
+    /// Batches that the shell has under way.
+    #[must_use]
+    pub fn batches_under_way(&self) -> usize {
+        self.batches_under_way
+    }
+
+    fn events_under_way(&self) -> usize {
+        self.batches_under_way + self.lanes.alone_under_way()
     }
 
     /// Whether it was to drain the outbox and has: what is still pending is of streams that are halted for good
@@ -324,7 +348,7 @@ impl Core {
                 Found::Halted => self.scan.pop(false),
             }
         }
-        if self.scan.end_pass(self.lanes.len() == 0) {
+        if self.scan.end_pass(self.lanes.len() == 0, now) {
             self.lanes.scanned_all();
         }
     }
@@ -350,8 +374,8 @@ impl Core {
     fn published(&mut self, outgoing: &Outgoing, outcome: Outcome, now: Instant) {
         *match outcome {
             Outcome::Confirmed => &mut self.totals.published,
-            Outcome::Refused(_) => &mut self.totals.refused,
-            Outcome::Unknown => &mut self.totals.unknown,
+            Outcome::Refused(_) | Outcome::Poison(_) => &mut self.totals.refused,
+            Outcome::Suspect(_) | Outcome::Unknown => &mut self.totals.unknown,
         } += 1;
         if let Some(entry) = self.lanes.published(outgoing, outcome, &self.settings.bounds, now) {
             self.deletes.push(entry);

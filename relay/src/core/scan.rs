@@ -13,6 +13,10 @@ use super::{
 /// How many passes in a row must find nothing before it is believed: the index lags.
 const EMPTY_PASSES: u32 = 2;
 
+/// The longest rest after a pass that has found halted streams alone. They stay in the index, a read unit for some 80
+/// entries each time.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
 /// What a pass over the index has shown. The index lags a little behind the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -74,6 +78,10 @@ pub(super) struct Scan {
     next_at: Instant,
     /// Whether this pass has found a stream that is not halted.
     has_found: bool,
+    /// Whether it has found one that is.
+    has_found_halted: bool,
+    /// The pages that it has read.
+    pages: u32,
     /// Passes in a row that have found none.
     empty_passes: u32,
     failures: u32,
@@ -93,6 +101,8 @@ impl Scan {
             pass_began: now,
             next_at: now,
             has_found: false,
+            has_found_halted: false,
+            pages: 0,
             empty_passes: 0,
             failures: 0,
             pass: None,
@@ -142,6 +152,7 @@ impl Scan {
     ) {
         self.is_under_way = false;
         self.failures = 0;
+        self.pages = self.pages.saturating_add(1);
         let so_far = self.pass.get_or_insert(Backlog::empty(now));
         let mut last: Option<(StreamId, bool, bool)> = None;
         for (stream, since_ms) in page.streams.into_iter().zip(page.pending_since_ms) {
@@ -188,17 +199,24 @@ impl Scan {
         if is_workable {
             self.has_found = true;
             self.empty_passes = 0;
+        } else {
+            self.has_found_halted = true;
         }
     }
 
     /// Ends the pass, if everything that it has found is dealt with. Whether it has.
-    pub(super) fn end_pass(&mut self, is_idle: bool) -> bool {
+    pub(super) fn end_pass(&mut self, is_idle: bool, now: Instant) -> bool {
         if self.place != Place::End || !self.found.is_empty() {
             return false;
         }
         let is_empty = !self.has_found && is_idle;
         self.empty_passes = if is_empty { self.empty_passes + 1 } else { 0 };
-        self.has_found = false;
+        // Halted streams alone are no work: however many pages they fill, a page costs a poll interval's rest.
+        if self.has_found_halted && !self.has_found {
+            let rest = self.poll_interval.saturating_mul(self.pages).min(LONGEST_REST.max(self.poll_interval));
+            self.next_at = self.next_at.max(now + rest);
+        }
+        (self.has_found, self.has_found_halted, self.pages) = (false, false, 0);
         self.place = Place::Start;
         self.pass = None;
         true

@@ -19,6 +19,8 @@ pub enum Task {
     Read(Read),
     /// A batch: at most one event of each stream.
     Publish(Vec<Outgoing>),
+    /// An event that may be the reason why what it was published with broke.
+    PublishAlone(Outgoing, Isolation),
     /// Confirmed entries, at most 25.
     Delete(Vec<PendingKey>),
     /// Write this worker's row with this beat, then read the rows of all.
@@ -38,6 +40,8 @@ pub enum Done {
     Read(Read, Answer),
     /// The outcomes of a batch, in its order.
     Published(Vec<Outgoing>, Vec<Outcome>),
+    /// The outcome of an event that was published alone.
+    PublishedAlone(Outgoing, Isolation, Outcome),
     /// What was asked for, and what of it was not done.
     Deleted {
         /// All keys of the request.
@@ -136,13 +140,28 @@ pub struct Outgoing {
     pub event: Arc<OutboxEvent>,
 }
 
+/// How far an event that is published alone is kept apart from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isolation {
+    /// It has a channel to itself, on a connection that it shares with others of its kind.
+    Channel,
+    /// It has a connection to itself.
+    Connection,
+}
+
 /// What the broker said of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It has taken responsibility for the message.
     Confirmed,
-    /// It can't or won't take this message: a reason for the operator.
+    /// It can't or won't take this message, and said so of this one alone (a return, a nack): a reason for the operator.
     Refused(String),
-    /// Nothing was said: the connection broke. The message may have arrived.
+    /// The broker answered for everything that was published together: it closed the channel or the connection, or left
+    /// some without a confirm. This message may be the reason, and it may have arrived.
+    Suspect(String),
+    /// Published alone, the message closed its channel or its connection, or was not confirmed in time: a reason for the
+    /// operator.
+    Poison(String),
+    /// Nothing was said: the connection ended, through no fault of a message. The message may have arrived.
     Unknown,
 }

@@ -8,13 +8,13 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use streambox::{Error, EventStore};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub use self::io::SCAN_LIMIT;
-use self::shell::Shell;
+use self::shell::{Publishers, Shell};
 pub use crate::core::Until;
 use crate::{
-    broker::{self, BrokerSettings, Publisher, Refusal},
+    broker::{self, Alone, BrokerSettings, Publisher, Refusal},
     core::{Bounds, CoreSettings, GroupSettings},
     telemetry::Telemetry,
 };
@@ -56,15 +56,20 @@ pub struct Report {
     pub halted: BTreeMap<String, String>,
 }
 
-/// Why a relay did not begin.
+/// Why a relay did not begin, or could not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+#[non_exhaustive]
+pub enum RelayError {
     /// The table can't be read.
     #[error(transparent)]
     Store(#[from] Error),
     /// The broker refuses what it was given, and has never accepted it.
     #[error(transparent)]
     Broker(#[from] Refusal),
+    /// A part of the relay ended that should not have, which is a fault of the program. Start it again: what was under way
+    /// is still pending.
+    #[error("the relay can't go on: {0}")]
+    Ended(String),
 }
 
 /// Runs a relay until it is done or `stop` resolves; then it begins nothing new, leaves its group, waits for what is in
@@ -73,13 +78,14 @@ pub enum StartError {
 /// # Errors
 /// [`Error::Setup`] where the first reads of index and table are refused, and [`Refusal`] where the broker refuses the login, the
 /// virtual host, the exchange or TLS before there was any connection. Everything that happens later is retried for ever:
-/// what worked once may be in the middle of a change, of a password for instance.
+/// what worked once may be in the middle of a change, of a password for instance. [`RelayError::Ended`] if one of its own
+/// tasks ends unexpectedly.
 pub async fn run(
     store: &EventStore,
     settings: RelaySettings,
     until: Until,
     stop: impl Future<Output = ()>,
-) -> Result<Report, StartError> {
+) -> Result<Report, RelayError> {
     run_observed(store, settings, &Telemetry::default(), until, stop).await
 }
 
@@ -93,7 +99,7 @@ pub async fn run_observed(
     telemetry: &Telemetry,
     until: Until,
     stop: impl Future<Output = ()>,
-) -> Result<Report, StartError> {
+) -> Result<Report, RelayError> {
     let outbox = store.outbox();
     // Before anything is published: a table that is not there, or is another one, is a mistake to report, not to retry. Index
     // and table are looked at each, since each needs its own keys and permission.
@@ -104,21 +110,22 @@ pub async fn run_observed(
     }
     let (stop_publishers, publishers_stop) = watch::channel(false);
     let broker = Arc::new(settings.broker);
-    let publishers: Vec<_> =
-        (0..settings.publishers).map(|_| broker::start(Arc::clone(&broker), publishers_stop.clone())).collect();
+    let changed = Arc::new(Notify::new());
+    let publisher = |_| broker::start(Arc::clone(&broker), publishers_stop.clone(), Arc::clone(&changed));
+    let publishers: Vec<_> = (0..settings.publishers).map(publisher).collect();
+    let alone = Alone::start(Arc::clone(&broker), publishers_stop.clone());
     let states: Vec<_> = publishers.iter().map(Publisher::state).collect();
     telemetry.set_publishers(states.clone());
     let refusal = broker::refusal_at_start(states);
     let core = CoreSettings {
         bounds: settings.bounds,
         poll_interval: settings.poll_interval,
-        max_batches: publishers.len(),
         until,
         group: settings.group.filter(|_| until == Until::Stopped),
     };
-    let shell = Shell::new(core, outbox, publishers, telemetry.clone());
+    let shell = Shell::new(core, outbox, Publishers { idle: publishers, alone, changed }, telemetry.clone());
     tokio::select! {
-        report = shell.run(stop, &stop_publishers, settings.drain_timeout) => Ok(report),
+        report = shell.run(stop, &stop_publishers, settings.drain_timeout) => report,
         // Nothing is in flight: there was no connection.
         refusal = refusal => Err(refusal.into()),
     }

@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     pin::pin,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,19 +15,19 @@ use streambox::{
     outbox::{self, Outbox, ScanCursor, WorkerId, WorkerRow},
 };
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 
 use super::{
-    Report,
+    RelayError, Report,
     io::{self, Answered, Failure, Step},
     silence::Silence,
 };
 use crate::{
-    broker::Publisher,
-    core::{Core, CoreSettings, Done, GroupSettings, Notice, Outcome, Outgoing, Task, Totals},
+    broker::{Alone, Publisher, PublisherEnded},
+    core::{Core, CoreSettings, Done, GroupSettings, Isolation, Notice, Outcome, Outgoing, Task, Totals},
     telemetry::{
         GroupView, HaltedStream, LastError, MAX_SHOWN_HALTS, PublishedBatch, Request, SNAPSHOT_INTERVAL, Snapshot,
         Telemetry,
@@ -42,13 +43,12 @@ const MAX_STRAYS: usize = 10_000;
 pub(super) struct Shell {
     core: Core,
     outbox: Outbox,
-    /// Publishers that have no batch.
-    idle_publishers: Vec<Publisher>,
+    publishers: Publishers,
     /// Where the scan goes on; `None` at its beginning.
     cursor: Option<ScanCursor>,
     /// What is no pending entry and stands in the index all the same, as this pass over it has shown.
     strays: BTreeMap<StreamId, Corrupt>,
-    tasks: JoinSet<Finished>,
+    tasks: JoinSet<Result<Finished, PublisherEnded>>,
     group: Option<GroupSettings>,
     telemetry: Telemetry,
     last_error: Option<LastError>,
@@ -67,27 +67,54 @@ pub(super) struct Shell {
     silence: Silence,
 }
 
+/// What publishes.
+pub(super) struct Publishers {
+    /// Those that have no batch.
+    pub(super) idle: Vec<Publisher>,
+    /// For events that may be the reason why a batch broke off.
+    pub(super) alone: Alone,
+    /// Notified of each change of their states.
+    pub(super) changed: Arc<Notify>,
+}
+
+impl Publishers {
+    fn ready(&self) -> usize {
+        self.idle.iter().filter(|publisher| publisher.is_ready()).count()
+    }
+
+    /// One that is ready, or at least was a moment ago: its batch then comes back as unknown.
+    fn take(&mut self) -> Option<Publisher> {
+        let place = self.idle.iter().position(Publisher::is_ready).or_else(|| self.idle.len().checked_sub(1))?;
+        Some(self.idle.swap_remove(place))
+    }
+}
+
 /// What a task has done.
 enum Finished {
     Answered(Answered),
     /// Also where the scan goes on.
     Scanned(Answered, Option<ScanCursor>, Option<Vec<Corrupt>>),
     Published(Publisher, Vec<Outgoing>, Vec<Outcome>, Duration),
+    PublishedAlone(Outgoing, Isolation, Outcome, Duration),
+}
+
+/// What a task has done. If it ended in another way, or a publisher did, the relay ends: half of it would go on, unseen.
+fn done(task: Result<Result<Finished, PublisherEnded>, JoinError>) -> Result<Finished, RelayError> {
+    match task {
+        Ok(Ok(finished)) => Ok(finished),
+        Ok(Err(error)) => Err(RelayError::Ended(error.to_string())),
+        Err(error) => Err(RelayError::Ended(error.to_string())),
+    }
 }
 
 impl Shell {
-    pub(super) fn new(
-        settings: CoreSettings,
-        outbox: Outbox,
-        publishers: Vec<Publisher>,
-        telemetry: Telemetry,
-    ) -> Self {
+    pub(super) fn new(settings: CoreSettings, outbox: Outbox, publishers: Publishers, telemetry: Telemetry) -> Self {
         let now = Instant::now();
         let group = settings.group.clone();
         Self {
             core: Core::new(settings, fastrand::u64(..), now),
             outbox,
-            idle_publishers: publishers,
+            publishers,
             cursor: None,
             strays: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -111,12 +138,13 @@ impl Shell {
         stop: impl Future<Output = ()>,
         stop_publishers: &watch::Sender<bool>,
         drain_timeout: Duration,
-    ) -> Report {
+    ) -> Result<Report, RelayError> {
         let mut stop = pin!(stop);
         let mut deadline: Option<Instant> = None;
         loop {
             let now = Instant::now();
             self.telemetry.turned(now);
+            self.core.set_ready_publishers(self.publishers.ready());
             while let Some(task) = self.core.next_task(now) {
                 self.start(task);
             }
@@ -127,7 +155,8 @@ impl Shell {
             let snapshot = self.has_news.then_some(self.next_snapshot);
             let due = self.core.next_due().into_iter().chain(snapshot).chain([self.next_report]).min();
             tokio::select! {
-                Some(finished) = self.tasks.join_next() => self.take(finished),
+                Some(task) = self.tasks.join_next() => self.take(done(task)?),
+                () = self.publishers.changed.notified() => self.has_news = true,
                 () = sleep_until(due.unwrap_or(self.next_report)) => {}
                 () = &mut stop, if deadline.is_none() => {
                     tracing::info!("stopping: what is in flight is finished, nothing new is begun");
@@ -145,15 +174,18 @@ impl Shell {
         self.telemetry.publish(last);
         let report = self.report();
         stop_publishers.send_replace(true);
-        for publisher in self.idle_publishers {
+        // Those that hold a publisher let go of it.
+        self.tasks.shutdown().await;
+        for publisher in self.publishers.idle {
             publisher.close().await;
         }
-        report
+        self.publishers.alone.close().await;
+        Ok(report)
     }
 
     fn start(&mut self, task: Task) {
         let outbox = self.outbox.clone();
-        let answer = |answer| Finished::Answered(answer);
+        let answer = |answer| Ok(Finished::Answered(answer));
         if let Some(request) = request_of(&task) {
             self.telemetry.observer().request_made(request);
         }
@@ -165,7 +197,7 @@ impl Shell {
                 }
                 self.tasks.spawn(async move {
                     let (answered, cursor, strays) = io::scan(&outbox, cursor).await;
-                    Finished::Scanned(answered, cursor, strays)
+                    Ok(Finished::Scanned(answered, cursor, strays))
                 });
             }
             Task::Read(read) => {
@@ -174,6 +206,14 @@ impl Shell {
             }
             Task::Delete(keys) => _ = self.tasks.spawn(async move { answer(io::delete(&outbox, keys).await) }),
             Task::Publish(batch) => self.publish(batch),
+            Task::PublishAlone(outgoing, isolation) => {
+                let alone = self.publishers.alone.clone();
+                self.tasks.spawn(async move {
+                    let began = Instant::now();
+                    let outcome = alone.publish(outgoing.clone(), isolation).await?;
+                    Ok(Finished::PublishedAlone(outgoing, isolation, outcome, began.elapsed()))
+                });
+            }
             Task::Beat(beat) => {
                 let row = self.row(beat);
                 self.tasks.spawn(async move { answer(io::beat(&outbox, &row).await) });
@@ -190,20 +230,19 @@ impl Shell {
     }
 
     fn publish(&mut self, batch: Vec<Outgoing>) {
-        let publisher =
-            self.idle_publishers.pop().expect("the core has as many batches under way as there are publishers");
+        let publisher = self.publishers.take().expect("the core gives no more batches than publishers are idle");
         self.silence.handed_over(Instant::now());
         self.tasks.spawn(async move {
             let began = Instant::now();
-            let outcomes = publisher.publish(batch.clone()).await;
-            Finished::Published(publisher, batch, outcomes, began.elapsed())
+            let outcomes = publisher.publish(batch.clone()).await?;
+            Ok(Finished::Published(publisher, batch, outcomes, began.elapsed()))
         });
     }
 
-    fn take(&mut self, finished: Result<Finished, JoinError>) {
+    fn take(&mut self, finished: Finished) {
         let now = Instant::now();
         self.has_news = true;
-        match finished.expect("no task of the relay panics or is aborted while it is waited for") {
+        match finished {
             Finished::Answered(answered) => self.answered(answered, now),
             Finished::Scanned(answered, cursor, strays) => {
                 self.cursor = cursor;
@@ -215,18 +254,29 @@ impl Shell {
                 self.answered(answered, now);
             }
             Finished::Published(publisher, batch, outcomes, took) => {
-                self.idle_publishers.push(publisher);
-                self.last_confirm = now;
+                self.publishers.idle.push(publisher);
                 self.silence.came_back(&outcomes, now);
-                self.telemetry.observer().batch_published(&PublishedBatch::of(&outcomes, took));
-                for (outgoing, outcome) in batch.iter().zip(&outcomes) {
-                    self.telemetry.observer().event_published(outgoing, outcome, took);
-                }
+                self.published(&batch, &outcomes, took, now);
                 self.core.done(Done::Published(batch, outcomes), now);
+            }
+            Finished::PublishedAlone(outgoing, isolation, outcome, took) => {
+                self.published(std::slice::from_ref(&outgoing), std::slice::from_ref(&outcome), took, now);
+                self.core.done(Done::PublishedAlone(outgoing, isolation, outcome), now);
             }
         }
         for notice in self.core.take_notices() {
             self.notice(notice);
+        }
+    }
+
+    fn published(&mut self, batch: &[Outgoing], outcomes: &[Outcome], took: Duration, now: Instant) {
+        if outcomes.contains(&Outcome::Confirmed) {
+            self.last_confirm = now;
+        }
+        let observer = self.telemetry.observer();
+        observer.batch_published(&PublishedBatch::of(outcomes, took));
+        for (outgoing, outcome) in batch.iter().zip(outcomes) {
+            observer.event_published(outgoing, outcome, took);
         }
     }
 
@@ -374,11 +424,27 @@ fn request_of(task: &Task) -> Option<Request> {
         Task::Read(_) => Some(Request::Read),
         Task::Delete(_) => Some(Request::Delete),
         Task::Beat(_) => Some(Request::Heartbeat),
-        Task::Publish(_) | Task::Forget(_) | Task::Leave => None,
+        Task::Publish(_) | Task::PublishAlone(..) | Task::Forget(_) | Task::Leave => None,
     }
 }
 
 fn since_epoch_ms(time: SystemTime) -> i64 {
     let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_or_a_publisher_that_ends_unexpectedly_ends_the_relay() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { Err(PublisherEnded) });
+        tasks.spawn(async { panic!("a fault of the program") });
+        for _ in 0..2 {
+            let task = tasks.join_next().await.expect("two tasks");
+            assert!(matches!(done(task), Err(RelayError::Ended(_))));
+        }
+    }
 }

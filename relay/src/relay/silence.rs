@@ -22,7 +22,7 @@ impl Silence {
 
     pub(super) fn came_back(&mut self, outcomes: &[Outcome], now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if outcomes.iter().any(|outcome| *outcome != Outcome::Unknown) {
+        if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Unknown | Outcome::Suspect(_))) {
             self.since = (self.in_flight > 0).then_some(now);
         }
     }

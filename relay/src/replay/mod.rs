@@ -20,6 +20,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use futures_util::future::try_join_all;
 use serde::Serialize;
 use streambox::{Error, EventStore, RecordedEvent, StreamId};
 use tokio::{
@@ -32,7 +33,7 @@ pub use source::Of;
 
 use self::{pace::Pace, source::Source, window::Window};
 use crate::{
-    broker::{self, BrokerSettings, Publisher, Refusal, replay_ended},
+    broker::{self, Alone, BrokerSettings, Publisher, PublisherEnded, Refusal, replay_ended},
     chain::Chain,
     core::{Outcome, Outgoing},
     retry::Delays,
@@ -46,6 +47,9 @@ pub const BATCH_EVENTS: usize = 256;
 
 /// How often an event that the broker refuses is published before the replay ends.
 pub const REFUSED_ATTEMPTS: u32 = 3;
+
+/// After so many connections in a row that ended under a batch without a word, each of its events is published alone.
+const MAX_UNKNOWN: u32 = 2;
 
 const REFUSED_DELAY: Duration = Duration::from_secs(1);
 
@@ -125,6 +129,9 @@ pub enum ReplayError {
         /// Why.
         reason: String,
     },
+    /// A part of the relay's broker side ended that should not have, which is a fault of the program.
+    #[error(transparent)]
+    Ended(#[from] PublisherEnded),
     /// The position could not be kept.
     #[error("the position can't be written")]
     Position(#[source] std::io::Error),
@@ -144,11 +151,14 @@ pub async fn replay(
 ) -> Result<Replayed, ReplayError> {
     let began = Instant::now();
     let (stopping, stopped) = watch::channel(false);
-    let publisher = broker::start(Arc::new(settings.broker.clone()), stopped.clone());
+    let broker = Arc::new(settings.broker.clone());
+    let publisher = broker::start(Arc::clone(&broker), stopped.clone(), Arc::default());
+    let alone = Alone::start(broker, stopped.clone());
     let refusal = broker::refusal_at_start([publisher.state()]);
     let mut run = Run {
         source: Source::open(store, &settings.of, position.next.clone())?,
         publisher,
+        alone,
         pace: Pace::new(settings.rate, began),
         delays: Delays::for_reconnects(),
         stopped,
@@ -176,6 +186,7 @@ pub async fn replay(
     stopping.send_replace(true);
     if is_idle {
         run.publisher.close().await;
+        run.alone.close().await;
     }
     ended.and(kept)?;
     let position = run.position;
@@ -194,6 +205,7 @@ struct Run {
     position: Position,
     source: Source,
     publisher: Publisher,
+    alone: Alone,
     pace: Pace,
     delays: Delays,
     stopped: watch::Receiver<bool>,
@@ -245,19 +257,22 @@ impl Run {
         window: &mut Window,
         mut batch: Vec<Outgoing>,
     ) -> Result<Result<(), Stopped>, ReplayError> {
-        let mut attempts = 0;
+        let (mut attempts, mut unknown) = (0, 0);
         loop {
-            if unless_stopped(&mut self.stopped, self.pace.wait_for(batch.len())).await.is_err() {
+            if unless_stopped(&mut self.stopped, self.pace.wait_for(batch.len())).await.is_err()
+                || unless_stopped(&mut self.stopped, self.publisher.ready()).await.is_err()
+            {
                 return Ok(Err(Stopped));
             }
-            let outcomes = self.publisher.publish(batch.clone()).await;
+            let outcomes = self.outcomes(&batch, unknown >= MAX_UNKNOWN).await?;
+            unknown = if outcomes.contains(&Outcome::Unknown) { unknown + 1 } else { 0 };
             let mut refusal = None;
             let mut left = Vec::new();
             for (outgoing, outcome) in batch.into_iter().zip(outcomes) {
                 match outcome {
                     Outcome::Confirmed => window.confirmed(&outgoing.stream),
-                    Outcome::Unknown => left.push(outgoing),
-                    Outcome::Refused(reason) => {
+                    Outcome::Unknown | Outcome::Suspect(_) => left.push(outgoing),
+                    Outcome::Refused(reason) | Outcome::Poison(reason) => {
                         refusal.get_or_insert((outgoing.stream.clone(), outgoing.event.version, reason));
                         left.push(outgoing);
                     }
@@ -279,6 +294,21 @@ impl Run {
             }
             batch = left;
         }
+    }
+
+    /// Publishes a batch, and each of its events alone if it broke off and one of them may be the reason.
+    async fn outcomes(&self, batch: &[Outgoing], is_suspect: bool) -> Result<Vec<Outcome>, PublisherEnded> {
+        if is_suspect {
+            return try_join_all(batch.iter().map(|outgoing| self.alone.settle(outgoing.clone()))).await;
+        }
+        let outcomes = self.publisher.publish(batch.to_vec()).await?;
+        try_join_all(batch.iter().zip(outcomes).map(|(outgoing, outcome)| async {
+            match outcome {
+                Outcome::Suspect(_) => self.alone.settle(outgoing.clone()).await,
+                outcome => Ok(outcome),
+            }
+        }))
+        .await
     }
 
     /// Publishes what says that everything was published.

@@ -1,6 +1,6 @@
 //! One connection of a scripted broker.
 
-use std::{io, ops::ControlFlow};
+use std::{collections::HashMap, io, ops::ControlFlow};
 
 use amq_protocol::{
     frame::{AMQPContentHeader, AMQPFrame},
@@ -32,6 +32,8 @@ enum End {
 /// A message without a verdict.
 struct Open {
     message: Message,
+    channel: u16,
+    delivery_tag: u64,
     routing_key: String,
     properties: BasicProperties,
     body: Vec<u8>,
@@ -49,9 +51,12 @@ struct Connection {
     number: u64,
     stage: Stage,
     frames: Frames,
+    /// The channel of the message that has arrived last.
     channel: u16,
-    next_tag: u64,
-    arriving: Option<Arriving>,
+    /// Messages that have arrived, and those of each channel.
+    arrived: u64,
+    delivery_tags: HashMap<u16, u64>,
+    arriving: HashMap<u16, Arriving>,
     open: Vec<Open>,
 }
 
@@ -63,12 +68,13 @@ pub(super) async fn serve(socket: TcpStream, number: u64, stage: Stage) {
         stage,
         frames: Frames::new(socket),
         channel: 0,
-        next_tag: 1,
-        arriving: None,
+        arrived: 0,
+        delivery_tags: HashMap::new(),
+        arriving: HashMap::new(),
         open: Vec::new(),
     };
     let end = connection.run(commands).await;
-    connection.abandon();
+    connection.abandon(None);
     if matches!(end, Ok(End::Fallen)) {
         // The peer may end it; until then the socket is held.
         let _ = connection.wait_for_end().await;
@@ -118,18 +124,18 @@ impl Connection {
                 Ok(GO_ON)
             }
             AMQPFrame::Method(channel, class) => self.handle_method(channel, class).await,
-            AMQPFrame::Header(_, header) => {
+            AMQPFrame::Header(channel, header) => {
                 let is_empty = header.body_size == 0;
-                if let Some(arriving) = &mut self.arriving {
+                if let Some(arriving) = self.arriving.get_mut(&channel) {
                     arriving.header = Some(header);
                 }
-                if is_empty { self.arrived().await } else { Ok(GO_ON) }
+                if is_empty { self.arrived(channel).await } else { Ok(GO_ON) }
             }
-            AMQPFrame::Body(_, part) => {
-                let Some(arriving) = &mut self.arriving else { return Ok(GO_ON) };
+            AMQPFrame::Body(channel, part) => {
+                let Some(arriving) = self.arriving.get_mut(&channel) else { return Ok(GO_ON) };
                 arriving.body.extend(part);
                 let size = arriving.header.as_ref().map_or(0, |header| header.body_size);
-                if arriving.body.len() as u64 >= size { self.arrived().await } else { Ok(GO_ON) }
+                if arriving.body.len() as u64 >= size { self.arrived(channel).await } else { Ok(GO_ON) }
             }
             AMQPFrame::InvalidHeartbeat(_) => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -155,10 +161,15 @@ impl Connection {
             }
             AMQPClass::Connection(Conn::CloseOk(_)) => return Ok(ControlFlow::Break(End::Closed)),
             AMQPClass::Channel(channel::AMQPMethod::Open(_)) => {
-                (self.channel, self.next_tag) = (id, 1);
-                self.open.clear();
+                self.delivery_tags.insert(id, 0);
                 let ok = channel::AMQPMethod::OpenOk(channel::OpenOk {});
                 (Moment::Setup { connection: number }, Some(AMQPFrame::Method(id, AMQPClass::Channel(ok))))
+            }
+            AMQPClass::Channel(channel::AMQPMethod::Close(_)) => {
+                self.abandon(Some(id));
+                let ok = channel::AMQPMethod::CloseOk(channel::CloseOk {});
+                self.frames.send(&[AMQPFrame::Method(id, AMQPClass::Channel(ok))]).await?;
+                return Ok(GO_ON);
             }
             AMQPClass::Exchange(exchange::AMQPMethod::Declare(_)) => {
                 let ok = exchange::AMQPMethod::DeclareOk(exchange::DeclareOk {});
@@ -170,7 +181,7 @@ impl Connection {
             }
             AMQPClass::Basic(basic::AMQPMethod::Publish(publish)) => {
                 let routing_key = publish.routing_key.to_string();
-                self.arriving = Some(Arriving { routing_key, header: None, body: Vec::new() });
+                self.arriving.insert(id, Arriving { routing_key, header: None, body: Vec::new() });
                 return Ok(GO_ON);
             }
             // TuneOk, and CloseOk of a channel.
@@ -180,8 +191,8 @@ impl Connection {
     }
 
     /// A message has arrived whole.
-    async fn arrived(&mut self) -> io::Result<ControlFlow<End>> {
-        let Some(Arriving { routing_key, header: Some(header), body }) = self.arriving.take() else {
+    async fn arrived(&mut self, channel: u16) -> io::Result<ControlFlow<End>> {
+        let Some(Arriving { routing_key, header: Some(header), body }) = self.arriving.remove(&channel) else {
             return Ok(GO_ON);
         };
         let (stream, version) = identity(&header.properties).unwrap_or_default();
@@ -189,10 +200,15 @@ impl Connection {
             seen.messages += 1;
             seen.messages
         });
-        let message = Message { connection: self.number, tag: self.next_tag, number, stream, version };
-        self.next_tag += 1;
+        self.arrived += 1;
+        self.channel = channel;
+        let message = Message { connection: self.number, tag: self.arrived, number, stream, version };
+        let delivery_tag = self.delivery_tags.entry(channel).or_default();
+        *delivery_tag += 1;
         self.open.push(Open {
             message: message.clone(),
+            channel,
+            delivery_tag: *delivery_tag,
             routing_key,
             properties: header.properties,
             body,
@@ -217,36 +233,30 @@ impl Connection {
     }
 
     async fn act(&mut self, act: Act, answer: Option<&AMQPFrame>) -> io::Result<ControlFlow<End>> {
-        let id = self.channel;
-        let basic = |method| AMQPFrame::Method(id, AMQPClass::Basic(method));
         match act {
             Act::Proceed => self.frames.send(answer.map_or(&[], std::slice::from_ref)).await?,
             Act::Ack { tag, multiple } => {
-                self.conclude(tag, multiple, true);
-                self.frames.send(&[basic(basic::AMQPMethod::Ack(basic::Ack { delivery_tag: tag, multiple }))]).await?;
+                self.conclude(tag, multiple, true).await?;
             }
             Act::AckAll => {
-                if let Some(tag) = self.open.last().map(|open| open.message.tag) {
-                    self.conclude(tag, true, true);
-                    let ack = basic::Ack { delivery_tag: tag, multiple: true };
-                    self.frames.send(&[basic(basic::AMQPMethod::Ack(ack))]).await?;
+                while let Some(last) = self.open.last() {
+                    self.conclude(last.message.tag, true, true).await?;
                 }
             }
             Act::Nack { tag, multiple } => {
-                self.conclude(tag, multiple, false);
-                let nack = basic::Nack { delivery_tag: tag, multiple, requeue: false };
-                self.frames.send(&[basic(basic::AMQPMethod::Nack(nack))]).await?;
+                self.conclude(tag, multiple, false).await?;
             }
             Act::Return { tag } => self.send_back(tag).await?,
             Act::CloseChannel(code, text) => {
                 let close = channel::Close { reply_code: code, reply_text: text.into(), class_id: 0, method_id: 0 };
-                self.abandon();
+                let id = self.channel;
+                self.abandon(Some(id));
                 let close = channel::AMQPMethod::Close(close);
                 self.frames.send(&[AMQPFrame::Method(id, AMQPClass::Channel(close))]).await?;
             }
             Act::CloseConnection(code, text) => {
                 let close = connection::Close { reply_code: code, reply_text: text.into(), class_id: 0, method_id: 0 };
-                self.abandon();
+                self.abandon(None);
                 self.frames.send(&[method(0, connection::AMQPMethod::Close(close))]).await?;
             }
             Act::Block => {
@@ -258,11 +268,11 @@ impl Connection {
             }
             Act::Babble => self.frames.babble().await?,
             Act::Fall => {
-                self.abandon();
+                self.abandon(None);
                 return Ok(ControlFlow::Break(End::Fallen));
             }
             Act::Reset => {
-                self.abandon();
+                self.abandon(None);
                 self.frames.reset();
                 return Ok(ControlFlow::Break(End::Closed));
             }
@@ -270,9 +280,13 @@ impl Connection {
         Ok(GO_ON)
     }
 
-    /// A verdict on a message, or on it and all before it.
-    fn conclude(&mut self, tag: u64, multiple: bool, is_taken: bool) {
-        let is_meant = |open: &Open| open.message.tag == tag || (multiple && open.message.tag < tag);
+    /// A verdict on a message, or on it and all before it on its channel.
+    async fn conclude(&mut self, tag: u64, multiple: bool, is_taken: bool) -> io::Result<()> {
+        let Some(meant) = self.open.iter().find(|open| open.message.tag == tag) else { return Ok(()) };
+        let (channel, delivery_tag) = (meant.channel, meant.delivery_tag);
+        let is_meant = |open: &Open| {
+            open.message.tag == tag || (multiple && open.channel == channel && open.delivery_tag < delivery_tag)
+        };
         let (concluded, open) = std::mem::take(&mut self.open).into_iter().partition(is_meant);
         self.open = open;
         let taken = concluded.iter().filter(|open: &&Open| is_taken && !open.is_returned);
@@ -282,11 +296,19 @@ impl Connection {
                 seen.arrived.count(&message.stream, message.version);
             }
         });
+        let verdict = if is_taken {
+            basic::AMQPMethod::Ack(basic::Ack { delivery_tag, multiple })
+        } else {
+            basic::AMQPMethod::Nack(basic::Nack { delivery_tag, multiple, requeue: false })
+        };
+        self.frames.send(&[AMQPFrame::Method(channel, AMQPClass::Basic(verdict))]).await
     }
 
-    /// What is open will get no verdict: a consumer may have got it, or not.
-    fn abandon(&mut self) {
-        let open = std::mem::take(&mut self.open);
+    /// What is open, on one channel or on all, will get no verdict: a consumer may have got it, or not.
+    fn abandon(&mut self, channel: Option<u16>) {
+        let is_meant = |open: &Open| channel.is_none_or(|channel| open.channel == channel);
+        let (open, left): (Vec<_>, _) = std::mem::take(&mut self.open).into_iter().partition(is_meant);
+        self.open = left;
         self.stage.record.note(|seen| {
             for Open { message, .. } in open.iter().filter(|open| !open.is_returned) {
                 seen.arrived.count(&message.stream, message.version);
@@ -295,9 +317,9 @@ impl Connection {
     }
 
     async fn send_back(&mut self, tag: u64) -> io::Result<()> {
-        let id = self.channel;
         let Some(open) = self.open.iter_mut().find(|open| open.message.tag == tag) else { return Ok(()) };
         open.is_returned = true;
+        let id = open.channel;
         let returned = basic::Return {
             reply_code: NO_ROUTE,
             reply_text: "NO_ROUTE".into(),

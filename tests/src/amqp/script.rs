@@ -5,7 +5,7 @@
 pub struct Message {
     /// The connection, counted from 1.
     pub connection: u64,
-    /// Its place on the channel: its delivery tag.
+    /// Its place on the connection, which stands for its channel and its delivery tag.
     pub tag: u64,
     /// How many messages have arrived in all, with this one.
     pub number: u64,
@@ -54,28 +54,28 @@ pub enum Moment<'a> {
 pub enum Act {
     /// Answers as RabbitMQ would; outside of the handshake nothing.
     Proceed,
-    /// Confirms a message; with `multiple` all before it, too.
+    /// Confirms a message; with `multiple` all before it on its channel, too.
     Ack {
-        /// Its delivery tag.
+        /// Its place on the connection.
         tag: u64,
         /// Whether all before it are meant, too.
         multiple: bool,
     },
-    /// Refuses a message; with `multiple` all before it, too.
+    /// Refuses a message; with `multiple` all before it on its channel, too.
     Nack {
-        /// Its delivery tag.
+        /// Its place on the connection.
         tag: u64,
         /// Whether all before it are meant, too.
         multiple: bool,
     },
     /// Sends a message back as unroutable.
     Return {
-        /// Its delivery tag.
+        /// Its place on the connection.
         tag: u64,
     },
     /// Confirms everything that is open.
     AckAll,
-    /// Closes the channel with an error.
+    /// Closes the channel of the message that has arrived last, with an error.
     CloseChannel(u16, &'static str),
     /// Closes the connection with an error.
     CloseConnection(u16, &'static str),

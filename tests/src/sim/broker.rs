@@ -1,11 +1,11 @@
 //! A model of the broker: confirms, nacks, returns, and connections that break in the middle of a batch.
 
-use streambox_relay::core::{Done, Outcome, Outgoing, Task};
+use streambox_relay::core::{Done, Isolation, Outcome, Outgoing, Task};
 
 use super::{
     mutant::Mutant,
     queue::Happening,
-    scenario::{FaultKind, Ms},
+    scenario::{Breaks, FaultKind, Ms},
     table::number,
     worker::Job,
     world::World,
@@ -19,6 +19,9 @@ const LATEST_MS: Ms = 10_000;
 
 /// A relay without a connection tries again after this time.
 const RECONNECT_MS: Ms = 400;
+
+/// Whatever is published on a connection for so long before it ends is under way when it does.
+const UNDER_WAY_MS: Ms = 10;
 
 impl World<'_> {
     /// A batch is written to a connection.
@@ -35,6 +38,9 @@ impl World<'_> {
         if self.faults.has(FaultKind::BrokerBreaks) && self.chance(50) {
             return self.break_off(worker, life, batch);
         }
+        if let Some(breaks) = batch.iter().find_map(|outgoing| self.breaks(outgoing)) {
+            return self.break_by(breaks, worker, life, batch);
+        }
         let outcomes = batch.iter().map(|outgoing| self.judge(outgoing)).collect();
         if self.mutant == Some(Mutant::TwoInFlight) {
             for outgoing in &batch {
@@ -42,6 +48,102 @@ impl World<'_> {
             }
         }
         self.answer_batch(worker, life, batch, outcomes);
+    }
+
+    /// What a message breaks.
+    fn breaks(&self, outgoing: &Outgoing) -> Option<Breaks> {
+        let poison = self.scenario.poison?;
+        (number(&outgoing.stream) == poison.stream).then_some(poison.breaks)
+    }
+
+    /// A batch with a message in it that breaks it.
+    fn break_by(&mut self, breaks: Breaks, worker: usize, life: u32, batch: Vec<Outgoing>) {
+        self.coverage.suspected += 1;
+        let mut any_confirmed = false;
+        for outgoing in &batch {
+            if self.breaks(outgoing).is_none() {
+                any_confirmed |= self.arrives_perhaps(outgoing, breaks == Breaks::Silence);
+            }
+        }
+        let is_suspect = any_confirmed || breaks != Breaks::Socket;
+        let outcome = if is_suspect { Outcome::Suspect(format!("{breaks:?}")) } else { Outcome::Unknown };
+        let outcomes = vec![outcome; batch.len()];
+        let at = self.now + if breaks == Breaks::Silence { CONFIRM_TIMEOUT_MS } else { self.latency() };
+        self.at(at, Happening::Result(worker, life, Done::Published(batch, outcomes)));
+    }
+
+    /// A message on a connection that ends arrives, or does not, or arrives when nobody waits for it any more. Whether it
+    /// has arrived.
+    fn arrives_perhaps(&mut self, outgoing: &Outgoing, does_surely: bool) -> bool {
+        let (stream, version) = (number(&outgoing.stream), outgoing.event.version);
+        match self.random.u8(0..3) {
+            0 => return self.arrive(stream, version),
+            _ if does_surely => return self.arrive(stream, version),
+            1 => {
+                let at = self.now + self.random.u64(0..LATEST_MS);
+                self.at(at, Happening::Late(stream, version));
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// An event on a channel or a connection of its own.
+    pub(super) fn publish_alone(&mut self, worker: usize, life: u32, outgoing: Outgoing, isolation: Isolation) {
+        if self.faults.has(FaultKind::BrokerAway) {
+            let is_stopping = self.worker(worker).is_some_and(|worker| worker.core.next_due().is_none());
+            if is_stopping || self.chance(20) {
+                return self.answer(worker, life, Done::PublishedAlone(outgoing, isolation, Outcome::Unknown));
+            }
+            let again = Happening::Execute(worker, life, Job::Task(Task::PublishAlone(outgoing, isolation)));
+            return self.at(self.now + RECONNECT_MS, again);
+        }
+        let breaks = self.breaks(&outgoing);
+        if let Some(wrong) = self.shared_by_mutant(isolation) {
+            // With a message on it that breaks it, it goes on as with any batch.
+            if breaks.is_none() {
+                self.arrives_perhaps(&outgoing, false);
+            }
+            let at = self.now + self.random.u64(1..CONFIRM_TIMEOUT_MS);
+            return self.at(at, Happening::Result(worker, life, Done::PublishedAlone(outgoing, isolation, wrong)));
+        }
+        let is_broken = self.faults.has(FaultKind::BrokerBreaks) && self.chance(30);
+        let ended_at = self.shared_ended_at.get(&worker).copied();
+        let is_swept_along =
+            isolation == Isolation::Channel && ended_at.is_some_and(|at| self.now <= at + UNDER_WAY_MS);
+        let outcome = match (breaks, isolation) {
+            (Some(Breaks::Channel | Breaks::Silence), Isolation::Channel) | (Some(_), Isolation::Connection) => {
+                self.coverage.poison += 1;
+                Outcome::Poison(format!("{breaks:?}"))
+            }
+            (Some(Breaks::Connection | Breaks::Socket), Isolation::Channel) => {
+                self.shared_ended_at.insert(worker, self.now);
+                Outcome::Suspect(format!("{breaks:?}"))
+            }
+            (None, _) if is_broken || is_swept_along => {
+                self.arrives_perhaps(&outgoing, false);
+                match isolation {
+                    Isolation::Channel => Outcome::Suspect("the connection ended".to_owned()),
+                    Isolation::Connection => Outcome::Poison("the connection ended".to_owned()),
+                }
+            }
+            (None, _) => self.judge(&outgoing),
+        };
+        let delay = if breaks == Some(Breaks::Silence) { CONFIRM_TIMEOUT_MS } else { self.latency() };
+        let at = self.now + delay;
+        self.at(at, Happening::Result(worker, life, Done::PublishedAlone(outgoing, isolation, outcome)));
+    }
+
+    /// What a mutant says that does not keep apart what it should: there is always something on it that breaks it.
+    fn shared_by_mutant(&self, isolation: Isolation) -> Option<Outcome> {
+        let poison = self.scenario.poison.filter(|poison| self.table.has_pending(poison.stream, self.now))?;
+        let suspect = Outcome::Suspect("it is shared".to_owned());
+        match (self.mutant?, poison.breaks, isolation) {
+            (Mutant::ShareChannel, Breaks::Channel, _)
+            | (Mutant::ShareConnection, Breaks::Connection | Breaks::Socket, Isolation::Connection) => Some(suspect),
+            (Mutant::TrustSilence, Breaks::Silence, _) => Some(Outcome::Unknown),
+            _ => None,
+        }
     }
 
     /// What the broker says of one message.
@@ -90,15 +192,7 @@ impl World<'_> {
     /// The connection breaks: each message may have arrived, or not, or arrives when nobody waits for it any more.
     fn break_off(&mut self, worker: usize, life: u32, batch: Vec<Outgoing>) {
         for outgoing in &batch {
-            let (stream, version) = (number(&outgoing.stream), outgoing.event.version);
-            match self.random.u8(0..3) {
-                0 => _ = self.arrive(stream, version),
-                1 => {
-                    let at = self.now + self.random.u64(0..LATEST_MS);
-                    self.at(at, Happening::Late(stream, version));
-                }
-                _ => {}
-            }
+            self.arrives_perhaps(outgoing, false);
         }
         let outcome = match self.mutant {
             Some(Mutant::UnknownIsPublished) => Outcome::Confirmed,

@@ -17,6 +17,12 @@ pub struct Coverage {
     pub nacks: u64,
     /// Messages that no queue took.
     pub returns: u64,
+    /// Batches that broke off, so that each of their events is suspected.
+    pub suspected: u64,
+    /// Events that were published alone.
+    pub alone: u64,
+    /// Those among them that broke their channel or their connection.
+    pub poison: u64,
     /// Reads that prove that an append was published.
     pub proofs: u64,
     /// Proofs that showed an entry which the Query had not.
@@ -45,7 +51,7 @@ impl Coverage {
 
     /// Each situation by its name, and how often it came up.
     #[must_use]
-    pub fn situations(&self) -> [(&'static str, u64); 15] {
+    pub fn situations(&self) -> [(&'static str, u64); 18] {
         [
             ("steps", self.steps),
             ("delivered", self.delivered),
@@ -54,6 +60,9 @@ impl Coverage {
             ("late", self.late),
             ("nacks", self.nacks),
             ("returns", self.returns),
+            ("suspected", self.suspected),
+            ("alone", self.alone),
+            ("poison", self.poison),
             ("proofs", self.proofs),
             ("hidden", self.hidden),
             ("stale", self.stale),
@@ -66,7 +75,7 @@ impl Coverage {
     }
 
     /// In the same order.
-    fn counters(&mut self) -> [&mut u64; 15] {
+    fn counters(&mut self) -> [&mut u64; 18] {
         [
             &mut self.steps,
             &mut self.delivered,
@@ -75,6 +84,9 @@ impl Coverage {
             &mut self.late,
             &mut self.nacks,
             &mut self.returns,
+            &mut self.suspected,
+            &mut self.alone,
+            &mut self.poison,
             &mut self.proofs,
             &mut self.hidden,
             &mut self.stale,

@@ -7,6 +7,7 @@
 //! - an entry is deleted only after every public event of it was delivered and confirmed (G5),
 //! - the first deliveries of a stream come in version order (G6),
 //! - bounds hold (G10),
+//! - a stream whose messages break whatever they are published with holds up no other, and is seen as halted (G7),
 //! - and when nothing goes wrong any more, everything is published and deleted, and the group agrees on its members.
 //!
 //! A run that breaks a promise is made smaller until its trace can be read ([`Failure`]).
@@ -14,7 +15,7 @@
 //! What the models can do: a transaction becomes visible item by item, its pending entry up to 12 seconds after its
 //! events; the index lags and shows entries in any order; requests fail before or after they are carried out; deletes
 //! are left undone; connections break, with messages that arrive, do not, or do so much later; nacks, of which some
-//! were taken; returns; relays that are killed, told to stop, or stand still and go on; rows of the group that are
+//! were taken; returns; messages that break their channel or connection, or are never confirmed; relays that are killed, told to stop, or stand still and go on; rows of the group that are
 //! wrong, two workers under one name, relays outside of the group; an operator who skips entries; clocks that are wrong
 //! by up to an hour.
 
@@ -39,7 +40,7 @@ pub use self::{
     coverage::Coverage,
     mutant::Mutant,
     oracle::{Promise, Violation},
-    scenario::{AppendPlan, Fault, FaultKind, Limits, Ms, Place, Scenario, WorkerPlan},
+    scenario::{AppendPlan, Breaks, Fault, FaultKind, Limits, Ms, Place, Poison, Scenario, WorkerPlan},
 };
 
 /// A seed that breaks a promise.

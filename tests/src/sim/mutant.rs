@@ -24,4 +24,10 @@ pub enum Mutant {
     TrustClocks,
     /// An entry that was published in part is deleted.
     DeleteInPart,
+    /// Events that are to have a channel each share one.
+    ShareChannel,
+    /// Events that are to have a connection each share one.
+    ShareConnection,
+    /// What the broker never confirms is sent again with everything else, for ever.
+    TrustSilence,
 }

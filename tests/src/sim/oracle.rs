@@ -26,6 +26,8 @@ pub enum Promise {
     Bounded,
     /// When nothing goes wrong any more, everything is published and deleted.
     Drains,
+    /// G7: a stream that can't be published stops only itself, and is seen as halted.
+    Isolation,
     /// The workers of a group come to agree on its members.
     Agreement,
 }
@@ -117,8 +119,8 @@ impl Oracle {
         }
     }
 
-    /// An event that was never delivered.
-    pub(super) fn missing(&self) -> Option<(u8, u64)> {
-        self.missing.first().copied()
+    /// An event that was never delivered, but for those of one stream.
+    pub(super) fn missing(&self, but: Option<u8>) -> Option<(u8, u64)> {
+        self.missing.iter().find(|(stream, _)| Some(*stream) != but).copied()
     }
 }

@@ -33,6 +33,30 @@ pub struct Scenario {
     pub limits: Limits,
     /// After this moment all clocks are hours later.
     pub night_at_ms: Option<Ms>,
+    /// A stream whose messages the broker never takes.
+    pub poison: Option<Poison>,
+}
+
+/// A stream whose messages break what they are published with, from the beginning to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Poison {
+    /// The number of the stream.
+    pub stream: u8,
+    /// What they break.
+    pub breaks: Breaks,
+}
+
+/// The ways of a broker to refuse a message without a word about this message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breaks {
+    /// It closes the channel.
+    Channel,
+    /// It closes the connection, with a reason.
+    Connection,
+    /// It closes the socket.
+    Socket,
+    /// It never confirms the message.
+    Silence,
 }
 
 /// A relay.
@@ -131,6 +155,10 @@ pub struct Limits {
     pub max_batch_events: usize,
     /// Batches under way at the same time.
     pub max_batches: usize,
+    /// Events that are published alone at the same time.
+    pub max_suspects: usize,
+    /// Bytes in a batch.
+    pub max_batch_bytes: usize,
     /// Bytes that are held.
     pub max_buffered_bytes: usize,
     /// Entries that one read asks for.
@@ -156,7 +184,9 @@ impl Scenario {
         let faults = (0..random.u8(0..=6)).map(|_| fault(&mut random, streams, workers, duration)).collect();
         let worker = |number| worker(&mut random, number, duration);
         let workers = (0..workers).map(worker).collect();
-        Self { seed, workers, appends, faults, limits: limits(&mut random), night_at_ms }
+        let limits = limits(&mut random);
+        let poison = random.u8(0..4).eq(&0).then(|| poison(&mut random, streams));
+        Self { seed, workers, appends, faults, limits, night_at_ms, poison }
     }
 
     /// When the last append and the last fault are over.
@@ -235,6 +265,11 @@ fn fault(random: &mut Rng, streams: u8, workers: usize, duration: Ms) -> Fault {
     Fault { at_ms: random.u64(0..duration), lasts_ms, kind }
 }
 
+fn poison(random: &mut Rng, streams: u8) -> Poison {
+    let ways = [Breaks::Channel, Breaks::Connection, Breaks::Socket, Breaks::Silence];
+    Poison { stream: random.u8(0..streams), breaks: ways[random.usize(0..ways.len())] }
+}
+
 fn worker(random: &mut Rng, number: usize, duration: Ms) -> WorkerPlan {
     let place = match random.u8(0..8) {
         0 if number > 0 => Place::SameId,
@@ -253,6 +288,8 @@ impl Limits {
         max_reads: 32,
         max_batch_events: 256,
         max_batches: 2,
+        max_suspects: 256,
+        max_batch_bytes: 4 * 1024 * 1024,
         max_buffered_bytes: 32 * 1024 * 1024,
         entries_per_read: 64,
         remembered: 100,
@@ -269,6 +306,8 @@ fn limits(random: &mut Rng) -> Limits {
         max_reads: random.usize(1..=3),
         max_batch_events: random.usize(1..=3),
         max_batches: random.usize(1..=2),
+        max_suspects: random.usize(1..=3),
+        max_batch_bytes: random.usize(1..=8),
         max_buffered_bytes: if random.bool() { 1 } else { 500_000 },
         entries_per_read: random.u16(1..=3),
         remembered: random.usize(1..=3),
@@ -278,7 +317,7 @@ fn limits(random: &mut Rng) -> Limits {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}, {:?}, night at {:?}", self.seed, self.limits, self.night_at_ms)?;
+        writeln!(f, "seed {}, {:?}, night at {:?}, {:?}", self.seed, self.limits, self.night_at_ms, self.poison)?;
         for worker in &self.workers {
             writeln!(f, "{worker:?}")?;
         }

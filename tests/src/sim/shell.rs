@@ -51,6 +51,11 @@ impl World<'_> {
     /// Takes everything that a core wants to be done.
     pub(super) fn pump(&mut self, number: usize, life: u32) {
         let instant = self.instant();
+        let most = self.scenario.limits.max_batches;
+        if let Some(worker) = self.worker(number) {
+            let ready = most.saturating_sub(worker.core.batches_under_way());
+            worker.core.set_ready_publishers(ready);
+        }
         for tasks in 0.. {
             let Some(task) = self.worker(number).and_then(|worker| worker.core.next_task(instant)) else { break };
             if tasks > MAX_TASKS {
@@ -138,6 +143,7 @@ impl World<'_> {
                 self.at(self.now, Happening::Execute(number, life, Job::Delete(keys)));
             }
         }
+        self.coverage.alone += u64::from(matches!(&task, Task::PublishAlone(..)));
         if let Task::Delete(keys) = &task {
             let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
             // DynamoDB refuses a batch that has a key twice, however often it is sent.
@@ -182,6 +188,9 @@ impl World<'_> {
             Task::Read(read) => self.read(read),
             Task::Delete(keys) => self.delete_batch(keys),
             Task::Publish(batch) => return self.publish(number, life, batch),
+            Task::PublishAlone(outgoing, isolation) => {
+                return self.publish_alone(number, life, outgoing, isolation);
+            }
             Task::Beat(beat) => Done::Beaten(self.beat(number, beat)),
             Task::Forget(id) => {
                 self.table.remove_row(&id);
@@ -210,16 +219,24 @@ impl World<'_> {
         if let Some(text) = describe_result(&done) {
             self.note(|| format!("worker {number}: {text}"));
         }
-        if let Done::Published(batch, outcomes) = &done
-            && self.mutant == Some(Mutant::DeleteInPart)
-        {
+        let published = match &done {
+            Done::Published(batch, outcomes) => (batch.as_slice(), outcomes.as_slice()),
+            Done::PublishedAlone(outgoing, _, outcome) => {
+                (std::slice::from_ref(outgoing), std::slice::from_ref(outcome))
+            }
+            _ => (&[][..], &[][..]),
+        };
+        if self.mutant == Some(Mutant::DeleteInPart) {
+            let (batch, outcomes) = published;
             let confirmed = batch.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Confirmed);
             let keys = confirmed.filter_map(|(outgoing, _)| {
                 let append = self.table.append_of(super::table::number(&outgoing.stream), outgoing.event.version)?;
                 Some(PendingKey { stream_id: outgoing.stream.clone(), first: append.first })
             });
-            let keys = keys.collect();
-            self.at(self.now, Happening::Execute(number, life, Job::Delete(keys)));
+            let keys: Vec<_> = keys.collect();
+            if !keys.is_empty() {
+                self.at(self.now, Happening::Execute(number, life, Job::Delete(keys)));
+            }
         }
         self.with_worker(number, life, |worker, instant| worker.core.done(done, instant));
     }
@@ -347,6 +364,9 @@ impl World<'_> {
 fn describe(task: &Task) -> Option<String> {
     match task {
         Task::Publish(batch) => Some(format!("publishes {}", messages(batch))),
+        Task::PublishAlone(outgoing, isolation) => {
+            Some(format!("publishes {} on a {isolation:?} of its own", messages(std::slice::from_ref(outgoing))))
+        }
         Task::Delete(keys) => Some(format!("deletes {keys:?}")),
         Task::Forget(_) | Task::Leave => Some(format!("{task:?}")),
         Task::Scan { .. } | Task::Read(_) | Task::Beat(_) => None,
@@ -358,6 +378,9 @@ fn describe_result(done: &Done) -> Option<String> {
         Done::Scanned(Some(page)) if page.streams.is_empty() => None,
         Done::Scanned(Some(page)) => Some(format!("the index shows {:?}", page.streams)),
         Done::Published(batch, outcomes) => Some(format!("{}: {outcomes:?}", messages(batch))),
+        Done::PublishedAlone(outgoing, _, outcome) => {
+            Some(format!("{}, alone: {outcome:?}", messages(std::slice::from_ref(outgoing))))
+        }
         Done::Read(read, Answer::Pending(page)) => {
             let entries: Vec<_> =
                 page.entries.iter().map(|entry| format!("v{} to v{}", entry.first, entry.last)).collect();

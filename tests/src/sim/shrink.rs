@@ -73,6 +73,9 @@ fn candidates(scenario: &Scenario) -> impl Iterator<Item = Scenario> {
     if scenario.night_at_ms.is_some() {
         push(&|smaller| smaller.night_at_ms = None);
     }
+    if scenario.poison.is_some() {
+        push(&|smaller| smaller.poison = None);
+    }
     for (number, worker) in scenario.workers.iter().enumerate() {
         if worker.place != Place::Member {
             push(&|smaller| smaller.workers[number].place = Place::Member);

@@ -185,13 +185,19 @@ impl Table {
         self.appends.iter().find(|append| append.is_pending(now) && append.index_shows_at <= since)
     }
 
-    pub(super) fn first_pending(&self, now: Ms) -> Option<&Append> {
-        self.appends.iter().find(|append| append.is_pending(now))
+    /// The first pending entry, but for those of one stream.
+    pub(super) fn first_pending(&self, but: Option<u8>, now: Ms) -> Option<&Append> {
+        self.appends.iter().find(|append| append.is_pending(now) && Some(append.stream) != but)
     }
 
-    /// Whether the index shows what the table has: it lags.
-    pub(super) fn index_is_empty(&self, now: Ms) -> bool {
-        !self.appends.iter().any(|append| append.in_index(now))
+    /// Whether the index shows what the table has, but for the entries of one stream: it lags.
+    pub(super) fn index_is_empty(&self, but: Option<u8>, now: Ms) -> bool {
+        !self.appends.iter().any(|append| append.in_index(now) && Some(append.stream) != but)
+    }
+
+    /// Whether a public event of a stream is still pending.
+    pub(super) fn has_pending(&self, stream: u8, now: Ms) -> bool {
+        self.of(stream).any(|append| append.is_pending(now))
     }
 
     pub(super) fn put_row(&mut self, id: &WorkerId, beat: u64) {

@@ -1,6 +1,9 @@
 //! A relay: the real core, and what its process is going through.
 
-use streambox::outbox::{PendingKey, WorkerId};
+use streambox::{
+    StreamId,
+    outbox::{PendingKey, WorkerId},
+};
 use streambox_relay::core::{Core, CoreSettings, DEFAULT_WORKER_TIMEOUT, Task};
 use tokio::time::Instant;
 
@@ -55,8 +58,13 @@ impl Worker {
     /// Whether it holds nothing and has nothing to do. A dead one has nothing.
     pub(super) fn is_idle(&self) -> bool {
         let core = &self.core;
-        let holds = core.open_streams() + core.deletes_waiting() + core.buffered_bytes() + core.halted_streams();
+        let holds = core.open_streams() + core.deletes_waiting() + core.buffered_bytes();
         self.is_dead || (holds == 0 && !self.is_paused())
+    }
+
+    /// Whether it sees these streams as halted, and no others.
+    pub(super) fn halts(&self, streams: &[StreamId]) -> bool {
+        self.core.halts().map(|(stream, _)| stream).eq(streams)
     }
 
     pub(super) fn is_paused(&self) -> bool {

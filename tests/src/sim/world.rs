@@ -14,7 +14,7 @@ use super::{
     oracle::{Oracle, Promise, Violation},
     queue::{Happening, Queue},
     scenario::{FaultKind, Limits, Ms, Place, Scenario},
-    table::{IndexKey, Table},
+    table::{IndexKey, Table, stream_id},
     worker::Worker,
 };
 
@@ -47,6 +47,8 @@ pub(super) struct World<'a> {
     pub(super) cursors: BTreeMap<usize, IndexKey>,
     /// When a worker has begun its last pass over the index.
     pub(super) passes: BTreeMap<usize, Ms>,
+    /// When the connection ended last that a worker's events with a channel each share.
+    pub(super) shared_ended_at: BTreeMap<usize, Ms>,
     trace: Option<Vec<String>>,
 }
 
@@ -73,6 +75,7 @@ pub(super) fn run(scenario: &Scenario, mutant: Option<Mutant>, is_traced: bool, 
         workers: scenario.workers.iter().map(|_| None).collect(),
         cursors: BTreeMap::new(),
         passes: BTreeMap::new(),
+        shared_ended_at: BTreeMap::new(),
         trace: is_traced.then(Vec::new),
     };
     world.run();
@@ -111,13 +114,40 @@ impl World<'_> {
         }
     }
 
-    /// Whether everything is published and deleted, and every worker knows that and the others.
+    /// Whether everything is published and deleted, and every worker knows that and the others. A stream that can't be
+    /// published is seen as halted by who looks after it.
     fn is_done(&self) -> bool {
-        self.table.first_pending(self.now).is_none()
-            && self.table.index_is_empty(self.now)
-            && self.oracle.missing().is_none()
+        let but = self.poisoned();
+        self.table.first_pending(but, self.now).is_none()
+            && self.table.index_is_empty(but, self.now)
+            && self.oracle.missing(but).is_none()
             && self.workers.iter().flatten().all(Worker::is_idle)
+            && self.is_seen_as_halted()
             && self.is_agreed()
+    }
+
+    /// The stream whose messages the broker never takes.
+    pub(super) fn poisoned(&self) -> Option<u8> {
+        self.scenario.poison.map(|poison| poison.stream)
+    }
+
+    fn is_seen_as_halted(&self) -> bool {
+        let halted: Vec<_> = self
+            .poisoned()
+            .filter(|stream| self.table.has_pending(*stream, self.now))
+            .map(stream_id)
+            .into_iter()
+            .collect();
+        let mut living = self.workers.iter().flatten().filter(|worker| !worker.is_dead).peekable();
+        let is_none_left = living.peek().is_none();
+        // A worker sees its own streams alone.
+        let (mut all_fit, mut any_sees) = (true, halted.is_empty() || is_none_left);
+        for worker in living {
+            let sees = worker.halts(&halted);
+            any_sees |= sees;
+            all_fit &= sees || worker.halts(&[]);
+        }
+        all_fit && any_sees
     }
 
     /// Whether all members of the group see the same members: themselves.
@@ -131,15 +161,18 @@ impl World<'_> {
     }
 
     fn explain(&mut self) {
-        let (now, mut promise) = (self.now, Promise::Drains);
-        let what = if let Some(append) = self.table.first_pending(now) {
+        let but = self.poisoned();
+        let (now, mut promise) = (self.now, if but.is_some() { Promise::Isolation } else { Promise::Drains });
+        let what = if let Some(append) = self.table.first_pending(but, now) {
             format!("the entry of s{} v{} to v{} is still pending", append.stream, append.first, append.last)
-        } else if let Some((stream, version)) = self.oracle.missing() {
+        } else if let Some((stream, version)) = self.oracle.missing(but) {
             promise = Promise::NothingLost;
             format!("s{stream} v{version} was never delivered")
         } else if !self.is_agreed() {
             promise = Promise::Agreement;
             "the workers do not agree on who they are".to_owned()
+        } else if !self.is_seen_as_halted() {
+            "the stream that can't be published, and no other, should be seen as halted".to_owned()
         } else {
             "a relay does not come to rest".to_owned()
         };
@@ -325,6 +358,8 @@ fn settings(limits: &Limits, mutant: Option<Mutant>, id: Option<WorkerId>) -> Co
         max_streams: limits.max_streams,
         max_reads: limits.max_reads,
         max_batch_events: limits.max_batch_events,
+        max_batch_bytes: limits.max_batch_bytes,
+        max_suspects: limits.max_suspects,
         max_buffered_bytes: limits.max_buffered_bytes,
         entries_per_read: limits.entries_per_read,
         remembered_streams: remembered,
@@ -336,11 +371,5 @@ fn settings(limits: &Limits, mutant: Option<Mutant>, id: Option<WorkerId>) -> Co
     if mutant == Some(Mutant::TrustClocks) {
         bounds.settle_window = Duration::from_secs(10);
     }
-    CoreSettings {
-        bounds,
-        poll_interval: POLL_INTERVAL,
-        max_batches: limits.max_batches,
-        until: Until::Stopped,
-        group: id.map(GroupSettings::new),
-    }
+    CoreSettings { bounds, poll_interval: POLL_INTERVAL, until: Until::Stopped, group: id.map(GroupSettings::new) }
 }

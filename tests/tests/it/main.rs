@@ -19,6 +19,7 @@ mod execute;
 mod halt;
 mod health;
 mod infra;
+mod isolation;
 mod limits;
 mod load;
 mod logs;

@@ -1,9 +1,13 @@
 //! What RabbitMQ refuses: logins, virtual hosts, exchanges; and an alarm that makes it take nothing.
 
-use lapin::{Connection, ConnectionProperties, ExchangeKind, options::ExchangeDeclareOptions, types::FieldTable};
+use lapin::{
+    Connection, ConnectionProperties, ExchangeKind,
+    options::ExchangeDeclareOptions,
+    types::{AMQPValue, FieldTable},
+};
 use nix::sys::signal::Signal;
 use streambox_tests::{
-    broker::{Inbox, OwnBroker},
+    broker::{Inbox, OwnBroker, shared_broker_url},
     engine::{TestTable, stream},
     programs::{Finished, Process, run},
     unique,
@@ -27,11 +31,16 @@ fn assert_refused(finished: &Finished, words: &[&str]) {
     }
 }
 
-async fn declare_fanout(url: &str, exchange: &str) -> lapin::Result<()> {
+async fn declare(
+    url: &str,
+    exchange: &str,
+    kind: ExchangeKind,
+    options: ExchangeDeclareOptions,
+    arguments: FieldTable,
+) -> lapin::Result<()> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
-    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    channel.exchange_declare(exchange.into(), ExchangeKind::Fanout, options, FieldTable::default()).await?;
+    channel.exchange_declare(exchange.into(), kind, options, arguments).await?;
     connection.close(200, "done".into()).await
 }
 
@@ -56,9 +65,39 @@ async fn what_rabbitmq_refuses_at_the_start_is_bad_configuration_and_told_in_a_s
     assert_refused(&refused, &["vhost \"closed\"", "permissions"]);
     let refused = run(url(&broker, "relay", PASSWORD, "%2f"), "events-x").await;
     assert_refused(&refused, &["exchange \"events-x\"", "permission", "configure"]);
-    declare_fanout(broker.url(), "fanout").await.unwrap();
-    let refused = run(broker.url().to_owned(), "fanout").await;
-    assert_refused(&refused, &["exchange \"fanout\"", "topic", "fanout"]);
+    let (none, durable) = (FieldTable::default(), ExchangeDeclareOptions { durable: true, ..Default::default() });
+    let transient = ExchangeDeclareOptions::default();
+    let auto_delete = ExchangeDeclareOptions { auto_delete: true, ..durable };
+    let internal = ExchangeDeclareOptions { internal: true, ..durable };
+    for (exchange, kind, options, words) in [
+        ("fanout", ExchangeKind::Fanout, durable, "another type than topic"),
+        ("transient", ExchangeKind::Topic, transient, "not durable"),
+        ("passing", ExchangeKind::Topic, auto_delete, "deleted with its last binding"),
+        ("internal", ExchangeKind::Topic, internal, "lets no client publish"),
+    ] {
+        declare(broker.url(), exchange, kind, options, none.clone()).await.unwrap();
+        let refused = run(broker.url().to_owned(), exchange).await;
+        assert_refused(&refused, &[&format!("exchange \"{exchange}\""), words, "--exchange"]);
+        assert!(!refused.stderr.contains("delete it"), "deleting is never the advice: {}", refused.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exchange_with_an_alternate_exchange_is_used_as_it_is() {
+    let (table, url) = (TestTable::create().await, shared_broker_url());
+    table.fill(&stream("order-1"), 2).await;
+    let (exchange, others) = (unique("events"), unique("others"));
+    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let mut arguments = FieldTable::default();
+    arguments.insert("alternate-exchange".into(), AMQPValue::LongString(others.as_str().into()));
+    declare(&url, &exchange, ExchangeKind::Topic, durable, arguments).await.unwrap();
+    // What no queue of the one takes goes to the other.
+    let mut inbox = Inbox::open(&url, &others).await.unwrap();
+    let drained =
+        streambox_tests::programs::run("streambox-relay", Some(&table), Some(&url), ["drain", "--exchange", &exchange])
+            .await;
+    assert_eq!(drained.code(), Some(0), "{}", drained.stderr);
+    assert_eq!(inbox.receive_rest().await.unwrap().distinct(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

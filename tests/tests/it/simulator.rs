@@ -66,6 +66,21 @@ fn g6_trust_in_clocks_is_found() {
 }
 
 #[test]
+fn g7_suspects_that_share_a_channel_are_found() {
+    assert_eq!(found(Mutant::ShareChannel).1, Promise::Isolation);
+}
+
+#[test]
+fn g7_suspects_that_share_a_connection_are_found() {
+    assert_eq!(found(Mutant::ShareConnection).1, Promise::Isolation);
+}
+
+#[test]
+fn g7_a_silence_that_is_waited_for_again_and_again_is_found() {
+    assert_eq!(found(Mutant::TrustSilence).1, Promise::Isolation);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 0..50 {
         assert_eq!(sim::check(seed, None).unwrap(), sim::check(seed, None).unwrap());

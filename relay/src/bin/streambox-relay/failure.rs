@@ -4,10 +4,12 @@ use std::io::Write as _;
 
 use serde::Serialize;
 use streambox::Error;
-use streambox_relay::{Chain, StartError, config::BadConfiguration, sentence};
+use streambox_relay::{Chain, RelayError, config::BadConfiguration, sentence};
 
 pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
+/// `EX_SOFTWARE` of sysexits.h: a part of the program ended that should not have. Whatever runs it starts it again.
+pub(crate) const SOFTWARE: u8 = 70;
 /// `EX_CONFIG` of sysexits.h.
 pub(crate) const BAD_CONFIGURATION: u8 = 78;
 
@@ -22,6 +24,12 @@ impl Failure {
         Self { code: FAILED, message: message.into() }
     }
 
+    /// A part of the program ended that should not have.
+    pub(crate) fn software(ended: &Result<(), tokio::task::JoinError>) -> Self {
+        let how = ended.as_ref().err().map_or_else(|| "it ended".to_owned(), ToString::to_string);
+        Self { code: SOFTWARE, message: format!("what shows the relay (--http, --emf-namespace) can't go on: {how}") }
+    }
+
     pub(crate) fn configuration(error: &dyn std::error::Error) -> Self {
         Self { code: BAD_CONFIGURATION, message: Chain(error).to_string() }
     }
@@ -33,11 +41,12 @@ impl From<BadConfiguration> for Failure {
     }
 }
 
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
+impl From<RelayError> for Failure {
+    fn from(error: RelayError) -> Self {
         match error {
-            StartError::Store(error) => error.into(),
-            StartError::Broker(refusal) => Self::configuration(&refusal),
+            RelayError::Store(error) => error.into(),
+            RelayError::Broker(refusal) => Self::configuration(&refusal),
+            error => Self { code: SOFTWARE, message: Chain(&error).to_string() },
         }
     }
 }

@@ -12,16 +12,18 @@ mod traces;
 
 use std::{
     io::{self, Write as _},
+    panic::AssertUnwindSafe,
     process::ExitCode,
 };
 
 use clap::Parser as _;
+use futures_util::FutureExt as _;
 use streambox::{EventStore, Role, client_from_env};
 use streambox_relay::config::{Cli, Command, TableOption};
 use tokio::runtime::Runtime;
 
 use crate::{
-    failure::{FAILED, Failure, USAGE},
+    failure::{FAILED, Failure, SOFTWARE, USAGE},
     logs::Log,
 };
 
@@ -42,10 +44,14 @@ fn main() -> ExitCode {
         Err(error) => return end(FAILED, &format!("the program can't start: {error}")),
     };
     let code = runtime.block_on(async {
-        let (code, failure) = match execute(command, &log).await {
-            Ok(true) => (0, None),
-            Ok(false) => (FAILED, None),
-            Err(failure) => (failure.code, Some(format!("streambox-relay: {}", failure.message))),
+        // Nothing of what is caught is used afterwards.
+        let (code, failure) = match AssertUnwindSafe(execute(command, &log)).catch_unwind().await {
+            Ok(Ok(true)) => (0, None),
+            Ok(Ok(false)) => (FAILED, None),
+            Ok(Err(failure)) => (failure.code, Some(format!("streambox-relay: {}", failure.message))),
+            Err(_) => {
+                (SOFTWARE, Some("streambox-relay: a fault of the program ended it: its log says where".to_owned()))
+            }
         };
         log.finish(failure).await;
         code
@@ -70,6 +76,8 @@ fn end(code: u8, why: &str) -> ExitCode {
 async fn execute(command: Command, log: &Log) -> Result<bool, Failure> {
     if let Some(options) = command.log() {
         log.start(options)?;
+        // The default writes to standard error itself, and waits for it.
+        std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a fault of the program")));
     }
     match command {
         Command::Run(options) => relay::run(&options, log).await,

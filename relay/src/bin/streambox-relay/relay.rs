@@ -13,7 +13,7 @@ use streambox_relay::{
     telemetry::Observer,
     text::one_line,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     failure::{Failure, json, print_line},
@@ -35,28 +35,27 @@ pub(crate) async fn run(options: &RunOptions, log: &Log) -> Result<bool, Failure
     observers.extend(emf.clone().map(|emf| emf as _));
     let telemetry = Telemetry::new(Arc::new(observers));
     let watch = Arc::new(Watch::new(about(&options.relay, &settings), telemetry.clone(), metrics));
-    let serving = match options.http.address()? {
-        Some(address) => {
-            let (listener, shown) = (listen(address).await?, Arc::clone(&watch));
-            Some(tokio::spawn(async move {
-                tokio::join!(http::serve(listener, Arc::clone(&shown)), shown.keep_history());
-            }))
-        }
-        None => None,
-    };
-    let writing = emf.clone().map(|emf| {
+    // What shows the relay, as long as it runs.
+    let mut beside = JoinSet::new();
+    if let Some(address) = options.http.address()? {
+        let (listener, shown) = (listen(address).await?, Arc::clone(&watch));
+        beside.spawn(http::serve(listener, Arc::clone(&shown)));
+        beside.spawn(async move { shown.keep_history().await });
+    }
+    if let Some(emf) = emf.clone() {
         let (shown, lines) = (Arc::clone(&watch), lines.clone());
-        tokio::spawn(async move { emf.keep_writing(&*shown, &lines).await })
-    });
+        beside.spawn(async move { emf.keep_writing(&*shown, &lines).await });
+    }
     let stop = stop::signal()?;
     let stop = async {
         stop.await;
         watch.stopping();
     };
-    let published = publish(&options.relay, settings, &telemetry, Until::Stopped, stop).await;
-    for task in serving.into_iter().chain(writing) {
-        task.abort();
-    }
+    let published = tokio::select! {
+        published = publish(&options.relay, settings, &telemetry, Until::Stopped, stop) => published,
+        Some(ended) = beside.join_next() => Err(Failure::software(&ended)),
+    };
+    beside.abort_all();
     traces.shut_down().await;
     let report = published?;
     let last = emf.map(|emf| emf.last_line(&watch.view()));

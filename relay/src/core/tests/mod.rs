@@ -21,12 +21,14 @@ fn core() -> Core {
 }
 
 fn with(bounds: Bounds) -> Core {
-    Core::new(settings(bounds), 1, Instant::now())
+    let mut core = Core::new(settings(bounds), 1, Instant::now());
+    core.set_ready_publishers(2);
+    core
 }
 
 fn settings(bounds: Bounds) -> CoreSettings {
     let poll_interval = 500 * MS;
-    CoreSettings { bounds, poll_interval, max_batches: 2, until: Until::Stopped, group: None }
+    CoreSettings { bounds, poll_interval, until: Until::Stopped, group: None }
 }
 
 /// Says what became of a version that is in flight.
@@ -92,12 +94,125 @@ fn g5_an_entry_is_deleted_when_all_of_its_events_are_confirmed_and_not_before() 
 fn g5_an_unknown_outcome_is_published_again() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     begin(&mut core, &order, vec![entry(&order, 1, 1, None)], now);
-    for _ in 0..3 {
+    assert_eq!(versions(&core.next_batch()), [1]);
+    publish(&mut core, &order, 1, Outcome::Unknown, now);
+    assert_eq!(core.next_deletes(now), []);
+    assert_eq!(versions(&core.next_batch()), [1]);
+}
+
+/// The next event that is published alone, and how far apart.
+fn alone(core: &mut Core) -> Option<(StreamId, u64, Isolation)> {
+    let (outgoing, isolation) = core.lanes.next_alone(&core.settings.bounds)?;
+    Some((outgoing.stream, outgoing.event.version, isolation))
+}
+
+fn answer_alone(
+    core: &mut Core,
+    stream: &StreamId,
+    version: u64,
+    isolation: Isolation,
+    outcome: Outcome,
+    now: Instant,
+) {
+    core.lanes.published_alone(isolation);
+    publish(core, stream, version, outcome, now);
+}
+
+#[test]
+fn g7_an_event_under_which_connections_end_again_and_again_is_published_alone() {
+    let (mut core, order, now) = (core(), stream(1), Instant::now());
+    begin(&mut core, &order, vec![entry(&order, 1, 2, None)], now);
+    for _ in 0..2 {
         assert_eq!(versions(&core.next_batch()), [1]);
         publish(&mut core, &order, 1, Outcome::Unknown, now);
     }
-    assert_eq!(core.next_deletes(now), []);
-    assert_eq!(versions(&core.next_batch()), [1]);
+    assert_eq!(versions(&core.next_batch()), NOTHING);
+    assert_eq!(alone(&mut core), Some((order.clone(), 1, Isolation::Channel)));
+    answer_alone(&mut core, &order, 1, Isolation::Channel, Outcome::Confirmed, now);
+    assert_eq!(versions(&core.next_batch()), [2], "what got through is under no suspicion");
+}
+
+#[test]
+fn g7_suspects_are_kept_apart_until_it_is_known_which_one_it_was() {
+    let (mut core, now) = (core(), Instant::now());
+    for id in 1..=3 {
+        begin(&mut core, &stream(id), vec![entry(&stream(id), 1, 2, None)], now);
+    }
+    assert_eq!(core.next_batch().len(), 3);
+    for id in 1..=3 {
+        publish(&mut core, &stream(id), 1, Outcome::Suspect("closed".to_owned()), now);
+    }
+    assert_eq!(versions(&core.next_batch()), NOTHING);
+    for id in 1..=3 {
+        assert_eq!(alone(&mut core), Some((stream(id), 1, Isolation::Channel)));
+    }
+    // The shared connection ends under two of them.
+    answer_alone(&mut core, &stream(1), 1, Isolation::Channel, Outcome::Confirmed, now);
+    for id in 2..=3 {
+        answer_alone(&mut core, &stream(id), 1, Isolation::Channel, Outcome::Suspect("closed".to_owned()), now);
+    }
+    assert_eq!(versions(&core.next_batch()), [2], "stream 1 goes on at once");
+    assert_eq!(alone(&mut core), Some((stream(2), 1, Isolation::Connection)));
+    assert_eq!(alone(&mut core), None, "one connection for one event at a time");
+    answer_alone(&mut core, &stream(2), 1, Isolation::Connection, Outcome::Poison("501".to_owned()), now);
+    assert_eq!(alone(&mut core), Some((stream(3), 1, Isolation::Connection)));
+    answer_alone(&mut core, &stream(3), 1, Isolation::Connection, Outcome::Confirmed, now);
+    let halted: Vec<_> = core.halts().map(|(stream, halt)| (stream.clone(), halt.reason.clone())).collect();
+    assert_eq!(halted, [(stream(2), "501".to_owned())]);
+
+    // Its next attempt is made apart from the start, and it reads one entry.
+    let later = now + Duration::from_secs(1);
+    assert_eq!(core.found(&stream(2), later), Found::Admitted);
+    let read = core.next_read().expect("a read of the pending entries");
+    assert!(matches!(read, Read::Pending { limit: 1, .. }));
+    core.answered(&read, page(vec![entry(&stream(2), 1, 2, None)]), later);
+    assert_eq!(alone(&mut core), Some((stream(2), 1, Isolation::Connection)));
+}
+
+#[test]
+fn g7_events_like_one_that_was_refused_are_published_alone_from_the_start() {
+    let (mut core, now) = (core(), Instant::now());
+    for id in 1..=3 {
+        begin(&mut core, &stream(id), vec![entry(&stream(id), 1, 1, None)], now);
+    }
+    assert_eq!(core.next_batch().len(), 3);
+    publish(&mut core, &stream(1), 1, Outcome::Suspect("closed".to_owned()), now);
+    alone(&mut core).expect("a suspect");
+    answer_alone(&mut core, &stream(1), 1, Isolation::Channel, Outcome::Poison("403".to_owned()), now);
+    begin(&mut core, &stream(4), vec![entry(&stream(4), 1, 2, None)], now);
+    assert_eq!(versions(&core.next_batch()), NOTHING, "it has the same routing key");
+    assert_eq!(alone(&mut core), Some((stream(4), 1, Isolation::Channel)));
+    answer_alone(&mut core, &stream(4), 1, Isolation::Channel, Outcome::Confirmed, now);
+    assert_eq!(versions(&core.next_batch()), [2], "one got through");
+}
+
+#[test]
+fn g7_where_many_are_published_alone_those_like_a_refused_one_halt_and_the_others_have_room() {
+    let (mut core, now) = (with(Bounds { max_suspects: 2, ..Bounds::default() }), Instant::now());
+    begin(&mut core, &stream(1), vec![entry(&stream(1), 1, 1, None)], now);
+    core.next_batch();
+    publish(&mut core, &stream(1), 1, Outcome::Suspect("silence".to_owned()), now);
+    alone(&mut core).expect("a suspect");
+    answer_alone(&mut core, &stream(1), 1, Isolation::Channel, Outcome::Poison("silence".to_owned()), now);
+    for id in 2..=3 {
+        begin(&mut core, &stream(id), vec![entry(&stream(id), 1, 1, None)], now);
+    }
+    assert_eq!(alone(&mut core), Some((stream(2), 1, Isolation::Channel)));
+    let halted = core.halts().find(|(id, _)| **id == stream(3)).map(|(_, halt)| halt.reason.clone());
+    assert!(halted.is_some_and(|reason| reason.contains("not published") && reason.contains("silence")));
+}
+
+#[test]
+fn a_batch_is_bounded_by_its_bytes_but_has_one_event_at_least() {
+    let (mut core, now) = (with(Bounds { max_batch_bytes: 5, ..Bounds::default() }), Instant::now());
+    for id in 1..=3 {
+        begin(&mut core, &stream(id), vec![entry(&stream(id), 1, 1, None)], now);
+    }
+    assert_eq!(core.next_batch().len(), 2, "two of two bytes each");
+    assert_eq!(core.next_batch().len(), 1);
+    let (mut core, now) = (with(Bounds { max_batch_bytes: 1, ..Bounds::default() }), Instant::now());
+    begin(&mut core, &stream(1), vec![entry(&stream(1), 1, 1, None)], now);
+    assert_eq!(core.next_batch().len(), 1, "larger than the bound");
 }
 
 #[test]

@@ -20,6 +20,7 @@ fn names(tasks: &[Task]) -> Vec<&'static str> {
         Task::Scan { from_start: false } => "next page",
         Task::Read(_) => "read",
         Task::Publish(_) => "publish",
+        Task::PublishAlone(..) => "publish alone",
         Task::Delete(_) => "delete",
         Task::Beat(_) => "beat",
         Task::Forget(_) => "forget",
@@ -48,6 +49,21 @@ fn a_pass_reads_page_by_page_and_the_next_one_begins_after_the_poll_interval() {
     core.done(index(&[], None, false), now);
     assert_eq!((tasks(&mut core, now).len(), core.next_due()), (0, Some(now + 500 * MS)));
     assert_eq!(names(&tasks(&mut core, now + 500 * MS)), ["first page"]);
+}
+
+#[test]
+fn a_pass_that_finds_halted_streams_alone_is_followed_by_a_rest_for_each_of_its_pages() {
+    let (mut core, now) = (core(), Instant::now());
+    begin(&mut core, &stream(1), vec![entry(&stream(1), 1, 1, None)], now);
+    core.next_batch();
+    publish(&mut core, &stream(1), 1, Outcome::Refused("no queue".to_owned()), now);
+    assert_eq!(names(&tasks(&mut core, now)), ["first page"]);
+    core.done(index(&[&stream(1)], None, true), now);
+    assert_eq!(names(&tasks(&mut core, now)), ["next page"]);
+    // The pages took longer than a poll interval.
+    let end = now + 700 * MS;
+    core.done(index(&[&stream(1)], None, false), end);
+    assert_eq!((tasks(&mut core, end).len(), core.next_due()), (0, Some(end + 2 * 500 * MS)));
 }
 
 #[test]
@@ -214,6 +230,7 @@ fn a_stream_that_moves_to_another_worker_is_let_go_when_nothing_of_it_is_under_w
             core.done(Done::Read(read, page(entries)), now);
         }
     }
+    core.set_ready_publishers(2);
     let Some(Task::Publish(batch)) = core.next_task(now) else { panic!("two streams have something to publish") };
     publish(&mut core, halted, 1, Outcome::Refused("no queue".to_owned()), now);
     assert_eq!((core.open_streams(), core.halted_streams()), (2, 1));
@@ -248,6 +265,7 @@ fn a_worker_that_is_told_to_stop_leaves_its_group_at_once_and_finishes_what_is_i
     core.done(index(&[&stream(1)], None, false), now);
     let Some(Task::Read(read)) = core.next_task(now) else { panic!() };
     core.done(Done::Read(read, page(vec![entry(&stream(1), 1, 2, None)])), now);
+    core.set_ready_publishers(2);
     let Some(Task::Publish(batch)) = core.next_task(now) else { panic!() };
 
     core.stop();
@@ -274,7 +292,7 @@ fn a_heartbeat_under_way_ends_before_the_row_is_removed() {
 #[test]
 fn g6_a_stream_that_leaves_and_comes_back_has_one_event_in_flight_still() {
     let now = Instant::now();
-    let settings = CoreSettings { max_batches: 0, ..grouped("a") };
+    let settings = grouped("a");
     let mut core = Core::new(settings, 1, now);
     tasks(&mut core, now);
     core.done(beats(&[("a", 1)]), now);

@@ -225,7 +225,7 @@ impl Looker {
             taken_at: iso_8601(now_ms),
             backlog,
             halted,
-            halted_streams: speaking().map(|row| row.halted_streams).sum(),
+            halted_streams: speaking().map(|row| row.halted_streams).fold(0, u64::saturating_add),
             workers: rows.iter().map(|row| worker(row, alive(row))).collect(),
             skips: skips.iter().map(skipped).collect(),
         }

@@ -43,6 +43,10 @@ pub const WRITE_UNIT_BYTES: usize = 1024;
 /// Most bytes of a pending entry that carries a copy of its events: what one write unit pays for.
 pub const MAX_INLINE_ENTRY_BYTES: usize = WRITE_UNIT_BYTES;
 
+/// Most bytes of all payloads, unpacked, in the copies that a pending entry carries. One of 1 KB can unpack to megabytes, and a
+/// relay holds many: beyond this it reads the events, one entry at a time.
+pub const MAX_INLINE_PAYLOAD_BYTES: usize = 8 * 1024;
+
 /// Most bytes of a relay worker's row while none of its streams is halted: a heartbeat costs one write unit.
 pub const MAX_WORKER_ROW_BYTES: usize = WRITE_UNIT_BYTES;
 

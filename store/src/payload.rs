@@ -103,10 +103,23 @@ pub(crate) fn read(value: AttributeValue, encoding: Option<&str>) -> Result<Stri
     }
 }
 
+/// The bytes of a payload when it is unpacked: what its frame claims, where it is compressed. A frame that claims nothing is
+/// never unpacked.
+pub(crate) fn claimed_bytes(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::B(bytes) => frame_bytes(bytes.as_ref()).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn frame_bytes(bytes: &[u8]) -> Option<usize> {
+    zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten().and_then(|bytes| usize::try_from(bytes).ok())
+}
+
 fn decompress(bytes: &[u8]) -> Result<String, Cow<'static, str>> {
     // What was appended had to fit into an item uncompressed, so nothing larger is ever unpacked.
-    let length = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten().map(usize::try_from);
-    let Some(Ok(length @ 0..=MAX_ITEM_BYTES)) = length else {
+    let Some(length @ 0..=MAX_ITEM_BYTES) = frame_bytes(bytes) else {
         return Err("is no zstd frame with a size that an item may have".into());
     };
     let unpacked = zstd::bulk::decompress(bytes, length).map_err(|error| format!("does not decompress: {error}"))?;

@@ -390,6 +390,7 @@ const EVENT_OVERHEAD_BYTES: usize = 256;
 /// What an entry takes at the most: one with copies of its events has 1 KB in the table, in which each copy takes at
 /// least 64 bytes for its id and its attributes' names.
 pub(super) const MAX_ENTRY_BYTES: usize = ENTRY_OVERHEAD_BYTES
+    + streambox::limits::MAX_INLINE_PAYLOAD_BYTES
     + streambox::limits::MAX_INLINE_ENTRY_BYTES
     + streambox::limits::MAX_INLINE_ENTRY_BYTES / 64 * EVENT_OVERHEAD_BYTES;
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::Corrupt,
     event::{AppendRange, NewEvent},
-    limits::{MAX_EVENTS_PER_APPEND, MAX_VERSION},
+    limits::{MAX_EVENTS_PER_APPEND, MAX_INLINE_PAYLOAD_BYTES, MAX_VERSION},
     outbox::Previous,
     payload::Compression,
     snapshot::NewSnapshot,
@@ -60,7 +60,11 @@ proptest! {
                     prop_assert!(next > after && next <= entry.last_public());
                     (after, published) = (next, published + 1);
                 }
-                prop_assert!(published <= all && entry.events.is_none_or(|events| events.len() as u64 == published));
+                prop_assert!(published <= all);
+                if let Some(copies) = entry.events {
+                    let bytes: usize = copies.iter().map(|copy| copy.payload.len()).sum();
+                    prop_assert!(copies.len() as u64 == published && bytes <= MAX_INLINE_PAYLOAD_BYTES);
+                }
             }
             Err(corrupt) => names_the_item(&item, &corrupt),
         }

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::{
-    EVENTS, Item, LAST_VERSION, PENDING_PREFIX, PENDING_SINCE, PREVIOUS_AT, PREVIOUS_FIRST, PUBLIC_VERSIONS,
+    EVENTS, Item, LAST_VERSION, PAYLOAD, PENDING_PREFIX, PENDING_SINCE, PREVIOUS_AT, PREVIOUS_FIRST, PUBLIC_VERSIONS,
     event::{Recording, event_attributes},
     fields::Fields,
     key, number, pending_key,
@@ -11,8 +11,9 @@ use super::{
 use crate::{
     error::Corrupt,
     event::AppendRange,
-    limits::{MAX_INLINE_ENTRY_BYTES, item_bytes},
+    limits::{MAX_INLINE_ENTRY_BYTES, MAX_INLINE_PAYLOAD_BYTES, item_bytes},
     outbox::{PendingEntry, Previous},
+    payload,
 };
 
 /// The pending entry of one append: with a copy of its events where that costs nothing.
@@ -36,7 +37,8 @@ pub(crate) fn pending_item(
         item.insert(PUBLIC_VERSIONS.to_owned(), AttributeValue::L(versions));
     }
     let payload_bytes: usize = public.iter().map(|event| event.payload.len()).sum();
-    if payload_bytes < MAX_INLINE_ENTRY_BYTES {
+    let unpacked_bytes: usize = public.iter().map(|event| event.new.payload_text().len()).sum();
+    if payload_bytes < MAX_INLINE_ENTRY_BYTES && unpacked_bytes <= MAX_INLINE_PAYLOAD_BYTES {
         let copies = public.into_iter().map(|event| AttributeValue::M(event_attributes(event))).collect();
         item.insert(EVENTS.to_owned(), AttributeValue::L(copies));
         if item_bytes(&item) > MAX_INLINE_ENTRY_BYTES {
@@ -62,20 +64,27 @@ pub(crate) fn read_pending(item: Item) -> Result<PendingEntry, Corrupt> {
             if copies.len() != versions.len() {
                 return Err(fields.wrong(format!("{EVENTS} has {} of {} events", copies.len(), versions.len())));
             }
-            let copies = copies.into_iter().zip(versions);
-            Some(
-                copies
-                    .map(|(copy, version)| fields.copied_event(copy, version, pending_since_ms))
-                    .collect::<Result<_, _>>()?,
-            )
+            if copies.iter().map(copied_bytes).fold(0, usize::saturating_add) > MAX_INLINE_PAYLOAD_BYTES {
+                None
+            } else {
+                let copies = copies.into_iter().zip(versions);
+                let events = copies.map(|(copy, version)| fields.copied_event(copy, version, pending_since_ms));
+                Some(events.collect::<Result<_, _>>()?)
+            }
         }
         Some(_) => return Err(fields.wrong(format!("{EVENTS} is not a list"))),
     };
     Ok(PendingEntry { first, last, public, pending_since_ms, previous, events, stream_id: fields.stream })
 }
 
+/// What the payload of a copy takes when it is unpacked, by what it says of itself.
+fn copied_bytes(copy: &AttributeValue) -> usize {
+    copy.as_m().ok().and_then(|copy| copy.get(PAYLOAD)).map_or(0, payload::claimed_bytes)
+}
+
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::primitives::Blob;
     use uuid::Uuid;
 
     use super::*;
@@ -96,6 +105,29 @@ mod tests {
         assert_eq!(item_bytes(&entry(most)), MAX_INLINE_ENTRY_BYTES);
         assert!(read_pending(entry(most)).unwrap().events.is_some());
         assert!(read_pending(entry(most + 1)).unwrap().events.is_none());
+    }
+
+    #[test]
+    fn copies_that_would_unpack_to_more_than_a_relay_can_hold_are_neither_written_nor_unpacked() {
+        let stream = StreamId::new("order-1").unwrap();
+        let range = AppendRange { id: Uuid::from_u128(1), first: 3, last: 3 };
+        let entry = |payload_bytes: usize| {
+            let new = NewEvent::from_json_text("Placed", format!("\"{}\"", "x".repeat(payload_bytes - 2))).unwrap();
+            let recording = Recording::new(&stream, 3, Uuid::from_u128(2), &new, Compression::default());
+            pending_item(&[recording], &range, 1, None)
+        };
+        let largest = entry(MAX_INLINE_PAYLOAD_BYTES);
+        let copied = read_pending(largest.clone()).unwrap().events.expect("it is compressed, and copied");
+        assert_eq!(copied[0].payload.len(), MAX_INLINE_PAYLOAD_BYTES);
+        assert!(!entry(MAX_INLINE_PAYLOAD_BYTES + 1).contains_key(EVENTS));
+
+        // Another client's: a few bytes that claim to be many.
+        let mut bomb = largest;
+        let frame = zstd::bulk::compress(&vec![b'0'; 400_000], 1).unwrap();
+        let copy =
+            |bytes: Vec<u8>| AttributeValue::M(Item::from([(PAYLOAD.to_owned(), AttributeValue::B(Blob::new(bytes)))]));
+        bomb.insert(EVENTS.to_owned(), AttributeValue::L(vec![copy(frame)]));
+        assert_eq!(read_pending(bomb).unwrap().events, None, "the relay reads the event itself");
     }
 
     #[test]

@@ -470,7 +470,7 @@ fn streams_with_more_entries_go_round_again_behind_the_last() {
 
 #[test]
 fn g10_lanes_reads_and_bytes_are_bounded() {
-    let bounds = Bounds { max_streams: 4, max_reads: 2, max_buffered_bytes: 700_000, ..Bounds::default() };
+    let bounds = Bounds { max_streams: 4, max_reads: 2, max_buffered_bytes: 1_750_000, ..Bounds::default() };
     let (mut core, now) = (with(bounds), Instant::now());
     for id in 1..=4 {
         assert_eq!(core.found(&stream(id), now), Found::Admitted);
@@ -479,7 +479,7 @@ fn g10_lanes_reads_and_bytes_are_bounded() {
     let reads = [core.next_read().unwrap(), core.next_read().unwrap()];
     assert_eq!(core.next_read(), None, "two reads are under way");
     core.answered(&reads[0], page(vec![entry(&stream(1), 1, 499, None)]), now);
-    core.answered(&reads[1], page(vec![entry(&stream(2), 1, 2_500, None)]), now);
+    core.answered(&reads[1], page(vec![entry(&stream(2), 1, 3_500, None)]), now);
     assert_eq!(core.next_read(), None, "what is held leaves no room for another");
 }
 

@@ -106,9 +106,12 @@ async fn a_log_that_nobody_reads_holds_up_neither_events_nor_the_end_and_what_is
         let log: Value = serde_json::from_str(&line).expect("a log that is no terminal's is JSON");
         let address = log["address"].as_str().expect("the address").to_owned();
         // From here on nobody reads, and the queue runs full.
-        while metric(&address, "streambox_relay_log_lines_dropped_total").await == 0 {
-            tokio::task::yield_now().await;
-        }
+        let is_full = async {
+            while metric(&address, "streambox_relay_log_lines_dropped_total").await == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, is_full).await.expect("lines are dropped");
         table.fill(&stream(&format!("order-{number}")), 20).await;
         inbox.receive_distinct(number * 20).await;
         table.wait_for_nothing_pending().await;

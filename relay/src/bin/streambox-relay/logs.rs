@@ -52,11 +52,11 @@ impl Log {
                 builder.json().flatten_event(true).with_current_span(false).with_writer(writer(None)).init();
             }
         }
-        // A panic is a log line as well, and waits for nobody.
+        // A panic is a log line as well. By default it would be written to standard error itself, and wait for it.
         std::panic::set_hook(Box::new(|panic| {
             let backtrace = Backtrace::capture();
             let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
-            tracing::error!(backtrace, "{panic}");
+            tracing::error!(%panic, backtrace, "a fault of the program");
         }));
         Ok(())
     }

@@ -76,8 +76,6 @@ fn end(code: u8, why: &str) -> ExitCode {
 async fn execute(command: Command, log: &Log) -> Result<bool, Failure> {
     if let Some(options) = command.log() {
         log.start(options)?;
-        // The default writes to standard error itself, and waits for it.
-        std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a fault of the program")));
     }
     match command {
         Command::Run(options) => relay::run(&options, log).await,

@@ -260,6 +260,7 @@ impl Shell {
                 self.core.done(Done::Published(batch, outcomes), now);
             }
             Finished::PublishedAlone(outgoing, isolation, outcome, took) => {
+                self.silence.heard(std::slice::from_ref(&outcome), now);
                 self.published(std::slice::from_ref(&outgoing), std::slice::from_ref(&outcome), took, now);
                 self.core.done(Done::PublishedAlone(outgoing, isolation, outcome), now);
             }

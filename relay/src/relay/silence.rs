@@ -6,8 +6,9 @@ use crate::core::Outcome;
 
 /// Batches that were handed over, and since when none of them was answered.
 ///
-/// A batch of which nothing is known is no answer: it is published again, and the silence goes on. So a broker that accepts
-/// connections and never confirms anything is noticed, however often the relay reconnects.
+/// Only a verdict on a message of its own is an answer. A batch that ended without one is published again, together or one
+/// by one, and the silence goes on: so a broker that accepts connections and never confirms anything is noticed, however
+/// often the relay reconnects.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     in_flight: usize,
@@ -22,7 +23,12 @@ impl Silence {
 
     pub(super) fn came_back(&mut self, outcomes: &[Outcome], now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Unknown | Outcome::Suspect(_))) {
+        self.heard(outcomes, now);
+    }
+
+    /// What came of messages, those that were published alone included.
+    pub(super) fn heard(&mut self, outcomes: &[Outcome], now: Instant) {
+        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Confirmed | Outcome::Refused(_))) {
             self.since = (self.in_flight > 0).then_some(now);
         }
     }
@@ -59,6 +65,12 @@ mod tests {
         assert_eq!(silence.since(false), Some(at(40)), "the other batch waits on");
         silence.came_back(&[Outcome::Confirmed], at(41));
         assert_eq!(silence.since(false), None);
+        silence.handed_over(at(45));
+        silence.came_back(&[Outcome::Suspect("403".to_owned())], at(46));
+        silence.heard(&[Outcome::Poison("403".to_owned())], at(47));
+        assert_eq!(silence.since(false), Some(at(45)), "that says nothing about others");
+        silence.heard(&[Outcome::Confirmed], at(48));
+        assert_eq!(silence.since(false), None, "one that was published alone has got through");
         silence.handed_over(at(50));
         silence.came_back(&[Outcome::Unknown], at(80));
         assert_eq!(silence.since(true), None, "nothing is worked on any more");

@@ -18,6 +18,8 @@
 //! - *It ends by closing the connection*, before it drops the consumer. A consumer that is cancelled first leaves its
 //!   unacknowledged messages behind those that the next one gets.
 //! - *Live messages and replayed ones never meet in one memory*: see [`Consumer::take`].
+//!
+//! When it loses its connection it ends as well: run it under something that restarts it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -43,7 +45,7 @@ use serde_json::value::RawValue;
 use streambox_relay::broker::{REPLAY_ENDED_HEADER, REPLAY_HEADER, STREAM_ID_HEADER, VERSION_HEADER};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 /// Messages that the broker sends ahead of their acknowledgement. Those of held streams count as well: when all are held,
@@ -54,11 +56,14 @@ const PREFETCH: u16 = 100;
 /// default): RabbitMQ 4.3 then gives the message to another consumer, behind what that one has already got.
 const HOLD_LIMIT: Duration = Duration::from_mins(10);
 
+/// The longest to say goodbye; then the connection ends with the program.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// How often a queue may give a message to consumers that are lost: never enough. Quorum queues delete (or dead-letter) a
-/// message beyond that, and since RabbitMQ 4.0 the default is 20. `-1` for "no limit" is known from 4.0 on only; before, it
+/// message beyond that, and since RabbitMQ 4.0 the default is 20. `-1` means "no limit" from 4.0 on only: on 3.10 it
 /// deletes every message that comes back for the first time.
 const DELIVERY_LIMIT: i32 = i32::MAX;
 
@@ -74,7 +79,6 @@ async fn main() -> Result<(), Failure> {
         _ => return Err("usage: consumer URL EXCHANGE QUEUE BINDING FILE | consumer --rebuild URL QUEUE FILE".into()),
     };
     let mut stop = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
-    let journal = Journal::open(file)?;
 
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
@@ -84,7 +88,7 @@ async fn main() -> Result<(), Failure> {
     let mut deliveries = channel.basic_consume(queue.into(), "".into(), options, none).await?;
     println!("waiting for messages");
 
-    let mut consumer = Consumer { queue, is_rebuild: binding.is_none(), journal, held: Held::default() };
+    let mut consumer = Consumer { queue, is_rebuild: binding.is_none(), file, journal: None, held: Held::default() };
     let [terminate, interrupt] = &mut stop;
     let outcome = tokio::select! {
         outcome = consumer.consume(&mut deliveries) => outcome,
@@ -92,12 +96,12 @@ async fn main() -> Result<(), Failure> {
         _ = interrupt.recv() => Ok(Ended::Stopped),
     };
     if let Ok(Ended::Rebuilt) = outcome {
-        println!("rebuilt from {} events", consumer.journal.events);
+        println!("rebuilt from {} events", consumer.journal()?.events);
         channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
     }
     // Before `deliveries` is dropped: lapin then cancels a consumer whose connection is open. If it is lost, there is nothing
     // to close.
-    let _ = connection.close(200, "the consumer ends".into()).await;
+    let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "the consumer ends".into())).await;
     outcome.map(|_| ())
 }
 
@@ -136,7 +140,9 @@ async fn declare(channel: &Channel, queue: &str, binding: Option<(&str, &str)>) 
 struct Consumer<'a> {
     queue: &'a str,
     is_rebuild: bool,
-    journal: Journal,
+    file: &'a str,
+    /// Opened when the first message comes: until then another consumer may be the active one, and write to the file.
+    journal: Option<Journal>,
     held: Held,
 }
 
@@ -163,6 +169,13 @@ enum Verdict {
 }
 
 impl Consumer<'_> {
+    fn journal(&mut self) -> Result<&mut Journal, Failure> {
+        match &mut self.journal {
+            Some(journal) => Ok(journal),
+            none => Ok(none.insert(Journal::open(self.file)?)),
+        }
+    }
+
     async fn consume(&mut self, deliveries: &mut lapin::Consumer) -> Result<Ended, Failure> {
         loop {
             let held_too_long = async {
@@ -248,7 +261,7 @@ impl Consumer<'_> {
     async fn handle(&mut self, event: &Event<'_>) -> Result<bool, Failure> {
         let (began, mut delay) = (Instant::now(), FIRST_RETRY_DELAY);
         loop {
-            match self.journal.handle(event) {
+            match self.journal()?.handle(event) {
                 Ok(is_new) => return Ok(is_new),
                 Err(error) if began.elapsed() > HOLD_LIMIT => return Err(error.into()),
                 Err(error) => eprintln!("{} {} failed, it is tried again: {error}", event.stream, event.version),
@@ -259,14 +272,15 @@ impl Consumer<'_> {
     }
 
     /// Whether everything that was published has come. A new file holds just the events of the replay.
-    fn compare_with(&self, replay: &ReplayEnded) -> Result<Verdict, Failure> {
-        if self.held.streams.is_empty() && self.journal.events == replay.published {
+    fn compare_with(&mut self, replay: &ReplayEnded) -> Result<Verdict, Failure> {
+        let events = self.journal()?.events;
+        let held = &self.held.streams;
+        if held.is_empty() && events == replay.published {
             return Ok(Verdict::ReplayEnded);
         }
-        let held = &self.held.streams;
         Err(format!(
-            "replay {} has published {} events, and the file has {} (held: {held:?}): replay once more, into a new file",
-            replay.replay, replay.published, self.journal.events
+            "replay {} has published {} events, and the file has {events} (held: {held:?}): replay once more, into a new file",
+            replay.replay, replay.published
         )
         .into())
     }
@@ -332,9 +346,12 @@ struct Journal {
 }
 
 impl Journal {
-    /// Reads what was handled before. A line that was cut off by a crash was never acknowledged, and is overwritten.
+    /// Reads what was handled before. A line that was cut off by a crash was never acknowledged, and is overwritten. A consumer
+    /// that the broker has given up may still be at work: its lock is waited for. (A database would compare `last_seen` in the
+    /// transaction that raises it.)
     fn open(path: &str) -> Result<Self, Failure> {
         let file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        file.lock()?;
         let (mut whole_bytes, mut events, mut last_seen) = (0, 0, HashMap::new());
         let mut lines = BufReader::new(&file);
         let mut text = String::new();

@@ -81,7 +81,7 @@ impl BoundQueue {
     /// # Errors
     /// lapin's, where the broker can't be reached or refuses.
     pub async fn declare(url: &str, exchange: &str, binding: &str) -> lapin::Result<Self> {
-        Self::declare_with(url, exchange, binding, FieldTable::default()).await
+        Self::declare_with(url, exchange, binding, classic()).await
     }
 
     /// As [`declare`](Self::declare), with room for so many messages: the broker refuses (nacks) what is published beyond.
@@ -89,19 +89,21 @@ impl BoundQueue {
     /// # Errors
     /// lapin's, where the broker can't be reached or refuses.
     pub async fn declare_bounded(url: &str, exchange: &str, binding: &str, messages: i32) -> lapin::Result<Self> {
-        let mut limits = FieldTable::default();
+        let mut limits = classic();
         limits.insert("x-max-length".into(), AMQPValue::LongInt(messages));
         limits.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
         Self::declare_with(url, exchange, binding, limits).await
     }
 
-    /// As [`declare`](Self::declare), with a quorum queue.
+    /// As [`declare`](Self::declare), with a quorum queue, which deletes nothing however often its consumer is lost.
     ///
     /// # Errors
     /// lapin's, where the broker can't be reached or refuses.
     pub async fn declare_quorum(url: &str, exchange: &str, binding: &str) -> lapin::Result<Self> {
         let mut kind = FieldTable::default();
         kind.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        // -1 means "no limit" from RabbitMQ 4.0 on only: 3.10 deletes what is returned once.
+        kind.insert("x-delivery-limit".into(), AMQPValue::LongInt(i32::MAX));
         Self::declare_with(url, exchange, binding, kind).await
     }
 
@@ -271,6 +273,13 @@ impl Drop for Inbox {
     fn drop(&mut self) {
         self.consumer.abort();
     }
+}
+
+/// Named, since a node's or a virtual host's default may be another type: it has no delivery limit.
+fn classic() -> FieldTable {
+    let mut kind = FieldTable::default();
+    kind.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+    kind
 }
 
 fn summary(tally: &Tally) -> String {

@@ -72,13 +72,17 @@ impl Setting {
         consumer
     }
 
-    /// A consumer that has got what is in the queue, and can't write to its file until that is [`allowed`](allow_writes).
-    async fn stuck(&self) -> Process {
-        let script = "trap '' XFSZ; ulimit -S -f 0; exec \"$0\" \"$@\"";
+    /// A consumer that survives that it may not [`write`](set_writes), and may not from the start if `limit` says so.
+    fn hardened(&self, limit: &str) -> Process {
+        let script = format!("trap '' XFSZ; {limit} exec \"$0\" \"$@\"");
         let consumer = program(CONSUMER).to_str().expect("the path is UTF-8").to_owned();
-        let arguments =
-            ["-c".to_owned(), script.to_owned(), consumer].into_iter().chain(self.arguments("orders.ndjson"));
-        let mut consumer = Process::start("/bin/sh", None, None, arguments);
+        let arguments = ["-c".to_owned(), script, consumer].into_iter().chain(self.arguments("orders.ndjson"));
+        Process::start("/bin/sh", None, None, arguments)
+    }
+
+    /// A consumer that has got what is in the queue, and can't write it to its file.
+    async fn stuck(&self) -> Process {
+        let mut consumer = self.hardened("ulimit -S -f 0;");
         consumer.logs("failed, it is tried again").await;
         consumer
     }
@@ -164,10 +168,11 @@ fn properties(stream: &str, version: i64) -> BasicProperties {
     BasicProperties::default().with_headers(headers)
 }
 
-fn allow_writes(consumer: &Process) {
-    let id = consumer.id().to_string();
-    let raised = std::process::Command::new("prlimit").args(["--pid", &id, "--fsize=unlimited:unlimited"]).status();
-    assert!(raised.expect("prlimit runs").success());
+/// How large a file the consumer may write: `0` or `unlimited`.
+fn set_writes(consumer: &Process, bytes: &str) {
+    let (id, limit) = (consumer.id().to_string(), format!("--fsize={bytes}:"));
+    let set = std::process::Command::new("prlimit").args(["--pid", &id, &limit]).status();
+    assert!(set.expect("prlimit runs").success());
 }
 
 async fn consume(channel: &Channel, queue: &str) -> lapin::Consumer {
@@ -228,7 +233,7 @@ async fn an_effect_that_fails_is_tried_again_in_place_and_nothing_overtakes_it()
 
     let mut consumer = setting.stuck().await;
     consumer.logs_times("order-1 1 failed, it is tried again", 3).await;
-    allow_writes(&consumer);
+    set_writes(&consumer, "unlimited");
     consumer.prints("handled order-1 5").await;
 
     let ended = consumer.kill().await;
@@ -281,10 +286,16 @@ async fn a_channel_that_is_closed_with_unacknowledged_messages_loses_no_event_an
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_is_told_to_stop_hands_everything_over_in_order_to_the_one_that_waits() {
     let (table, setting) = (TestTable::create().await, Setting::declared().await);
+    let mut first = setting.hardened("");
+    first.prints("waiting for messages").await;
+    let mut second = setting.waiting().await;
+    table.fill(&stream("order-2"), 3).await;
+    setting.relay(&table, &["drain"]).await;
+    first.prints("handled order-2 3").await;
+    set_writes(&first, "0");
     table.fill(&stream("order-1"), MORE_THAN_PREFETCH).await;
     setting.relay(&table, &["drain"]).await;
-    let first = setting.stuck().await;
-    let mut second = setting.waiting().await;
+    first.logs("order-1 1 failed, it is tried again").await;
 
     first.signal(Signal::SIGTERM);
 
@@ -293,7 +304,9 @@ async fn a_consumer_that_is_told_to_stop_hands_everything_over_in_order_to_the_o
     second.prints(&format!("handled order-1 {MORE_THAN_PREFETCH}")).await;
     let second = second.kill().await;
     assert!(!second.stdout.contains("dropped"), "{}", second.stdout);
-    assert_eq!(setting.handled("orders.ndjson"), only("order-1", 1..=MORE_THAN_PREFETCH));
+    let mut handled = setting.handled("orders.ndjson");
+    assert_eq!(handled.remove("order-2"), Some(vec![1, 2, 3]), "what the first has done is kept");
+    assert_eq!(handled, only("order-1", 1..=MORE_THAN_PREFETCH));
     setting.delete_queues().await;
 }
 
@@ -455,7 +468,7 @@ async fn a_rebuild_refuses_a_queue_that_gets_live_events() {
     for part in [&queue, "bound to an exchange", "order-1 1", "Delete the queue"] {
         assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
     }
-    assert_eq!(setting.handled("new.ndjson"), HashMap::new());
+    assert!(!setting.file("new.ndjson").exists(), "nothing was handled");
     channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
     connection.close(200, "done".into()).await.unwrap();
     setting.delete_queues().await;

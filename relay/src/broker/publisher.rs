@@ -153,7 +153,12 @@ pub(super) async fn connected<'a>(
 pub(super) async fn rest(broken: &Broken, delays: &mut Delays, stop: &mut watch::Receiver<bool>) -> bool {
     let delay = delays.next();
     let retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-    tracing::warn!(error = %broken, retry_in_ms, "no connection to the broker; it is tried again for ever");
+    if broken.refusal().is_some() {
+        let what = "the broker refuses a connection; this ends the program if it has never accepted one, and is retried otherwise";
+        tracing::warn!(error = %broken, retry_in_ms, "{what}");
+    } else {
+        tracing::warn!(error = %broken, retry_in_ms, "no connection to the broker; it is tried again for ever");
+    }
     tokio::select! {
         () = sleep(delay) => false,
         _ = stop.wait_for(|stop| *stop) => true,

@@ -86,6 +86,7 @@ async fn a_part_of_a_stream_goes_to_one_queue_and_to_no_other() {
     let missing = replay(&table, everybody.exchange(), &["--stream", "order-1", "--queue", "no-such-queue"]).await;
     assert_eq!(missing.code(), Some(78), "{}", missing.stderr);
     assert!(missing.stderr.contains("no-such-queue"), "{}", missing.stderr);
+    assert!(!missing.stderr.contains("for ever"), "it ends: {}", missing.stderr);
     everybody.close().await.unwrap();
     rebuilt.close().await.unwrap();
 }

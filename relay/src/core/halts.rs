@@ -58,12 +58,13 @@ impl Halts {
         self.0.contains(stream)
     }
 
-    pub(super) fn found(&mut self, stream: &StreamId, now: Instant) -> Permission {
+    pub(super) fn found(&mut self, stream: &StreamId, max_attempts: Option<u32>, now: Instant) -> Permission {
         match self.0.peek_mut(stream) {
             None => Permission::Now(None),
             Some(halt) => {
                 halt.is_still_pending = true;
-                if now < halt.retry_at { Permission::Later } else { Permission::Now(Some(halt.attempt)) }
+                let is_given_up = max_attempts.is_some_and(|max| halt.attempts >= max);
+                if is_given_up || now < halt.retry_at { Permission::Later } else { Permission::Now(Some(halt.attempt)) }
             }
         }
     }

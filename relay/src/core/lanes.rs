@@ -27,6 +27,8 @@ const MAX_SETTLE_ATTEMPTS: u32 = 10;
 pub(super) enum Found {
     /// A lane was opened for it.
     Admitted,
+    /// A lane was opened for another attempt: it is halted until something of it is confirmed.
+    Retried,
     /// It has a lane already.
     UnderWay,
     /// It is halted, and its next attempt is not due yet, or enough halted streams are being tried.
@@ -139,13 +141,19 @@ impl Lanes {
         std::mem::take(&mut self.notices)
     }
 
-    /// A scan says that a stream has something pending.
-    pub(super) fn found(&mut self, stream: &StreamId, bounds: &Bounds, now: Instant) -> Found {
+    /// A scan says that a stream has something pending. A halted one is tried at most `max_attempts` times, if that is said.
+    pub(super) fn found(
+        &mut self,
+        stream: &StreamId,
+        max_attempts: Option<u32>,
+        bounds: &Bounds,
+        now: Instant,
+    ) -> Found {
         self.is_crowded = false;
-        if self.open.contains_key(stream) {
-            return Found::UnderWay;
+        if let Some(lane) = self.open.get(stream) {
+            return if lane.is_retry() { Found::Halted } else { Found::UnderWay };
         }
-        let Permission::Now(retry) = self.halts.found(stream, now) else { return Found::Halted };
+        let Permission::Now(retry) = self.halts.found(stream, max_attempts, now) else { return Found::Halted };
         // However many are halted, there is room for the others.
         let most_retries = bounds.max_suspects.min(bounds.max_streams).div_ceil(2);
         if retry.is_some() && self.open.values().filter(|lane| lane.is_retry()).count() >= most_retries {
@@ -158,7 +166,7 @@ impl Lanes {
         let published_through = self.remembered.pop(stream).unwrap_or(0);
         self.open.insert(stream.clone(), Lane::new(published_through, retry));
         self.to_read.push_back(stream.clone());
-        Found::Admitted
+        if retry.is_some() { Found::Retried } else { Found::Admitted }
     }
 
     /// A scan has come to the end of the index.

@@ -344,8 +344,7 @@ impl Core {
         while let Some(stream) = self.scan.front().cloned() {
             match self.found(&stream, now) {
                 Found::NoRoom => return,
-                Found::Admitted | Found::UnderWay => self.scan.pop(true),
-                Found::Halted => self.scan.pop(false),
+                found => self.scan.pop(found),
             }
         }
         if self.scan.end_pass(self.lanes.len() == 0, now) {
@@ -354,7 +353,8 @@ impl Core {
     }
 
     fn found(&mut self, stream: &StreamId, now: Instant) -> Found {
-        self.lanes.found(stream, &self.settings.bounds, now)
+        let max_attempts = (self.settings.until == Until::Drained).then_some(DRAIN_ATTEMPTS);
+        self.lanes.found(stream, max_attempts, &self.settings.bounds, now)
     }
 
     fn next_read(&mut self) -> Option<Read> {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     bounds::{Bounds, Jitter},
+    lanes::Found,
     task::IndexPage,
 };
 
@@ -66,6 +67,18 @@ enum Place {
     End,
 }
 
+/// What a pass has found, the more the later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Seen {
+    Nothing,
+    /// Halted streams whose next attempt is not due, or is under way.
+    Halted,
+    /// Halted streams of which another attempt was begun.
+    Attempts,
+    /// A stream that is not halted.
+    Work,
+}
+
 #[derive(Debug)]
 pub(super) struct Scan {
     poll_interval: Duration,
@@ -76,10 +89,8 @@ pub(super) struct Scan {
     pass_began: Instant,
     /// When the next page may be read.
     next_at: Instant,
-    /// Whether this pass has found a stream that is not halted.
-    has_found: bool,
-    /// Whether it has found one that is.
-    has_found_halted: bool,
+    /// The most that this pass has found.
+    seen: Seen,
     /// The pages that it has read.
     pages: u32,
     /// Passes in a row that have found none.
@@ -100,8 +111,7 @@ impl Scan {
             place: Place::Start,
             pass_began: now,
             next_at: now,
-            has_found: false,
-            has_found_halted: false,
+            seen: Seen::Nothing,
             pages: 0,
             empty_passes: 0,
             failures: 0,
@@ -193,14 +203,16 @@ impl Scan {
         self.found.front()
     }
 
-    /// The stream in front is dealt with; `is_workable` unless it is halted.
-    pub(super) fn pop(&mut self, is_workable: bool) {
+    /// The stream in front is dealt with.
+    pub(super) fn pop(&mut self, found: Found) {
         self.found.pop_front();
-        if is_workable {
-            self.has_found = true;
+        self.seen = self.seen.max(match found {
+            Found::Admitted | Found::UnderWay => Seen::Work,
+            Found::Retried => Seen::Attempts,
+            Found::Halted | Found::NoRoom => Seen::Halted,
+        });
+        if self.seen >= Seen::Attempts {
             self.empty_passes = 0;
-        } else {
-            self.has_found_halted = true;
         }
     }
 
@@ -209,14 +221,14 @@ impl Scan {
         if self.place != Place::End || !self.found.is_empty() {
             return false;
         }
-        let is_empty = !self.has_found && is_idle;
+        let is_empty = self.seen < Seen::Attempts && is_idle;
         self.empty_passes = if is_empty { self.empty_passes + 1 } else { 0 };
         // Halted streams alone are no work: however many pages they fill, a page costs a poll interval's rest.
-        if self.has_found_halted && !self.has_found {
+        if matches!(self.seen, Seen::Halted | Seen::Attempts) {
             let rest = self.poll_interval.saturating_mul(self.pages).min(LONGEST_REST.max(self.poll_interval));
             self.next_at = self.next_at.max(now + rest);
         }
-        (self.has_found, self.has_found_halted, self.pages) = (false, false, 0);
+        (self.seen, self.pages) = (Seen::Nothing, 0);
         self.place = Place::Start;
         self.pass = None;
         true

@@ -67,6 +67,30 @@ fn a_pass_that_finds_halted_streams_alone_is_followed_by_a_rest_for_each_of_its_
 }
 
 #[test]
+fn a_drain_ends_though_each_pass_finds_a_halted_stream_whose_next_attempt_is_due() {
+    let now = Instant::now();
+    let bounds = Bounds { first_delay: MS, longest_delay: MS, ..Bounds::default() };
+    let mut core = Core::new(CoreSettings { until: Until::Drained, ..settings(bounds) }, 1, now);
+    let mut later = now;
+    for _ in 0..20 {
+        core.set_ready_publishers(1);
+        while let Some(task) = core.next_task(later) {
+            let done = match task {
+                Task::Scan { .. } => index(&[&stream(1)], None, false),
+                Task::Read(read) => Done::Read(read, page(vec![entry(&stream(1), 1, 1, None)])),
+                Task::Publish(batch) => Done::Published(batch, vec![Outcome::Refused("no queue".to_owned())]),
+                task => panic!("{task:?}"),
+            };
+            core.done(done, later);
+            core.set_ready_publishers(1);
+        }
+        later += 500 * MS;
+    }
+    assert!(core.is_finished() && !core.has_drained_all());
+    assert_eq!(core.halts().next().map(|(_, halt)| halt.attempts), Some(DRAIN_ATTEMPTS));
+}
+
+#[test]
 fn a_page_is_read_only_when_the_streams_of_the_last_one_have_lanes() {
     let (mut core, now) = (with(Bounds { max_streams: 1, ..Bounds::default() }), Instant::now());
     tasks(&mut core, now);
@@ -176,12 +200,21 @@ fn a_stream_that_was_halted_and_is_tried_again_keeps_a_drain_from_ending() {
     assert!(core.is_finished() && !core.has_drained_all(), "the only stream is given up");
 
     // Had it gone on instead, with nothing to be seen of it at that moment, what comes next is still looked for.
-    now += 60_000 * MS;
-    tasks(&mut core, now);
-    core.done(found(), now);
-    let Some(Task::Read(read)) = core.next_task(now) else { panic!("its next attempt is due") };
-    core.done(Done::Read(read, page(vec![])), now);
-    assert!(!core.is_finished());
+    let mut core = Core::new(CoreSettings { until: Until::Drained, ..settings(Bounds::default()) }, 1, now);
+    for answer in [Answer::Unreadable("it is damaged".to_owned()), page(vec![])] {
+        now += 60_000 * MS;
+        tasks(&mut core, now);
+        core.done(found(), now);
+        let Some(Task::Read(read)) = core.next_task(now) else { panic!("its next attempt is due") };
+        core.done(Done::Read(read, answer), now);
+        assert!(!core.is_finished());
+    }
+    for is_last in [false, true] {
+        now += 500 * MS;
+        tasks(&mut core, now);
+        core.done(index(&[], None, false), now);
+        assert_eq!(core.has_drained_all(), is_last, "two passes have found nothing");
+    }
 }
 
 #[test]

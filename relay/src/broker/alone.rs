@@ -11,7 +11,7 @@
 use std::{collections::BTreeMap, collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use lapin::{Confirmation, Connection};
+use lapin::{Confirmation, Connection, ErrorKind};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{sleep, timeout},
@@ -273,8 +273,17 @@ async fn publish_on_channel(
     let poison =
         |broken: &Broken| Outcome::Poison(format!("published on a channel of its own, it closed that: {broken}"));
     let failed = |error: lapin::Error| {
-        let is_alive = connection.status().connected();
-        is_alive.then(|| poison(&Broken::from_lapin(&error, settings)))
+        // The connection's status may lag behind its end.
+        let is_of_the_connection = error.is_amqp_hard_error()
+            || matches!(
+                error.kind(),
+                ErrorKind::IOError(_)
+                    | ErrorKind::ParsingError(_)
+                    | ErrorKind::InvalidConnectionState(_)
+                    | ErrorKind::MissingHeartbeatError
+            );
+        let is_of_the_channel = !is_of_the_connection && (error.is_amqp_soft_error() || connection.status().connected());
+        is_of_the_channel.then(|| poison(&Broken::from_lapin(&error, settings)))
     };
     let channel = match channel {
         Ok(channel) => channel,

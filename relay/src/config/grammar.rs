@@ -12,7 +12,7 @@ use crate::broker::{DEFAULT_CLOUDEVENTS_SOURCE, LinkOptions, MessageFormat, Unro
 const AFTER_HELP: &str = "\
 AWS's own settings are found as by every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
 
-Exit codes: 0 done, 1 failed, 2 usage, 78 bad configuration.";
+Exit codes: 0 done, 1 failed, 2 usage, 70 a fault of the program (start it again), 78 bad configuration.";
 
 const STATUS_HELP: &str = "\
 An age is the time on this machine less the time that the appender gave its event: it is as true as the two clocks agree.

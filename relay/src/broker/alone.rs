@@ -282,7 +282,8 @@ async fn publish_on_channel(
                     | ErrorKind::InvalidConnectionState(_)
                     | ErrorKind::MissingHeartbeatError
             );
-        let is_of_the_channel = !is_of_the_connection && (error.is_amqp_soft_error() || connection.status().connected());
+        let is_of_the_channel =
+            !is_of_the_connection && (error.is_amqp_soft_error() || connection.status().connected());
         is_of_the_channel.then(|| poison(&Broken::from_lapin(&error, settings)))
     };
     let channel = match channel {

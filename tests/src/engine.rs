@@ -32,7 +32,8 @@ use crate::{
 /// Says how tables are made.
 pub const TABLES_VARIABLE: &str = "STREAMBOX_TEST_TABLES";
 
-const REGION: &str = "us-east-1";
+/// The Region of all tables: `LocalStack` keeps those of different Regions apart.
+pub const REGION: &str = "us-east-1";
 /// Emulators take any key; this one is accepted by all of them.
 const KEY: &str = "local";
 

@@ -13,7 +13,7 @@ use streambox::{ExpectedVersion, Role};
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
     cloudformation::Template,
-    engine::{TestTable, event, stream},
+    engine::{REGION, TestTable, event, stream},
     http::{Answer, ask},
     iam::{Policy, table_arn},
     metering::Metering,
@@ -115,7 +115,7 @@ async fn without_certificates_of_authorities_http_works_and_https_says_what_to_i
     let base = [
         ("AWS_ACCESS_KEY_ID", "local"),
         ("AWS_SECRET_ACCESS_KEY", "local"),
-        ("AWS_REGION", "eu-west-1"),
+        ("AWS_REGION", REGION),
         ("AWS_EC2_METADATA_DISABLED", "true"),
         ("SSL_CERT_FILE", "/nonexistent"),
     ];
@@ -127,7 +127,7 @@ async fn without_certificates_of_authorities_http_works_and_https_says_what_to_i
         assert_told(&told_by(name, &base, arguments).await, &told);
         // Credentials, too, may be asked for over HTTPS.
         let role = [
-            ("AWS_REGION", "eu-west-1"),
+            ("AWS_REGION", REGION),
             ("AWS_EC2_METADATA_DISABLED", "true"),
             ("SSL_CERT_FILE", "/nonexistent"),
             ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/relay"),
@@ -150,7 +150,7 @@ async fn an_end_point_that_is_set_and_empty_is_not_set() {
     let base = [
         ("AWS_ACCESS_KEY_ID", "local"),
         ("AWS_SECRET_ACCESS_KEY", "local"),
-        ("AWS_REGION", "eu-west-1"),
+        ("AWS_REGION", REGION),
         ("STREAMBOX_TABLE", &table.name),
         ("AWS_ENDPOINT_URL", table.url()),
         ("AWS_ENDPOINT_URL_DYNAMODB", ""),

@@ -82,6 +82,8 @@ async fn rabbitmq_with_tls_takes_a_client_that_shows_its_certificate_and_no_othe
 async fn a_certificate_of_the_broker_that_is_not_good_is_told_in_a_sentence() {
     let authority = Authority::new("ours");
     let table = TestTable::create().await;
+    // Without anything to publish, a drain is done before it needs the broker.
+    table.fill(&stream("order-1"), 1).await;
     let good = authority.issue("localhost", LONG);
     let front = TlsFront::start(&good, &shared_address()).await;
     let url = |scheme: &str, host: &str, port: u16| format!("{scheme}://guest:open-sesame@{host}:{port}/%2f");

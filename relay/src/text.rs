@@ -1,7 +1,8 @@
 //! How values look to people.
 
-use std::{borrow::Cow, fmt::Write as _, time::Duration};
+use std::time::Duration;
 
+pub use streambox::text::{escaped, escaped_but, is_unseen, one_line};
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
 const ISO_8601_MS: &[BorrowedFormatItem<'_>] =
@@ -14,12 +15,6 @@ pub fn iso_8601(ms: i64) -> String {
         .ok()
         .and_then(|time| time.format(ISO_8601_MS).ok())
         .unwrap_or_else(|| format!("{ms} ms"))
-}
-
-/// The same text without what moves the cursor of a terminal.
-#[must_use]
-pub fn one_line(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 /// A text in at most so many characters: a longer one loses its middle, since what tells two apart, or says what to do,
@@ -69,13 +64,6 @@ pub fn shell_word(text: &str) -> String {
     word
 }
 
-/// Whether a character leaves no mark of its own, or changes how others look.
-#[must_use]
-pub fn is_unseen(char: char) -> bool {
-    char.is_control()
-        || matches!(char, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
 /// Those that share a reason, together; groups and what is in them in the order that they had.
 pub fn by_reason<'a, T>(all: &'a [T], reason: impl Fn(&'a T) -> &'a str) -> Vec<(&'a str, Vec<&'a T>)> {
     let mut groups: Vec<(&str, Vec<&T>)> = Vec::new();
@@ -87,25 +75,6 @@ pub fn by_reason<'a, T>(all: &'a [T], reason: impl Fn(&'a T) -> &'a str) -> Vec<
         }
     }
     groups
-}
-
-/// The same text with what is unseen, but `kept`, as JSON writes it (`\u001b`), so that a line of JSON stays what it is. In a log
-/// no control character forges a line or drives a terminal.
-#[must_use]
-pub fn escaped(text: &str, kept: Option<char>) -> Cow<'_, str> {
-    let is_plain = |char: char| !is_unseen(char) || Some(char) == kept;
-    if text.chars().all(is_plain) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 8);
-    for char in text.chars() {
-        match char {
-            char if is_plain(char) => escaped.push(char),
-            // All of them have four digits at most.
-            char => _ = write!(escaped, "\\u{:04x}", u32::from(char)),
-        }
-    }
-    Cow::Owned(escaped)
 }
 
 /// About how long, in its two largest units.
@@ -132,7 +101,6 @@ mod tests {
         let long = |seconds| how_long(Duration::from_secs(seconds));
         assert_eq!([long(0), long(59), long(60), long(3_661)], ["0 ms", "59 s", "1 min 0 s", "1 h 1 min"]);
         assert_eq!(long(90_000), "1 d 1 h");
-        assert_eq!(one_line("a\u{1b}[2Jb\n"), "a [2Jb ");
     }
 
     #[test]
@@ -171,14 +139,5 @@ mod tests {
         let all = [("a", "x"), ("b", "y"), ("c", "x")];
         let groups = by_reason(&all, |(_, reason)| reason);
         assert_eq!(groups, [("x", vec![&("a", "x"), &("c", "x")]), ("y", vec![&("b", "y")])]);
-    }
-
-    #[test]
-    fn control_characters_are_escaped_as_in_json() {
-        assert_eq!(escaped("plain – text", None), "plain – text");
-        assert_eq!(escaped("a\u{1b}[2J\r\n\u{9b}b\u{7f}", None), r"a\u001b[2J\u000d\u000a\u009bb\u007f");
-        assert_eq!(escaped("\u{1b}[2mdim\n", Some('\u{1b}')), "\u{1b}[2mdim\\u000a");
-        let json = serde_json::to_string("a\u{9b}b\u{7f}").unwrap();
-        assert_eq!(serde_json::from_str::<String>(&escaped(&json, None)).unwrap(), "a\u{9b}b\u{7f}");
     }
 }

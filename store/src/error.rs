@@ -233,6 +233,12 @@ pub enum Invalid {
         /// The name, shortened.
         category: String,
     },
+    /// The name of a table breaks DynamoDB's rules.
+    #[error("table name {name:?}: allowed are 3 to 255 letters, digits, `_`, `-` and `.`, or the table's ARN")]
+    TableName {
+        /// The name, shortened.
+        name: String,
+    },
     /// A scan in more segments than it may have, or in none.
     #[error("a scan is in 1 to {limit} segments, not in {segments}")]
     Segments {

@@ -53,6 +53,7 @@ mod stream;
 mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod text;
 mod trace;
 #[cfg(feature = "tune")]
 pub mod tune;
@@ -74,7 +75,7 @@ pub use scan::{
 pub use store::{DEFAULT_OPERATION_TIMEOUT, EventStore, EventStoreBuilder};
 pub use stream::{ExpectedVersion, StreamId, StreamPosition};
 pub use table::{
-    CREATE_TABLE_TIMEOUT, TableCheck, TableCreation, TableDifference, TableNote, check_table, create_table,
+    CREATE_TABLE_TIMEOUT, TableCheck, TableCreation, TableDifference, TableNote, check_table, create_table, table_name,
 };
 pub use trace::TraceContext;
 /// The type of append and event ids.

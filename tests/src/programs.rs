@@ -163,6 +163,21 @@ impl Process {
         Self::follow(name, command)
     }
 
+    /// As [`start`](Self::start), with its standard output where a test wants it.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn start_printing_to<A: AsRef<OsStr>>(
+        name: &str,
+        table: Option<&TestTable>,
+        arguments: impl IntoIterator<Item = A>,
+        stdout: impl Into<Stdio>,
+    ) -> Self {
+        let mut command = command(program(name), table, None, arguments);
+        command.stdout(stdout);
+        Self::follow(name, command)
+    }
+
     fn start_at<A: AsRef<OsStr>>(
         name: &str,
         path: PathBuf,

@@ -4,7 +4,7 @@
 use std::{fmt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
-use streambox::{StreamId, outbox::SkipTarget};
+use streambox::{StreamId, outbox::SkipTarget, table_name};
 
 use super::watching::{EmfOptions, HealthOptions, HttpOption};
 use crate::broker::{DEFAULT_CLOUDEVENTS_SOURCE, LinkOptions, MessageFormat, Unroutable, without_password};
@@ -321,7 +321,7 @@ pub struct ReplayOf {
 #[command(next_help_heading = "Table")]
 pub struct TableOption {
     /// The table.
-    #[arg(long, env = "STREAMBOX_TABLE", default_value = "streambox")]
+    #[arg(long, env = "STREAMBOX_TABLE", default_value = "streambox", value_parser = table_name)]
     pub table: String,
 }
 

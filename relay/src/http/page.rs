@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::view::{BEHIND_AFTER, BrokerTrouble, ConnectionView, HaltedView, View};
 use crate::{
     broker::UNROUTABLE_RUN,
-    text::{by_reason, how_long, is_unseen, iso_8601, shortened, skip_command},
+    text::{by_reason, how_long, iso_8601, one_line, shortened, skip_command},
 };
 
 /// Most characters of a stream id in a row; the whole one is a click away.
@@ -407,21 +407,18 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// Text as HTML, in content and in quoted attributes. What is invisible and turns the direction of writing is left out, so
-/// that nothing looks like another.
+/// Text as HTML, in content and in quoted attributes. What can't be seen is escaped, so that nothing looks like another.
 struct Escaped<T>(T);
 
 impl<T: Display> Display for Escaped<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for char in self.0.to_string().chars() {
+        for char in one_line(&self.0.to_string()).chars() {
             match char {
                 '&' => f.write_str("&amp;")?,
                 '<' => f.write_str("&lt;")?,
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                char if char.is_control() => f.write_char(' ')?,
-                char if is_unseen(char) => f.write_char('\u{fffd}')?,
                 char => f.write_char(char)?,
             }
         }

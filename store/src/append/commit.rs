@@ -19,7 +19,7 @@ use super::{
     Appended, Committed, Part,
     cancelled::{self, Cancelled, Existing},
     check::check,
-    position_after,
+    own, position_after,
     prepare::{Place, Prepared, prepare, put},
 };
 use crate::{
@@ -186,7 +186,10 @@ impl Call<'_> {
             } else {
                 match self.attempts.judge(&error) {
                     Verdict::Again => self.outcome_unknown |= !is_refusal(&error),
-                    Verdict::Mend(advice) => return Err(self.attempts.setup(advice, error)),
+                    Verdict::Mend(advice) => {
+                        let advice = self.blamed_on_own(&error).await.unwrap_or(advice);
+                        return Err(self.attempts.setup(advice, error));
+                    }
                 }
             }
             let (streams, attempt) = (self.attempts.subject, self.attempts.made);
@@ -195,11 +198,32 @@ impl Call<'_> {
         }
     }
 
-    /// What to do about a transaction that was cancelled for good. Of an item of the caller's own the table is not known.
+    /// What to do about a transaction that was cancelled for good.
     fn refused(&self, place: Place, code: &str, message: &str) -> String {
-        let is_own = matches!(place, Place::Own { .. });
-        let advice = if is_own { None } else { self.attempts.asker.cancelled(code, message) };
+        if let Place::Own { position } = place {
+            let what = own::described(&self.own[position]);
+            return format!("DynamoDB refuses item {position} of the caller's own, {what}: {code}: {message}");
+        }
+        let advice = self.attempts.asker.cancelled(code, message);
         advice.unwrap_or_else(|| format!("DynamoDB refuses the transaction: {place}: {code}: {message}"))
+    }
+
+    /// DynamoDB names no item where it refuses a request as a whole. If the store's table can be read, an item of the caller's
+    /// own is at fault. One request more, of a transaction that will not be stored.
+    async fn blamed_on_own(&self, error: &SdkError<TransactWriteItemsError>) -> Option<String> {
+        let (code, message) = (error.code()?, error.message().unwrap_or_default());
+        if code == "AccessDeniedException" {
+            let denied = own::of_table(self.own, |table| message.contains(&format!(":table/{table}")))?;
+            return Some(format!(
+                "a permission is missing for {denied}: grant it to the program's role in a policy of your own, since those of \
+                 infra/roles.yaml are for the store's table ({message})"
+            ));
+        }
+        let is_of_items = ["ResourceNotFoundException", "ValidationException"].contains(&code) && !self.own.is_empty();
+        if !is_of_items || self.in_time(self.store.exists(&self.parts[0].stream)).await.is_err() {
+            return None;
+        }
+        Some(format!("DynamoDB refuses {}: {code}: {message}", own::suspects(self.own, message)))
     }
 
     /// The request, the same each time for the same places, and what the caller is told when it succeeds.

@@ -10,6 +10,7 @@
 mod cancelled;
 mod check;
 mod commit;
+mod own;
 mod prepare;
 mod transaction;
 
@@ -18,7 +19,7 @@ use uuid::Uuid;
 pub(crate) use self::check::check_event;
 pub use self::transaction::{Committed, Transaction};
 use crate::{
-    event::{NewEvent, RecordedEvent},
+    event::{NewEvent, RecordedEvent, event_id},
     stream::{ExpectedVersion, StreamId, StreamPosition},
 };
 
@@ -38,6 +39,14 @@ pub struct Appended {
     pub already_stored: bool,
     /// The capacity units that the write consumed, those of the whole transaction; 0 where nothing was written by this call.
     pub write_units: f64,
+}
+
+impl Appended {
+    /// The ids of its events, in order.
+    pub fn event_ids(&self) -> impl Iterator<Item = Uuid> + '_ {
+        let (stream, events) = (self.position.stream(), self.position.version() + 1 - self.first_version);
+        (0..).take(usize::try_from(events).unwrap_or(usize::MAX)).map(|index| event_id(self.append_id, stream, index))
+    }
 }
 
 /// The append to one stream within a transaction.

@@ -110,6 +110,9 @@ impl<'a> Asker<'a> {
                  add what `streambox table check` names"
             ));
         }
+        if says(&["tableName", "TableName", "table/index name"]) {
+            return Verdict::Mend(format!("DynamoDB does not take {table:?} for a table's name: check it ({message})"));
+        }
         let of_keys = [
             "key element does not match",
             "missed key schema element",

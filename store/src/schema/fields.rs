@@ -71,9 +71,10 @@ impl Fields {
 
     pub(super) fn number<T: std::str::FromStr>(&mut self, name: &str) -> Result<T, Corrupt> {
         match self.take(name) {
-            Some(AttributeValue::N(digits)) => {
-                parse_number(&digits).ok_or_else(|| self.wrong(format!("{name} is out of range: {digits}")))
-            }
+            Some(AttributeValue::N(digits)) => parse_number(&digits).ok_or_else(|| {
+                let what = if digits.contains('.') { "is not a whole number" } else { "is out of range" };
+                self.wrong(format!("{name} {what}: {digits}"))
+            }),
             Some(_) => Err(self.wrong(format!("{name} is not a number"))),
             None => Err(self.wrong(format!("{name} is missing"))),
         }

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     failure::{Asker, Attempts},
     role::Role,
-    schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
+    schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, RECORDED_AT, STREAM_ID, TAKEN_AT},
 };
 
 /// What was found of a table. See [`check_table`].
@@ -72,6 +72,12 @@ pub enum TableDifference {
          `{PENDING_SINCE}` N, KEYS_ONLY)"
     )]
     IndexMissing,
+    /// DynamoDB deletes items by an attribute that streambox writes.
+    #[error("time to live is on for `{attribute}`, which streambox writes: DynamoDB may delete events. Switch it off")]
+    TimeToLive {
+        /// The attribute.
+        attribute: String,
+    },
     /// The index copies more than keys.
     #[error(
         "the index `{OUTBOX_INDEX}` copies {found}, not KEYS_ONLY: each append and each publication costs more. Delete it \
@@ -82,6 +88,9 @@ pub enum TableDifference {
         found: String,
     },
 }
+
+/// Attributes of streambox that are times.
+const TIMES: [&str; 3] = [RECORDED_AT, PENDING_SINCE, TAKEN_AT];
 
 const TABLE: &str = "the table";
 const INDEX: &str = "the index `outbox`";
@@ -126,7 +135,8 @@ pub enum TableNote {
     NoDeletionProtection,
     /// DynamoDB deletes items that carry an attribute.
     #[error(
-        "DynamoDB deletes items by their attribute `{attribute}` (time to live): events do not carry it, keep it so"
+        "time to live is on: DynamoDB deletes items that have the attribute `{attribute}`. No item of streambox has it; unless \
+         the table has items of your own that need it, switch it off"
     )]
     TimeToLive {
         /// The attribute.
@@ -152,8 +162,15 @@ pub async fn check_table(client: &Client, table: &str) -> Result<TableCheck, Err
     let description = output.table.unwrap_or_else(|| TableDescription::builder().build());
     let mut notes = notes(&description);
     notes.extend(point_in_time_recovery(client, table).await);
-    notes.extend(time_to_live(client, table).await);
-    Ok(TableCheck { differences: differences(&description), notes })
+    let mut differences = differences(&description);
+    match time_to_live(client, table).await {
+        Some(attribute) if TIMES.contains(&attribute.as_str()) => {
+            differences.push(TableDifference::TimeToLive { attribute });
+        }
+        Some(attribute) => notes.push(TableNote::TimeToLive { attribute }),
+        None => {}
+    }
+    Ok(TableCheck { differences, notes })
 }
 
 fn differences(table: &TableDescription) -> Vec<TableDifference> {
@@ -257,10 +274,11 @@ async fn point_in_time_recovery(client: &Client, table: &str) -> Option<TableNot
     (status != Some(&PointInTimeRecoveryStatus::Enabled)).then_some(TableNote::NoPointInTimeRecovery)
 }
 
-async fn time_to_live(client: &Client, table: &str) -> Option<TableNote> {
+/// The attribute by which DynamoDB deletes items, where it does.
+async fn time_to_live(client: &Client, table: &str) -> Option<String> {
     let output = client.describe_time_to_live().table_name(table).send().await.ok()?;
     let description = output.time_to_live_description()?;
     let is_on =
         matches!(description.time_to_live_status(), Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling));
-    is_on.then(|| TableNote::TimeToLive { attribute: description.attribute_name().unwrap_or_default().to_owned() })
+    is_on.then(|| description.attribute_name().unwrap_or_default().to_owned())
 }

@@ -3,6 +3,8 @@
 
 mod check;
 mod create;
+mod name;
 
 pub use check::{TableCheck, TableDifference, TableNote, check_table};
 pub use create::{CREATE_TABLE_TIMEOUT, TableCreation, create_table};
+pub use name::table_name;

@@ -320,3 +320,42 @@ async fn g1_an_aggregates_events_and_an_own_item_are_stored_together_or_not_at_a
     let stale = repository.transaction(&loaded, &Command::new(), added()).unwrap().commit().await.unwrap_err();
     assert!(matches!(stale, Error::Conflict(_)), "{stale}");
 }
+
+/// An update of the caller's own whose expression is this.
+fn set(table: &str, name: &str, expression: &str) -> TransactWriteItem {
+    let update = Update::builder()
+        .table_name(table)
+        .key("email", AttributeValue::S(name.to_owned()))
+        .update_expression(expression)
+        .expression_attribute_values(":one", AttributeValue::N("1".to_owned()));
+    TransactWriteItem::builder().update(update.build().expect("all fields are set")).build()
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_own_item_is_not_blamed_on_the_stores_table() {
+    let table = TestTable::create().await;
+    let emails = own_table(&table).await;
+    let without_key = Put::builder().table_name(&emails).item("owner", AttributeValue::S("x".to_owned()));
+    let without_key = TransactWriteItem::builder().put(without_key.build().expect("all fields are set")).build();
+    let missing = unique("missing");
+    for (item, operation, its_table) in [
+        (reserve(&missing, "ann@example.org", "x"), "a put", missing.as_str()),
+        (without_key, "a put", &emails),
+        (set(&emails, "x", "SET name = :one"), "an update", &emails),
+        (set(&emails, "x", "SET times == :one"), "an update", &emails),
+        (set(&emails, "x", "SET times = :two"), "an update", &emails),
+        (set(&emails, "ann@example.org", "SET times = :one"), "an update", &emails),
+    ] {
+        let own = [reserve(&emails, "ann@example.org", "customer-1"), item];
+        let transaction = table.store.transaction().append(&stream("order-1"), NoStream, [event(1)]);
+        let error = own.into_iter().fold(transaction, streambox::Transaction::item).commit().await.unwrap_err();
+        let Error::Setup { advice, .. } = &error else { panic!("{error:?}") };
+        assert!(
+            advice.contains(&format!("item 1 of the caller's own, {operation} in table {its_table}"))
+                || advice.contains(&format!("item 1 ({operation} in table {its_table})")),
+            "{advice}"
+        );
+        assert!(!advice.contains("table check") && !advice.contains(&table.name), "{advice}");
+    }
+    assert_eq!(table.items().await, 0);
+}

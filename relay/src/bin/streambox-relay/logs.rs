@@ -12,7 +12,7 @@ use std::{
 use streambox_relay::{
     config::{BadConfiguration, LogFormat, LogOptions},
     lines::Lines,
-    text::escaped,
+    text::{escaped, escaped_but},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -68,7 +68,7 @@ impl Log {
 
     /// Waits a moment until everything is written, this line last.
     pub(crate) async fn finish(&self, last: Option<String>) {
-        self.0.finish(last.map(|line| escaped(&line, None).into_owned())).await;
+        self.0.finish(last.map(|line| escaped(&line).into_owned())).await;
     }
 }
 
@@ -99,7 +99,7 @@ struct Event {
 impl Write for Event {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        self.lines.put(escaped(text.trim_end_matches('\n'), self.kept).into_owned());
+        self.lines.put(escaped_but(text.trim_end_matches('\n'), self.kept).into_owned());
         Ok(bytes.len())
     }
 

@@ -6,12 +6,15 @@ use std::{
 };
 
 use serde_json::json;
-use streambox::{Error, EventStore, Metadata, NewEvent, StreamId, Uuid, limits::MAX_TRANSACTION_BYTES};
+use streambox::{
+    Error, EventStore, ExpectedVersion, Metadata, NewEvent, StreamId, Uuid, limits::MAX_TRANSACTION_BYTES,
+};
 
 use crate::{
     cli::{AppendOptions, Format},
     failure::Failure,
-    output::{print, time},
+    line::BYTE_ORDER_MARK,
+    output::{print_done, time, visible},
 };
 
 pub(crate) async fn run(store: &EventStore, options: &AppendOptions, format: Format) -> Result<(), Failure> {
@@ -27,33 +30,34 @@ pub(crate) async fn run(store: &EventStore, options: &AppendOptions, format: For
     let append_id = options.append_id.unwrap_or_else(Uuid::new_v4);
     let appended = match store.append_with_id(append_id, &stream, options.expect.clone(), [event]).await {
         Ok(appended) => appended,
-        Err(error) => return Err(failure(error, append_id)),
+        Err(error) => return Err(failure(error, append_id, options)),
     };
-    let version = appended.first_version;
-    let recorded_at = time(appended.recorded_at_ms);
-    let text = match format {
+    let event_id = appended.event_ids().next().expect("an append has an event");
+    let (version, recorded_at, units) = (appended.first_version, time(appended.recorded_at_ms), appended.write_units);
+    let ids = format!("event id {event_id}, append id {append_id}");
+    let done = if appended.already_stored {
+        format!("{stream} version {version} was stored before, at {recorded_at}: {ids}")
+    } else {
+        format!("{stream} version {version} stored at {recorded_at}: {ids} ({units} write units)")
+    };
+    let line = match format {
         Format::Json => json!({
             "stream": stream.as_str(),
             "version": version,
             "type": options.event_type,
+            "event_id": event_id.to_string(),
             "append_id": append_id.to_string(),
             "recorded_at": recorded_at,
             "already_stored": appended.already_stored,
-            "write_units": appended.write_units,
+            "write_units": units,
         })
         .to_string(),
-        Format::Text if appended.already_stored => {
-            format!("{stream} version {version} was stored before, at {recorded_at}, by append {append_id}")
-        }
-        Format::Text => {
-            let units = appended.write_units;
-            format!("{stream} version {version} stored at {recorded_at} by append {append_id} ({units} write units)")
-        }
+        Format::Text => visible(&done),
     };
-    print(|out| writeln!(out, "{text}")).map(|_| ())
+    print_done(&line, &done)
 }
 
-fn failure(error: Error, append_id: Uuid) -> Failure {
+fn failure(error: Error, append_id: Uuid, options: &AppendOptions) -> Failure {
     let advice = match &error {
         Error::Conflict(conflict) => format!(
             ". Nothing was stored: read {} and decide again, or --expect {}",
@@ -62,6 +66,12 @@ fn failure(error: Error, append_id: Uuid) -> Failure {
                 0 => "none".to_owned(),
                 version => version.to_string(),
             }
+        ),
+        // At its end an append is recognised only as long as it is the newest.
+        Error::Unavailable { outcome_unknown: true, .. } if options.expect == ExpectedVersion::Any => format!(
+            " (--append-id {append_id}), unless another event has been appended behind it meanwhile: `streambox read {} \
+             --backward --limit 1` shows the newest",
+            options.stream
         ),
         Error::Unavailable { outcome_unknown: true, .. } => format!(" (--append-id {append_id})"),
         _ => String::new(),
@@ -86,6 +96,9 @@ fn data(option: &str) -> Result<String, Failure> {
         Ok(bytes) if bytes > MAX_TRANSACTION_BYTES => {
             Err(Failure::new(format!("{name} is too long: a payload has less than {MAX_TRANSACTION_BYTES} bytes")))
         }
+        Ok(_) if text.starts_with(BYTE_ORDER_MARK) => Err(Failure::new(format!(
+            "{name} begins with a byte order mark, which JSON does not have: save it without"
+        ))),
         Ok(_) => Ok(text),
         Err(error) => Err(Failure::new(format!("{name} can't be read: {error}"))),
     }

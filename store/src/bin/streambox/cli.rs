@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use streambox::{
     DEFAULT_SCAN_SEGMENTS, ExpectedVersion, MAX_SCAN_SEGMENTS, ScanOptions, Uuid, limits::MAX_EVENTS_PER_APPEND,
+    table_name,
 };
 
 const AFTER_HELP: &str = "\
@@ -30,7 +31,11 @@ One JSON object a line:
 
 The first line of a stream becomes its version 1, the second its version 2, and so on. What the table has already is \
 compared and not written again, so the same command can be repeated after an interruption or a repair of the file. \
-Blank lines are skipped; a line has at most 2 MiB.";
+Blank lines are skipped; a line has at most 2 MiB. If the table has another event where a line belongs, the rest of that \
+stream is left out, all other streams are imported, and the exit code is 1.
+
+A gzip file is unpacked twice: its checksums are verified before the first line is appended. Standard input can't be read twice: \
+the lines before the damage are appended.";
 
 const READ_HELP: &str = "\
 On a terminal a line is cut to its width; --format json, or a pipe, shows all of it. The events are fetched page by page, as \
@@ -84,7 +89,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// The table.
-    #[arg(long, global = true, env = "STREAMBOX_TABLE", default_value = "streambox")]
+    #[arg(long, global = true, env = "STREAMBOX_TABLE", default_value = "streambox", value_parser = table_name)]
     pub(crate) table: String,
 
     /// The form of what is printed on standard output.

@@ -13,6 +13,12 @@ pub(crate) const OCCURRED_AT: &str = "occurred_at";
 const SHAPE: &str = "a line is a JSON object with `stream` and `type` (texts), `data` (any JSON) or `data_text` (the same \
                      as a text), and optionally `metadata` (an object), `occurred_at` (RFC 3339) and `private` (true)";
 
+/// What some editors and programs put before a UTF-8 text. JSON does not allow it.
+pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// How a text in UTF-16 begins.
+const UTF_16_MARKS: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
+
 /// An event to import, and where it stands in the file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Line {
@@ -38,8 +44,7 @@ struct Fields<'a> {
     metadata: Option<Map<String, Value>>,
     #[serde(borrow)]
     occurred_at: Option<Cow<'a, str>>,
-    #[serde(default)]
-    private: bool,
+    private: Option<bool>,
 }
 
 /// An `Option` takes null for nothing; here it is a payload.
@@ -50,9 +55,21 @@ fn even_null<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
 impl Line {
     /// Reads one line; `None` if it is blank. The error says what is wrong and what is allowed.
     pub(crate) fn parse(number: u64, bytes: &[u8]) -> Result<Option<Self>, String> {
+        if UTF_16_MARKS.iter().any(|mark| bytes.starts_with(mark)) {
+            return Err("it begins with a byte order mark of UTF-16: save the file as UTF-8".to_owned());
+        }
         let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
-        if text.trim().is_empty() {
-            return Ok(None);
+        if text.starts_with(BYTE_ORDER_MARK) {
+            return Err("it begins with a byte order mark (U+FEFF), which JSON does not have: save the file as UTF-8 without one"
+                .to_owned());
+        }
+        match text.trim_start().bytes().next() {
+            None => return Ok(None),
+            // The parser would take its elements for the fields in their order.
+            Some(b'[') => {
+                return Err(format!("it is a JSON array; {SHAPE}. `jq -c '.[]'` makes lines of an array of objects"));
+            }
+            Some(_) => {}
         }
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| format!("{}; {SHAPE}", in_line(&error)))?;
         let stream = StreamId::new(&fields.stream).map_err(|error| error.to_string())?;
@@ -64,7 +81,7 @@ impl Line {
         };
         let event = NewEvent::from_json_text(fields.event_type, data).map_err(|error| error.to_string())?;
         let event = event.with_metadata(metadata(fields.metadata, fields.occurred_at)?);
-        let event = if fields.private { event.private() } else { event };
+        let event = if fields.private == Some(true) { event.private() } else { event };
         let bytes = event.check_for(&stream).map_err(|error| refused(&error))?;
         Ok(Some(Self { number, stream, event, bytes }))
     }
@@ -184,6 +201,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_optional_may_be_null() {
+        let line = parsed(
+            r#"{"stream":"order-1","type":"A","data":null,"data_text":null,"metadata":null,"occurred_at":null,"private":null}"#,
+        );
+        assert_eq!((line.event.payload_text(), line.event.is_private()), ("null", false));
+        assert!(line.event.metadata().is_empty());
+    }
+
+    #[test]
     fn a_bad_line_is_refused_with_what_is_wrong_and_what_is_allowed() {
         let large = format!(r#"{{"stream":"order-1","type":"A","data":"{}"}}"#, "x".repeat(410_000));
         let long = format!(r#"{{"stream":"order-1","type":"{}","data":1}}"#, "x".repeat(250));
@@ -193,6 +219,9 @@ mod tests {
         );
         for (text, wrong, allowed) in [
             ("{", "EOF while parsing", "`stream`"),
+            (r#"["order-1","A",1]"#, "it is a JSON array", "`stream`"),
+            ("[", "it is a JSON array", "jq -c"),
+            ("\u{feff}{}", "byte order mark (U+FEFF)", "without one"),
             (r#"{"stream":"order-1","type":"A"}"#, "missing field `data`", "any JSON"),
             (r#"{"stream":"order-1","type":"A","data":1,"data_text":"1"}"#, "`data_text`", "keep one"),
             (r#"{"stream":"order-1","type":"A","data":1,"private":"yes"}"#, "expected a boolean", "`private` (true)"),
@@ -218,7 +247,8 @@ mod tests {
         // Of a payload with lines of its own, the place in it is worth to be known.
         let payload = refusal(r#"{"stream":"order-1","type":"A","data_text":"{\n"}"#);
         assert!(payload.contains("is not JSON") && payload.contains("line 2"), "{payload}");
-        assert!(Line::parse(1, b"\xff").unwrap_err().contains("UTF-8"));
+        assert!(Line::parse(1, b"\"\xff").unwrap_err().contains("UTF-8"));
+        assert!(Line::parse(1, b"\xff\xfe{\0").unwrap_err().contains("UTF-16"));
         let two_times = r#"{"stream":"order-1","type":"A","data":1,"metadata":{"occurred_at":"x"},"occurred_at":"2010-10-02T09:20:39Z"}"#;
         assert!(refusal(two_times).contains("keep one"));
     }

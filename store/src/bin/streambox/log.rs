@@ -2,12 +2,10 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
+use streambox::text::escaped_but;
 use tracing_subscriber::EnvFilter;
 
-use crate::{
-    failure::{BAD_CONFIGURATION, Failure},
-    output::visible_but,
-};
+use crate::failure::{BAD_CONFIGURATION, Failure};
 
 /// What colours begin with.
 const ESCAPE: char = '\u{1b}';
@@ -34,7 +32,7 @@ struct Event {
 impl Write for Event {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        let line = visible_but(text.trim_end_matches('\n'), self.kept) + "\n";
+        let line = escaped_but(text.trim_end_matches('\n'), self.kept) + "\n";
         io::stderr().write_all(line.as_bytes())?;
         Ok(bytes.len())
     }

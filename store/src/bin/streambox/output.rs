@@ -26,6 +26,12 @@ pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Res
     }
 }
 
+/// Prints a line that says what was done. Where it can't be printed, the error says it: it is done all the same.
+pub(crate) fn print_done(line: &str, done: &str) -> Result<(), Failure> {
+    let printed = print(|out| writeln!(out, "{line}"));
+    printed.map(|_| ()).map_err(|failure| Failure { message: format!("{done}; but {}", failure.message), ..failure })
+}
+
 /// Says something on standard error, in one line. If it can't be said there, nobody wants to know.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", visible(text));
@@ -43,15 +49,8 @@ pub(crate) fn time(ms_since_epoch: i64) -> String {
         .unwrap_or_else(|| format!("{ms_since_epoch} ms"))
 }
 
-/// Without what moves the cursor of a terminal.
-pub(crate) fn visible(text: &str) -> String {
-    visible_but(text, None)
-}
-
-/// The same, but for this one.
-pub(crate) fn visible_but(text: &str, kept: Option<char>) -> String {
-    text.chars().map(|char| if char.is_control() && Some(char) != kept { ' ' } else { char }).collect()
-}
+/// What can't be seen is escaped.
+pub(crate) use streambox::text::one_line as visible;
 
 /// Rows in aligned columns, printed a part at a time. A column is as wide as its widest cell so far; the last one is as wide
 /// as it likes, but cut to the width of a terminal.
@@ -141,10 +140,5 @@ mod tests {
     fn times_have_milliseconds_whatever_they_are() {
         assert_eq!(time(1_780_000_060_000), "2026-05-28T20:27:40.000Z");
         assert_eq!(time(i64::MAX), format!("{} ms", i64::MAX));
-    }
-
-    #[test]
-    fn control_characters_do_not_reach_a_terminal() {
-        assert_eq!(visible("a\u{1b}[31m\nb"), "a [31m b");
     }
 }

@@ -6,20 +6,21 @@ use streambox::{TableCheck, TableCreation, check_table, client_from_env, create_
 use crate::{
     cli::{Format, Global},
     failure::Failure,
-    output::print,
+    output::{print, print_done},
 };
 
 pub(crate) async fn create(global: &Global) -> Result<(), Failure> {
     let table = &global.table;
     let created = create_table(&client_from_env().await, table).await? == TableCreation::Created;
-    let text = match global.format {
-        Format::Json => json!({ "table": table, "created": created }).to_string(),
-        Format::Text if created => format!("table {table} created"),
-        Format::Text => {
-            format!("table {table} was there already and is left as it is; `streambox table check` compares it")
-        }
+    let done = if created {
+        format!("table {table} created")
+    } else {
+        format!("table {table} was there already and is left as it is; `streambox table check` compares it")
     };
-    print(|out| writeln!(out, "{text}")).map(|_| ())
+    match global.format {
+        Format::Json => print_done(&json!({ "table": table, "created": created }).to_string(), &done),
+        Format::Text => print_done(&done, &done),
+    }
 }
 
 pub(crate) async fn check(global: &Global) -> Result<(), Failure> {

@@ -3,11 +3,13 @@
 use serde_json::json;
 use streambox_tests::{
     engine::{TestTable, stream},
+    fault,
     metering::Metering,
     programs::Process,
+    proxy::Proxy,
 };
 
-use super::{DONE, FAILED, USAGE, file, json_lines, payloads, streambox};
+use super::{DONE, FAILED, USAGE, file, json_lines, log, payloads, streambox};
 
 #[tokio::test]
 async fn an_event_is_appended_from_an_argument_a_file_and_standard_input() {
@@ -23,6 +25,8 @@ async fn an_event_is_appended_from_an_argument_a_file_and_standard_input() {
         (&stored["stream"], &stored["version"], &stored["type"]),
         (&json!("order-1"), &json!(1), &json!("Placed"))
     );
+    let events = table.store.read(&stream("order-1")).await.unwrap().events;
+    assert_eq!(stored["event_id"], events[0].event_id.to_string());
     assert_eq!(
         (&stored["already_stored"], stored["write_units"].as_f64()),
         (&json!(false), Some(Metering::of_tests().append(1)))
@@ -33,6 +37,8 @@ async fn an_event_is_appended_from_an_argument_a_file_and_standard_input() {
         ["append", "order-1", "--type", "Paid", "--data", &at_file].into_iter().chain(metadata).collect();
     let text = streambox(&table, &second).await;
     assert!(text.stdout.starts_with("order-1 version 2 stored at "), "{text:?}");
+    let event_id = table.store.event(&stream("order-1"), 2).await.unwrap().expect("it is stored").event_id;
+    assert!(text.stdout.contains(&format!("event id {event_id}, append id ")), "{text:?}");
 
     let mut third =
         Process::start("streambox", Some(&table), None, ["append", "order-1", "--type", "Sent", "--expect", "2"]);
@@ -55,6 +61,42 @@ async fn g3_an_append_with_an_id_is_stored_once() {
     assert_eq!((first.code(), again.code()), (DONE, DONE), "{again:?}");
     assert!(again.stdout.contains("order-1 version 1 was stored before") && again.stdout.contains(id), "{again:?}");
     assert_eq!(payloads(&table, "order-1").await.len(), 1);
+}
+
+/// Standard output on a full disk.
+#[tokio::test]
+async fn what_is_done_and_can_not_be_printed_says_on_standard_error_that_it_is_done() {
+    let table = TestTable::create().await;
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+    let log = file(&log(2, 3));
+    let log = log.path().to_str().unwrap();
+    for (arguments, done) in [
+        (&["append", "order-9", "--type", "A", "--data", "1"][..], "order-9 version 1 stored at "),
+        (&["append", "order-9", "--type", "A", "--data", "1", "--format", "json"], "order-9 version 2 stored at "),
+        (&["import", log], "6 events of 2 streams; 6 appended"),
+        (&["table", "create"], "was there already"),
+    ] {
+        let process = Process::start_printing_to("streambox", Some(&table), arguments, full());
+        let finished = process.finish().await;
+        assert_eq!(finished.code(), FAILED, "{finished:?}");
+        let [done, why] = [done, "; but standard output can't be written: "].map(|part| finished.stderr.find(part));
+        assert!(done.is_some() && done < why, "{}", finished.stderr);
+    }
+}
+
+#[tokio::test]
+async fn an_append_whose_outcome_is_unknown_names_the_options_that_repeat_it() {
+    let engine = TestTable::create().await;
+    let proxy = Proxy::start(engine.url()).await;
+    let table = engine.through(proxy.url());
+    proxy.set_fault(fault::lose_answers("TransactWriteItems", u32::MAX));
+    let append = ["append", "order-1", "--type", "A", "--data", "1", "--expect", "none"];
+    let lost = streambox(&table, &append).await;
+    assert_eq!(lost.code(), FAILED, "{lost:?}");
+    let id = lost.stderr.split("--append-id ").nth(1).and_then(|rest| rest.split(')').next()).expect("the option");
+    proxy.behave();
+    let again = streambox(&table, &[&append[..], &["--append-id", id]].concat()).await;
+    assert!(again.stdout.contains("order-1 version 1 was stored before"), "{again:?}");
 }
 
 #[tokio::test]
@@ -81,6 +123,8 @@ async fn what_can_not_be_appended_is_refused_before_anything_is_sent() {
     let not_utf8 = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(not_utf8.path(), b"\"\xff\"").unwrap();
     let not_utf8 = format!("@{}", not_utf8.path().display());
+    let marked = file("\u{feff}{}");
+    let marked = format!("@{}", marked.path().display());
     let headers = format!(r#"{{"causation_id":"{}"}}"#, "x".repeat(20_000));
     for (arguments, code, says) in [
         (vec!["order", "--type", "A", "--data", "1"], FAILED, "category-id"),
@@ -92,6 +136,7 @@ async fn what_can_not_be_appended_is_refused_before_anything_is_sent() {
         (vec!["order-1", "--type", "A", "--data", "@/not/there"], FAILED, "/not/there can't be opened"),
         (vec!["order-1", "--type", "A", "--data", &large], FAILED, "too long"),
         (vec!["order-1", "--type", "A", "--data", &not_utf8], FAILED, "can't be read"),
+        (vec!["order-1", "--type", "A", "--data", &marked], FAILED, "byte order mark"),
         (vec!["order-1", "--type", "A", "--data", "1", "--metadata", &headers], FAILED, "at most 16384 bytes"),
         (vec!["order-1", "--type", "A", "--data", "1", "--append-id", "7"], USAGE, "--append-id"),
         (

@@ -1,12 +1,16 @@
 //! `streambox import`.
 
+use std::io::Write as _;
+
 use nix::sys::signal::Signal;
 use serde_json::json;
 use streambox::{ExpectedVersion, NewEvent};
 use streambox_tests::{
     engine::{TestTable, stream},
+    fault,
     metering::Metering,
     programs::Process,
+    proxy::Proxy,
 };
 
 use super::{DONE, FAILED, file, import, log, payloads, streambox};
@@ -130,6 +134,75 @@ async fn g8_another_history_is_never_overwritten() {
         assert_eq!(report["appended"], 0);
     }
     assert_eq!(payloads(&table, "order-1").await, before);
+}
+
+#[tokio::test]
+async fn a_stream_that_differs_does_not_stop_the_others() {
+    let table = TestTable::create().await;
+    import(&table, file(&log(4, 3)).path()).await;
+    // The second event of order-2 and the third of order-3 are others, and all streams go on.
+    let other = log(4, 60)
+        .replacen(
+            "\"order-2\",\"type\":\"Counted\",\"data\":{ \"number\":2.0",
+            "\"order-2\",\"type\":\"Counted\",\"data\":{ \"number\":2.5",
+            1,
+        )
+        .replacen(
+            "\"order-3\",\"type\":\"Counted\",\"data\":{ \"number\":3.0",
+            "\"order-3\",\"type\":\"Weighed\",\"data\":{ \"number\":3.0",
+            1,
+        );
+    let other = file(&other);
+    let (failed, report) = import(&table, other.path()).await;
+
+    assert_eq!(failed.code(), FAILED, "{failed:?}");
+    assert_eq!((&report["appended"], &report["already_there"]), (&json!(2 * 57), &json!(2 * 3 + 1 + 2)));
+    assert_eq!((&report["left_out"], &report["complete"]), (&json!(59 + 58), &json!(false)));
+    for (stream, version, what) in [("order-2", 2, "data"), ("order-3", 3, "type")] {
+        let line = 4 * (version - 1) + stream[6..].parse::<u64>().unwrap();
+        let said = format!(
+            "streambox: {}:{line}: the table has another event as version {version} of {stream}: its {what} differs",
+            other.path().display()
+        );
+        assert!(failed.stderr.lines().any(|line| line == said), "{said}\n{}", failed.stderr);
+    }
+    let last = failed.stderr.lines().last().expect("a sentence");
+    assert!(last.contains("2 streams are not as the table has them: 117 of their lines are not imported"), "{last}");
+    for (order, events) in [(1, 60), (2, 3), (3, 3), (4, 60)] {
+        assert_eq!(payloads(&table, &format!("order-{order}")).await.len(), events, "order-{order}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_a_gzip_file_whose_content_is_damaged_is_imported_and_what_is_left_can_be() {
+    let table = TestTable::create().await;
+    let plain = file(&log(1, 200));
+    let gzip = tokio::process::Command::new("gzip").arg("-c").arg(plain.path()).output().await.expect("gzip");
+    let mut padded = tempfile::NamedTempFile::new().expect("a temporary file");
+    padded.write_all(&gzip.stdout[..gzip.stdout.len() - 3]).expect("room on the disk");
+    let (failed, report) = import(&table, padded.path()).await;
+    assert_eq!((failed.code(), &report["events"]), (FAILED, &json!(0)), "{failed:?}");
+    assert!(failed.stderr.contains("its gzip content is damaged") && failed.stderr.contains("gzip -dc"), "{failed:?}");
+    assert_eq!(table.items().await, 0);
+    // The rest of it, and zeros behind, which `gzip -t` accepts as well.
+    padded.write_all(&gzip.stdout[gzip.stdout.len() - 3..]).expect("room on the disk");
+    padded.write_all(&[0; 5_000]).expect("room on the disk");
+    let (done, report) = import(&table, padded.path()).await;
+    assert_eq!((done.code(), &report["events"]), (DONE, &json!(200)), "{done:?}");
+}
+
+#[tokio::test]
+async fn an_import_never_speaks_of_append_ids_which_its_user_can_not_give() {
+    let engine = TestTable::create().await;
+    let proxy = Proxy::start(engine.url()).await;
+    let table = engine.through(proxy.url());
+    proxy.set_fault(fault::lose_answers("TransactWriteItems", u32::MAX));
+    let log = file(&log(1, 1));
+    let (failed, report) = import(&table, log.path()).await;
+    assert_eq!((failed.code(), &report["complete"]), (FAILED, &json!(false)), "{failed:?}");
+    assert!(failed.stderr.contains("run the same command again") && !failed.stderr.contains("append id"), "{failed:?}");
+    proxy.behave();
+    assert_eq!(import(&table, log.path()).await.1["already_there"], 1);
 }
 
 #[tokio::test]

@@ -71,6 +71,9 @@ async fn what_can_not_work_is_said_with_what_to_do() {
         (vec!["import", log, "--events-per-append", "100"], USAGE, "1..=99"),
         (vec!["import", log, "--log", "=="], BAD_CONFIGURATION, "STREAMBOX_LOG"),
         (vec!["read", "order"], FAILED, "category-id"),
+        (vec!["read", "order-1", "--table", ""], USAGE, "table name \"\": allowed are 3 to 255"),
+        (vec!["read", "order-1", "--table", "ab"], USAGE, "table name \"ab\": allowed are 3 to 255"),
+        (vec!["verify", "--table", "the table"], USAGE, "letters, digits, `_`, `-` and `.`"),
         (vec!["read"], USAGE, "<STREAM>"),
     ] {
         let failed = streambox(&table, &arguments).await;

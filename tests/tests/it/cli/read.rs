@@ -113,3 +113,25 @@ async fn streams_are_listed_with_their_events() {
     assert_eq!(bad.code(), FAILED);
     assert!(bad.stderr.contains("before the first `-`"), "{}", bad.stderr);
 }
+
+#[tokio::test]
+async fn stream_ids_that_look_the_same_are_different_streams_and_are_shown_apart() {
+    let table = TestTable::create().await;
+    let ids = ["order-caf\u{e9}", "order-cafe\u{301}", "order-caf\u{e9}\u{200b}", "order-\u{202e}caf\u{e9}"];
+    for (id, events) in ids.iter().zip(1..) {
+        table.fill(&stream(id), events).await;
+    }
+    for (id, events) in ids.iter().zip(1..) {
+        assert_eq!(
+            json_lines(&streambox(&table, &["read", id, "--format", "json"]).await).len(),
+            events,
+            "byte by byte"
+        );
+    }
+    let shown = streambox(&table, &["streams"]).await.stdout;
+    for id in ["order-café ", "order-cafe\\u0301 ", "order-café\\u200b ", "order-\\u202ecafé "] {
+        assert!(shown.contains(id), "{id}:\n{shown}");
+    }
+    let missing = streambox(&table, &["read", "order-x\u{200b}"]).await;
+    assert!(missing.stderr.contains("stream order-x\\u200b has no events"), "{}", missing.stderr);
+}

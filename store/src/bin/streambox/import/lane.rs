@@ -30,19 +30,13 @@ pub(super) struct Tally {
     pub(super) write_units: f64,
 }
 
+/// Why a batch could not be imported.
 #[derive(Debug)]
 pub(super) enum Stopped {
-    /// The table has another event where a line belongs.
-    Differs {
-        line: u64,
-        stream: String,
-        version: u64,
-        what: &'static str,
-    },
-    Store {
-        line: u64,
-        error: Error,
-    },
+    /// The stream's lines can't be imported, those of others can.
+    Stream { line: u64, why: String },
+    /// No line can be at the moment.
+    All { line: u64, error: Error },
 }
 
 /// Takes the next lines that go into one append.
@@ -65,36 +59,55 @@ pub(super) async fn import(
     tally: &mut Tally,
 ) -> Result<(), Stopped> {
     let mut left = batch;
+    let mut most = batch.len();
     while let Some(next) = left.first() {
-        let failed = |error| Stopped::Store { line: next.number, error };
+        let failed = |error| stopped(next.number, error);
         if !progress.is_end {
             let mut reader = store.reader_from(progress.position.clone());
             reader = reader.up_to(progress.position.version() + left.len() as u64);
             while let Some(page) = reader.next_page().await.map_err(failed)? {
                 for (event, line) in page.iter().zip(left) {
                     compare(event, line)?;
+                    tally.already_there += 1;
                 }
                 left = &left[page.len()..];
-                tally.already_there += page.len() as u64;
                 progress.position = reader.position().clone();
             }
             progress.is_end = !left.is_empty();
             continue;
         }
         let expected = ExpectedVersion::At(progress.position.clone());
-        match store.append(&next.stream, expected, left.iter().map(|line| line.event.clone())).await {
+        let (now, later) = left.split_at(most.min(left.len()));
+        match store.append(&next.stream, expected, now.iter().map(|line| line.event.clone())).await {
             Ok(appended) => {
-                tally.appended += left.len() as u64;
+                tally.appended += now.len() as u64;
                 tally.appends += 1;
                 tally.write_units += appended.write_units;
                 progress.position = appended.position;
-                left = &[];
+                left = later;
             }
             Err(Error::Conflict(_)) => progress.is_end = false,
+            // On a slow link fewer events get through in time. What of them was stored all the same is compared.
+            Err(Error::Unavailable { .. }) if now.len() > 1 => {
+                most = now.len() / 2;
+                progress.is_end = false;
+            }
             Err(error) => return Err(failed(error)),
         }
     }
     Ok(())
+}
+
+fn stopped(line: u64, error: Error) -> Stopped {
+    match error {
+        Error::Corrupt(corrupt) => Stopped::Stream { line, why: corrupt.to_string() },
+        // Appends of an import have no ids that could be given again: the next import finds what was stored.
+        Error::Unavailable { operation, subject, attempts, source, .. } => {
+            let error = Error::Unavailable { operation, subject, attempts, outcome_unknown: false, source };
+            Stopped::All { line, error }
+        }
+        error => Stopped::All { line, error },
+    }
 }
 
 fn compare(event: &RecordedEvent, line: &Line) -> Result<(), Stopped> {
@@ -110,7 +123,9 @@ fn compare(event: &RecordedEvent, line: &Line) -> Result<(), Stopped> {
     } else {
         return Ok(());
     };
-    Err(Stopped::Differs { line: line.number, stream: line.stream.to_string(), version: event.version, what })
+    let (stream, version) = (&line.stream, event.version);
+    let why = format!("the table has another event as version {version} of {stream}: its {what} differs");
+    Err(Stopped::Stream { line: line.number, why })
 }
 
 #[cfg(test)]

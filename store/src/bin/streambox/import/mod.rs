@@ -16,12 +16,12 @@ use std::{
 };
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use streambox::{EventStore, StreamId, StreamPosition};
+use streambox::{Error, EventStore, StreamId, StreamPosition};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use self::{
     lane::{Progress, Stopped, Tally, take_batch},
-    report::{End, Report},
+    report::{End, LeftOut, Report},
     source::{Chunk, Unreadable},
 };
 use crate::{
@@ -33,6 +33,10 @@ use crate::{
 /// Lines that wait, all streams together: no more are read while there are so many of them, or so many bytes.
 const WINDOW_LINES: usize = 4_096;
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
+
+/// Lines that are being appended, all streams together: where events are large, fewer streams are imported at the same time, so
+/// that on a slow link each append gets through in time. On any link, this is more than a table can take in a second.
+const RUNNING_BYTES: usize = 8 * 1024 * 1024;
 
 pub(crate) async fn run(
     store: &EventStore,
@@ -48,8 +52,10 @@ pub(crate) async fn run(
     let mut import = Import::new(store, options, progress);
     let end = import.run(chunks, stop).await;
     import.progress.finish_and_clear();
-    Report::new(import.totals, import.lanes.len(), started.elapsed(), &end).print(&name, format);
-    end.result(&name)
+    let report = Report::new(import.totals, import.lanes.len(), started.elapsed(), &end, &import.left_out);
+    let printed = report.print(&name, format);
+    import.left_out.list(&name);
+    end.result(&name, &import.left_out).and(printed)
 }
 
 /// Shown on a terminal only, on standard error.
@@ -67,8 +73,10 @@ struct Import<'a> {
     ready: VecDeque<StreamId>,
     waiting_lines: usize,
     waiting_bytes: usize,
+    running_bytes: usize,
     running: JoinSet<Done>,
     totals: Tally,
+    left_out: LeftOut,
     progress: ProgressBar,
 }
 
@@ -76,11 +84,15 @@ struct Lane {
     waiting: VecDeque<Line>,
     /// Away while a batch is under way.
     progress: Option<Progress>,
+    /// Whether its lines can't be imported.
+    is_stopped: bool,
 }
 
 struct Done {
     stream: StreamId,
     progress: Progress,
+    lines: u64,
+    bytes: usize,
     tally: Tally,
     result: Result<(), Stopped>,
 }
@@ -95,8 +107,10 @@ impl<'a> Import<'a> {
             ready: VecDeque::new(),
             waiting_lines: 0,
             waiting_bytes: 0,
+            running_bytes: 0,
             running: JoinSet::new(),
             totals: Tally::default(),
+            left_out: LeftOut::default(),
             progress,
         }
     }
@@ -108,7 +122,7 @@ impl<'a> Import<'a> {
             // Behind the end of the file, a bad line included, what was read before is still imported; behind a failure
             // or an interruption only what is under way is finished.
             let starts = end.as_ref().is_none_or(End::lets_the_lines_before_in);
-            while starts && self.running.len() < self.concurrency && self.start_next() {}
+            while starts && self.has_capacity() && self.start_next() {}
             if self.running.is_empty()
                 && (self.ready.is_empty() || !starts)
                 && let Some(end) = end
@@ -126,25 +140,34 @@ impl<'a> Import<'a> {
                 },
                 Some(done) = self.running.join_next(), if !self.running.is_empty() => {
                     let done = done.expect("a batch neither panics nor is cancelled");
-                    if let Err(stopped) = self.finish(done)
+                    if let Err((line, error)) = self.finish(done)
                         && end.as_ref().is_none_or(End::lets_the_lines_before_in)
                     {
-                        end = Some(End::Stopped(stopped));
+                        end = Some(End::Stopped(line, error));
                     }
                 }
             }
         }
     }
 
+    fn has_capacity(&self) -> bool {
+        self.running.len() < self.concurrency && self.running_bytes < RUNNING_BYTES
+    }
+
     fn sort(&mut self, lines: Vec<Line>) {
         for line in lines {
-            self.waiting_lines += 1;
-            self.waiting_bytes += line.bytes;
             let stream = line.stream.clone();
             let lane = self.lanes.entry(stream.clone()).or_insert_with(|| Lane {
                 waiting: VecDeque::new(),
                 progress: Some(Progress { position: StreamPosition::start(stream.clone()), is_end: false }),
+                is_stopped: false,
             });
+            if lane.is_stopped {
+                self.left_out.lines += 1;
+                continue;
+            }
+            self.waiting_lines += 1;
+            self.waiting_bytes += line.bytes;
             if lane.waiting.is_empty() && lane.progress.is_some() {
                 self.ready.push_back(stream);
             }
@@ -157,21 +180,38 @@ impl<'a> Import<'a> {
         let lane = self.lanes.get_mut(&stream).expect("a ready lane exists");
         let mut progress = lane.progress.take().expect("a ready lane has no batch under way");
         let batch = take_batch(&mut lane.waiting, self.events_per_append);
-        self.waiting_lines -= batch.len();
-        self.waiting_bytes -= batch.iter().map(|line| line.bytes).sum::<usize>();
+        let (lines, bytes) = (batch.len(), batch.iter().map(|line| line.bytes).sum::<usize>());
+        self.waiting_lines -= lines;
+        self.waiting_bytes -= bytes;
+        self.running_bytes += bytes;
         let store = self.store.clone();
         self.running.spawn(async move {
             let mut tally = Tally::default();
             let result = lane::import(&store, &mut progress, &batch, &mut tally).await;
-            Done { stream, progress, tally, result }
+            Done { stream, progress, lines: lines as u64, bytes, tally, result }
         });
         true
     }
 
-    fn finish(&mut self, done: Done) -> Result<(), Stopped> {
+    /// The error is one that ends the import.
+    fn finish(&mut self, done: Done) -> Result<(), (u64, Error)> {
+        self.running_bytes -= done.bytes;
         self.totals += done.tally;
         let lane = self.lanes.get_mut(&done.stream).expect("a running lane exists");
         lane.progress = Some(done.progress);
+        let result = match done.result {
+            Ok(()) => Ok(()),
+            Err(Stopped::All { line, error }) => Err((line, error)),
+            Err(Stopped::Stream { line, why }) => {
+                lane.is_stopped = true;
+                self.waiting_lines -= lane.waiting.len();
+                self.waiting_bytes -= lane.waiting.iter().map(|line| line.bytes).sum::<usize>();
+                let of_batch = done.lines - done.tally.appended - done.tally.already_there;
+                self.left_out.add(line, why, of_batch + lane.waiting.len() as u64);
+                lane.waiting.clear();
+                Ok(())
+            }
+        };
         if lane.waiting.is_empty() {
             // Most streams are short: what is not needed any more is given back.
             lane.waiting.shrink_to_fit();
@@ -184,6 +224,6 @@ impl<'a> Import<'a> {
             HumanCount(events),
             HumanCount(self.lanes.len() as u64)
         ));
-        done.result
+        result
     }
 }

@@ -1,4 +1,7 @@
 //! Where lines come from: a file or standard input, plain or gzipped, read ahead on a thread of its own.
+//!
+//! gzip has its checksum behind the content. So a file is unpacked twice, and no line of a damaged one is handed over; of a pipe,
+//! what could be unpacked before the damage is.
 
 use std::{
     fs::File,
@@ -7,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 
@@ -33,21 +36,26 @@ pub(super) enum Unreadable {
     Line { number: u64, why: String },
     #[error("it can't be read behind line {lines}: {source}")]
     Source { lines: u64, source: io::Error },
+    #[error("its gzip content is damaged: {source}")]
+    Damaged { source: io::Error },
 }
 
 pub(super) type Chunk = Result<Vec<Line>, Unreadable>;
 
 /// Starts reading. The error is one of opening the file.
 pub(super) fn read_ahead(file: &Path, progress: &ProgressBar) -> io::Result<mpsc::Receiver<Chunk>> {
+    let mut to_check = None;
     let input: Box<dyn Read + Send> = if file == Path::new("-") {
         Box::new(io::stdin())
     } else {
-        let file = File::open(file)?;
+        let path = file;
+        let file = File::open(path)?;
         let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
         }
         progress.set_length(metadata.len());
+        to_check = metadata.is_file().then(|| File::open(path)).transpose()?;
         Box::new(file)
     };
     let input = progress.wrap_read(input);
@@ -55,6 +63,10 @@ pub(super) fn read_ahead(file: &Path, progress: &ProgressBar) -> io::Result<mpsc
     // Not a task of the runtime: a read of standard input can't be cancelled, and the program must end without it.
     std::thread::Builder::new().name("import-source".to_owned()).spawn(move || {
         let mut lines = 0;
+        if let Some(Err(source)) = to_check.map(check) {
+            let _ = sender.blocking_send(Err(Unreadable::Damaged { source }));
+            return;
+        }
         let end = decoded(input)
             .and_then(|input| send_lines(BufReader::with_capacity(BUFFER_BYTES, input), &sender, &mut lines));
         if let Err(source) = end {
@@ -64,13 +76,68 @@ pub(super) fn read_ahead(file: &Path, progress: &ProgressBar) -> io::Result<mpsc
     Ok(chunks)
 }
 
+/// Whether a file, if it is gzipped, can be unpacked to its end.
+fn check(file: File) -> io::Result<()> {
+    match head(file)? {
+        (GZIP_MAGIC, whole) => io::copy(&mut Members::new(whole), &mut io::sink()).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
 /// Unpacks what begins as gzip does.
-fn decoded(mut input: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
-    let mut head = Vec::new();
-    input.by_ref().take(GZIP_MAGIC.len() as u64).read_to_end(&mut head)?;
-    let is_gzip = head == GZIP_MAGIC;
-    let whole = Cursor::new(head).chain(input);
-    Ok(if is_gzip { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) })
+fn decoded(input: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+    Ok(match head(input)? {
+        (GZIP_MAGIC, whole) => Box::new(Members::new(whole)),
+        (_, whole) => Box::new(whole),
+    })
+}
+
+/// The first two bytes, 0 where there are none, and all of it.
+fn head<R: Read>(mut input: R) -> io::Result<([u8; 2], impl Read + use<R>)> {
+    let mut bytes = Vec::new();
+    input.by_ref().take(GZIP_MAGIC.len() as u64).read_to_end(&mut bytes)?;
+    let head = [bytes.first(), bytes.get(1)].map(|byte| byte.copied().unwrap_or(0));
+    Ok((head, Cursor::new(bytes).chain(input)))
+}
+
+/// The members of a gzip file, one after the other. Zeros behind a member are passed over, as gzip does: tapes and some
+/// archives pad with them.
+enum Members<R> {
+    Member(GzDecoder<BufReader<R>>),
+    End,
+}
+
+impl<R: Read> Members<R> {
+    fn new(input: R) -> Self {
+        Self::Member(GzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, input)))
+    }
+}
+
+impl<R: Read> Read for Members<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Self::Member(member) = self else { return Ok(0) };
+            let bytes = member.read(buffer)?;
+            if bytes > 0 || buffer.is_empty() {
+                return Ok(bytes);
+            }
+            let Self::Member(member) = mem::replace(self, Self::End) else { return Ok(0) };
+            let mut rest = member.into_inner();
+            loop {
+                let next = rest.fill_buf()?;
+                let zeros = next.iter().take_while(|byte| **byte == 0).count();
+                let is_padding = zeros == next.len();
+                if next.is_empty() {
+                    return Ok(0);
+                }
+                rest.consume(zeros);
+                if !is_padding {
+                    break;
+                }
+            }
+            *self = Self::Member(GzDecoder::new(rest));
+        }
+    }
 }
 
 /// Sends all lines in chunks. The error is one of reading; what was read before it has been sent.
@@ -187,11 +254,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_cut_off_says_so() {
+    fn zeros_behind_gzip_are_padding() {
+        let padded = [gzip(&lines(2)), vec![0; 100_000], gzip(&lines(3)), vec![0; 512]].concat();
+        assert_eq!(read(&padded), ((1..=5).collect(), None));
+        let (numbers, end) = read(&[gzip(&lines(2)), b"trailing".to_vec()].concat());
+        assert!(numbers.is_empty() && end.is_some_and(|end| end.contains("gzip")), "{numbers:?}");
+    }
+
+    #[test]
+    fn no_line_of_a_file_that_is_cut_off_or_whose_checksum_is_wrong_is_handed_over() {
         let packed = gzip(&lines(10));
-        let (numbers, end) = read(&packed[..packed.len() - 9]);
-        let behind = format!("can't be read behind line {}", numbers.len());
-        assert!(numbers.len() >= 9, "what could be unpacked was read: {numbers:?}");
-        assert!(end.as_deref().is_some_and(|end| end.contains(&behind)), "{end:?}");
+        let mut flipped = packed.clone();
+        let checksum = packed.len() - 8;
+        flipped[checksum] ^= 1;
+        for damaged in [&packed[..packed.len() - 9], &packed[..packed.len() - 1], &flipped] {
+            let (numbers, end) = read(damaged);
+            assert_eq!(numbers, [0; 0]);
+            assert!(end.as_deref().is_some_and(|end| end.starts_with("its gzip content is damaged: ")), "{end:?}");
+        }
     }
 }

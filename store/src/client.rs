@@ -1,4 +1,4 @@
-//! A DynamoDB client with the time limits that the SDK does not set by itself.
+//! A DynamoDB client with the time limits that the SDK does not set by itself, and without its correction of a wrong clock.
 
 use std::time::Duration;
 
@@ -31,11 +31,16 @@ pub async fn client_from_env() -> Client {
 }
 
 /// A client from a configuration that the service has already loaded, with streambox's time limits.
+///
+/// It signs each request with this machine's own time. By default the SDK corrects the time of a request by the clock of AWS, and
+/// a machine whose clock is hours off appends as if nothing were wrong; its events carry that time. Without the correction AWS
+/// refuses a clock that is more than some minutes off, and each request fails with an [`Error::Setup`](crate::Error::Setup) that says
+/// so. The relay relies on it: see [`EventStore::new`](crate::EventStore::new) for a client that is made in another way.
 #[must_use]
 pub fn client(config: &SdkConfig) -> Client {
     let timeouts =
         TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(REQUEST_TIMEOUT).build();
-    let mut builder = Builder::from(config).timeout_config(timeouts);
+    let mut builder = Builder::from(config).timeout_config(timeouts).disable_clock_skew_correction(true);
     if config.http_client().is_none() {
         builder.set_http_client(authorities::without());
     }

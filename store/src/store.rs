@@ -49,7 +49,9 @@ impl EventStore {
     /// The store in `table`. Nothing is sent; a missing table shows at the first use.
     ///
     /// Make the client with [`client_from_env`](crate::client_from_env) or [`client`](crate::client()), which set the time
-    /// limits that the SDK does not.
+    /// limits that the SDK does not. A client that is made in another way needs limits of its own, and
+    /// `disable_clock_skew_correction(true)` (or `AWS_DISABLE_CLOCK_SKEW_CORRECTION=true`): else AWS takes the appends of a machine
+    /// whose clock is hours wrong, and the relay's order of first delivery rests on clocks that are less than half an hour apart.
     #[must_use]
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         Self::builder(client, table).build()

@@ -1,6 +1,6 @@
 //! Checks everything that the command line's grammar can't, and turns it into settings.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use lapin::{types::ShortString, uri::AMQPUri};
 use streambox::{StreamId, limits::MAX_WORKER_ID_BYTES, outbox::WorkerId};
@@ -108,6 +108,7 @@ impl WorkOptions {
             max_batch_bytes: self.batch_kib as usize * 1024,
             max_suspects: usize::from(self.max_suspects),
             max_buffered_bytes: usize::from(self.max_buffered_mib) * 1024 * 1024,
+            remembered_streams: NonZeroUsize::new(self.remembered_streams as usize).unwrap_or(NonZeroUsize::MIN),
             settle_window: Duration::from_millis(self.settle_window_ms.into()),
             first_delay: Duration::from_millis(first.into()),
             longest_delay: Duration::from_millis(longest.into()),

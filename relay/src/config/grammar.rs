@@ -410,9 +410,14 @@ pub struct WorkOptions {
 
     /// Appends to one stream that are closer than this by their writers' clocks, in milliseconds, are published only when
     /// it is sure that the earlier one is: it may become visible later. Longer than the clocks of any two writers are apart;
-    /// the default bears clocks that are wrong by an hour.
-    #[arg(long, env = "STREAMBOX_SETTLE_WINDOW_MS", default_value_t = 10_800_000, value_parser = value_parser!(u32).range(1_000..))]
+    /// the default is thrice what AWS lets pass.
+    #[arg(long, env = "STREAMBOX_SETTLE_WINDOW_MS", default_value_t = 1_800_000, value_parser = value_parser!(u32).range(1_000..))]
     pub settle_window_ms: u32,
+
+    /// Streams whose last published version is remembered, so that their next event needs no such proof (4 read units). As many as
+    /// get events within --settle-window-ms are enough. Each takes about 160 bytes, 40 MB in all by default.
+    #[arg(long, env = "STREAMBOX_REMEMBERED_STREAMS", default_value_t = 250_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
+    pub remembered_streams: u32,
 
     /// First delay before a halted stream or a failed read is tried again, in milliseconds. It doubles each time.
     #[arg(long, env = "STREAMBOX_RETRY_DELAY_MS", default_value_t = 1_000, value_parser = value_parser!(u32).range(10..=600_000))]

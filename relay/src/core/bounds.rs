@@ -24,13 +24,14 @@ pub struct Bounds {
     /// Pending entries that one read asks for.
     pub entries_per_read: u16,
     /// Streams whose last published entry is remembered after they have been worked on, so that the next one needs no
-    /// proof: about 150 bytes each.
+    /// proof. Each takes about 160 bytes, if its id has 42.
     pub remembered_streams: NonZeroUsize,
     /// Halted streams that are remembered. Beyond that the oldest is forgotten: it is simply tried anew.
     pub remembered_halts: NonZeroUsize,
     /// Appends to a stream that are this close, by the times that their writers gave them, need proof that the earlier
     /// one was published, unless this relay has published it. It has to be longer than any two writers' clocks are
-    /// apart.
+    /// apart. AWS refuses a writer whose clock is more than 5 minutes wrong, some of its services more than 15, unless its
+    /// client corrects the time (`streambox::client` does not).
     pub settle_window: Duration,
     /// The first delay after a failure. It doubles with each further one.
     pub first_delay: Duration,
@@ -50,12 +51,11 @@ impl Default for Bounds {
             max_deletes: 4,
             max_buffered_bytes: 32 * 1024 * 1024,
             entries_per_read: 64,
-            remembered_streams: NonZeroUsize::new(50_000).expect("not zero"),
+            remembered_streams: NonZeroUsize::new(250_000).expect("not zero"),
             remembered_halts: NonZeroUsize::new(10_000).expect("not zero"),
-            // Clocks are wrong by an hour more often than by some minutes: a time zone, summer time. One may be early
-            // and the other late. What it costs is one proof (4 read units) for a stream that this relay does not
-            // remember.
-            settle_window: Duration::from_hours(3),
+            // One clock may be early and the other late: 10 minutes by what AWS documents, thrice that to be sure. What
+            // a longer one costs is one proof (4 read units) for a stream that this relay does not remember.
+            settle_window: Duration::from_mins(30),
             first_delay: Duration::from_secs(1),
             longest_delay: Duration::from_mins(1),
         }

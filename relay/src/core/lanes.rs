@@ -111,7 +111,7 @@ impl Lanes {
             reserved_bytes: 0,
             buffered_bytes: 0,
             is_crowded: false,
-            remembered: LruCache::new(bounds.remembered_streams),
+            remembered: LruCache::sparse(bounds.remembered_streams),
             halts: Halts::new(bounds.remembered_halts),
             notices: Vec::new(),
         }

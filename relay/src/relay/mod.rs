@@ -15,6 +15,7 @@ use self::shell::{Publishers, Shell};
 pub use crate::core::Until;
 use crate::{
     broker::{self, Alone, BrokerSettings, Publisher, Refusal},
+    chain::sentence,
     core::{Bounds, CoreSettings, GroupSettings},
     telemetry::Telemetry,
 };
@@ -102,10 +103,13 @@ pub async fn run_observed(
 ) -> Result<Report, RelayError> {
     let outbox = store.outbox();
     // Before anything is published: a table that is not there, or is another one, is a mistake to report, not to retry. Index
-    // and table are looked at each, since each needs its own keys and permission.
+    // and table are looked at each, since each needs its own keys and permission. Either may just be being built, or DynamoDB be
+    // away: both pass, and are waited for.
     for refused in [outbox.scan(None, 1).await.err(), outbox.workers().await.err()] {
-        if let Some(error @ Error::Setup { .. }) = refused {
-            return Err(error.into());
+        match refused {
+            Some(error @ Error::Setup { .. }) => return Err(error.into()),
+            Some(error) => tracing::warn!("{}; it is looked at again until it answers", sentence(&error)),
+            None => {}
         }
     }
     let (stop_publishers, publishers_stop) = watch::channel(false);

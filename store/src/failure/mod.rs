@@ -29,6 +29,9 @@ pub(crate) enum Verdict {
     Mend(String),
 }
 
+const WRONG_CLOCK: &str = "this machine's clock is wrong, and AWS refuses a request whose time is more than some minutes off: set it by NTP \
+                           (on AWS: the Amazon Time Sync Service)";
+
 /// Who asks, for what, and where: what advice depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asker<'a> {
@@ -74,6 +77,13 @@ impl<'a> Asker<'a> {
             | "TransactionInProgressException" => Verdict::Again,
             "ResourceNotFoundException" => Verdict::Mend(self.no_table()),
             "AccessDeniedException" => Verdict::Mend(denied::advice(message, role, table)),
+            "RequestTimeTooSkewed" => mend(WRONG_CLOCK),
+            // Between the words stands the time by which the request was signed, behind them the one of AWS.
+            "InvalidSignatureException"
+                if ["Signature expired", "Signature not yet current"].iter().any(|words| message.contains(words)) =>
+            {
+                mend(WRONG_CLOCK)
+            }
             "UnrecognizedClientException"
             | "InvalidSignatureException"
             | "ExpiredTokenException"
@@ -287,6 +297,21 @@ mod tests {
         assert!(advice("ValidationException", "").contains("table check"));
         assert!(advice("SomethingNewException", "because").contains("(SomethingNewException: because)"));
         assert!(advice("ExpiredTokenException", "").contains("clock"));
+        let early = "Signature not yet current: 20261126T050000Z is still later than 20261126T040500Z (20261126T040000Z + 5 min.)";
+        for (code, message) in [
+            (
+                "InvalidSignatureException",
+                "Signature expired: 20261126T030000Z is now earlier than 20261126T035500Z (…)",
+            ),
+            ("InvalidSignatureException", early),
+            ("RequestTimeTooSkewed", "The difference between the request time and the current time is too large."),
+        ] {
+            let clock = advice(code, message);
+            assert!(clock.contains("this machine's clock is wrong") && clock.contains(message), "{clock}");
+            assert!(!clock.contains("credentials"), "{clock}");
+        }
+        let key = advice("InvalidSignatureException", "The request signature we calculated does not match");
+        assert!(key.contains("credentials"), "{key}");
     }
 
     #[test]

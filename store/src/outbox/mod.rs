@@ -7,9 +7,10 @@ mod backlog;
 mod skip;
 mod workers;
 
-use std::{collections::HashMap, ops::RangeInclusive};
+use std::{collections::HashMap, error::Error as StdError, ops::RangeInclusive};
 
 use aws_sdk_dynamodb::{
+    error::{ProvideErrorMetadata, SdkError},
     operation::transact_get_items::TransactGetItemsError,
     types::{DeleteRequest, Get, ReturnConsumedCapacity, TransactGetItem, WriteRequest},
 };
@@ -24,6 +25,7 @@ use crate::{
     read::{Direction, EventReader},
     schema::{self, ENTITY, Item, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
     stream::StreamId,
+    table::is_being_built,
 };
 
 pub use backlog::PendingCount;
@@ -217,7 +219,7 @@ impl Outbox {
     /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
     pub async fn scan(&self, from: Option<ScanCursor>, limit: u16) -> Result<ScanPage, Error> {
         let attempts = Attempts::one(self.store.asker(), "scan the outbox", self.store.table());
-        let output = self
+        let answer = self
             .store
             .client()
             .scan()
@@ -227,14 +229,35 @@ impl Outbox {
             .set_exclusive_start_key(from.map(|cursor| cursor.0))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
-            .await
-            .map_err(|error| attempts.failed(error))?;
+            .await;
+        let output = match answer {
+            Ok(output) => output,
+            Err(error) => return Err(self.unless_being_built(&attempts, error).await),
+        };
         Ok(ScanPage {
             streams: output.items().iter().map(schema::read_stream_id).collect(),
             pending_since_ms: output.items().iter().map(|item| schema::read_number(item, PENDING_SINCE)).collect(),
             strays: output.items().iter().filter_map(schema::stray).collect(),
             next: output.last_evaluated_key.filter(|key| !key.is_empty()).map(ScanCursor),
         })
+    }
+
+    /// What a read of the table or the index failed with. While either is being made, DynamoDB says that it is not there, or that it
+    /// has no such index: nobody has to mend that, it passes.
+    async fn unless_being_built<E>(&self, attempts: &Attempts<'_>, error: SdkError<E>) -> Error
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let code = error.as_service_error().and_then(|error| error.code());
+        if matches!(code, Some("ResourceNotFoundException" | "ValidationException"))
+            && is_being_built(self.store.client(), self.store.table()).await
+        {
+            let what = format!(
+                "the table or its index `{OUTBOX_INDEX}` is being built; what is pending is published when it is there"
+            );
+            return attempts.unavailable(false, what);
+        }
+        attempts.failed(error)
     }
 
     /// The pending entries of a stream from version `from` on, at most `limit`, strongly consistent and in order. From version

@@ -20,9 +20,9 @@ use crate::{
     read::Direction,
     retry::Delays,
     schema::{
-        self, ENTITY, GAVE_UP_PREVIOUS, Item, LAST_VERSION, PENDING_PREFIX, PREVIOUS_FIRST, RELAY_PARTITION,
-        SKIP_PREFIX, SKIP_REASON, SKIPPED_AT, SKIPPED_BY, SKIPPED_FIRST, SKIPPED_KEY, SKIPPED_LAST, SKIPPED_STREAM,
-        STREAM_ID, read_number,
+        self, ENTITY, GAVE_UP_PREVIOUS, Item, LAST_VERSION, PENDING_PREFIX, PREVIOUS_FIRST, SKIP_PREFIX, SKIP_REASON,
+        SKIPPED_AT, SKIPPED_BY, SKIPPED_FIRST, SKIPPED_KEY, SKIPPED_LAST, SKIPPED_STREAM, SKIPS_PARTITION, STREAM_ID,
+        read_number,
     },
     stream::{StreamId, excerpt},
 };
@@ -246,8 +246,8 @@ impl Outbox {
             .consistent_read(true)
             .scan_index_forward(false)
             .limit(i32::from(limit.max(1)))
-            .key_condition_expression(format!("{STREAM_ID} = :relay AND begins_with({ENTITY}, :skip)"))
-            .expression_attribute_values(":relay", schema::text(RELAY_PARTITION))
+            .key_condition_expression(format!("{STREAM_ID} = :skips AND begins_with({ENTITY}, :skip)"))
+            .expression_attribute_values(":skips", schema::text(SKIPS_PARTITION))
             .expression_attribute_values(":skip", schema::text(SKIP_PREFIX))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
@@ -395,7 +395,7 @@ fn check(what: &'static str, text: &str, limit_bytes: usize) -> Result<(), Inval
 /// The record. Its key begins with the time, so that the newest are found first; the id tells apart what falls into the
 /// same millisecond.
 fn skip_item(skip: &Skip, id: Uuid) -> Item {
-    let mut item = schema::key(RELAY_PARTITION, schema::skip_key(skip.at_ms, id));
+    let mut item = schema::key(SKIPS_PARTITION, schema::skip_key(skip.at_ms, id));
     item.extend([
         (SKIPPED_STREAM.to_owned(), schema::text(skip.stream_id.as_str())),
         (SKIPPED_FIRST.to_owned(), schema::number(skip.first)),

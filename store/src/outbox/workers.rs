@@ -201,8 +201,10 @@ impl Outbox {
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let (mut rows, mut from) = (Vec::new(), None);
         loop {
-            let page =
-                query.clone().set_exclusive_start_key(from).send().await.map_err(|error| attempts.failed(error))?;
+            let page = match query.clone().set_exclusive_start_key(from).send().await {
+                Ok(page) => page,
+                Err(error) => return Err(self.unless_being_built(&attempts, error).await),
+            };
             rows.extend(page.items.unwrap_or_default().iter().filter_map(read_worker));
             match page.last_evaluated_key {
                 Some(key) if !key.is_empty() => from = Some(key),

@@ -74,7 +74,7 @@ pub const PREVIOUS_AT: &str = "previous_at";
 /// Pending entry: a copy of the events that are to be published (L of M), where the whole item then still fits into 1 KB.
 pub const EVENTS: &str = "events";
 
-/// Partition key of what relays write for themselves and operators for relays: no stream id begins with `$`.
+/// Partition key of the relay workers' rows: no stream id begins with `$`.
 pub const RELAY_PARTITION: &str = "$relay";
 /// Worker: its heartbeat (N). Whether it changes is all that matters.
 pub const BEAT: &str = "beat";
@@ -111,8 +111,10 @@ pub const HALTED_ATTEMPTS: &str = "attempts";
 /// Worker: the last thing that went wrong (S), shortened; absent where nothing has.
 pub const LAST_ERROR: &str = "last_error";
 
-/// Skip: the stream whose pending entry was removed (S). A skip stands in [`RELAY_PARTITION`], too: sort key `skip#`, when
-/// it was done in 20 digits, `#` and a UUID.
+/// Partition key of the skips' records. Not [`RELAY_PARTITION`]: IAM knows partition keys alone, and a relay's role may write and
+/// delete what is under that one, but no operator's record. Sort key: `skip#`, when it was done in 20 digits, `#` and a UUID.
+pub const SKIPS_PARTITION: &str = "$skips";
+/// Skip: the stream whose pending entry was removed (S).
 pub const SKIPPED_STREAM: &str = "skipped_stream";
 /// Skip: the entry's first version (N); 0 where its sort key has none.
 pub const SKIPPED_FIRST: &str = "skipped_first";

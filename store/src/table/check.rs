@@ -87,6 +87,17 @@ pub enum TableDifference {
         /// What it copies.
         found: String,
     },
+    /// The table is a global table. It replicates item by item and the last writer wins, so that a condition holds in one Region
+    /// only: two Regions store different events as the same version, and one of them is overwritten.
+    #[error(
+        "the table has replicas ({}): streambox does not support global tables, since two Regions can store different events as the \
+         same version, and one of them is lost. Remove the replicas; for another Region use backups",
+        .regions.join(", ")
+    )]
+    Replicated {
+        /// The Regions of the replicas.
+        regions: Vec<String>,
+    },
 }
 
 /// Attributes of streambox that are times.
@@ -150,7 +161,8 @@ pub enum TableNote {
     },
 }
 
-/// Compares a table with what the library expects: keys and their types, the index, whether both are active. Reads only;
+/// Compares a table with what the library expects: keys and their types, the index, whether both are active, replicas in other
+/// Regions. Reads only;
 /// needs the permission `dynamodb:DescribeTable`. Point-in-time recovery and time to live are looked at where
 /// `dynamodb:DescribeContinuousBackups` and `dynamodb:DescribeTimeToLive` are granted.
 ///
@@ -173,6 +185,18 @@ pub async fn check_table(client: &Client, table: &str) -> Result<TableCheck, Err
     Ok(TableCheck { differences, notes })
 }
 
+/// Whether the table, or its index, is being made at this moment: it will be there by itself. Needs the permission
+/// `dynamodb:DescribeTable`; without it, and of a table that is not there, the answer is no.
+pub(crate) async fn is_being_built(client: &Client, table: &str) -> bool {
+    let answer = client.describe_table().table_name(table).send().await;
+    let description = answer.ok().and_then(|output| output.table);
+    description.is_some_and(|table| {
+        let index = table.global_secondary_indexes().iter().find(|index| index.index_name() == Some(OUTBOX_INDEX));
+        table.table_status() == Some(&TableStatus::Creating)
+            || index.is_some_and(|index| index.index_status() == Some(&IndexStatus::Creating))
+    })
+}
+
 fn differences(table: &TableDescription) -> Vec<TableDifference> {
     let mut all = Vec::new();
     // A table that is being updated takes requests.
@@ -186,6 +210,11 @@ fn differences(table: &TableDescription) -> Vec<TableDifference> {
     match index {
         None => all.push(TableDifference::IndexMissing),
         Some(index) => all.extend(index_differences(table, index)),
+    }
+    // Of a table that is not global DynamoDB names none.
+    let regions: Vec<_> = table.replicas().iter().map(|one| one.region_name().unwrap_or("?").to_owned()).collect();
+    if !regions.is_empty() {
+        all.push(TableDifference::Replicated { regions });
     }
     all
 }

@@ -5,6 +5,7 @@ mod check;
 mod create;
 mod name;
 
+pub(crate) use check::is_being_built;
 pub use check::{TableCheck, TableDifference, TableNote, check_table};
 pub use create::{CREATE_TABLE_TIMEOUT, TableCreation, create_table};
 pub use name::table_name;

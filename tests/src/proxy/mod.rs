@@ -39,6 +39,8 @@ pub enum Refusal {
     InternalError,
     /// The service is away (503).
     Unavailable,
+    /// The request does not fit the table (400): what DynamoDB says.
+    Invalid(&'static str),
     /// The role lacks a permission (400).
     Denied {
         /// The action, `dynamodb:Query` for instance.
@@ -61,6 +63,7 @@ impl Refusal {
             Self::Cancelled(_) => (400, "com.amazonaws.dynamodb.v20120810#TransactionCanceledException"),
             Self::InternalError => (500, "com.amazonaws.dynamodb.v20120810#InternalServerError"),
             Self::Unavailable => (503, "com.amazon.coral.service#ServiceUnavailableException"),
+            Self::Invalid(_) => (400, "com.amazon.coral.validate#ValidationException"),
             Self::Denied { .. } => (400, "com.amazon.coral.service#AccessDeniedException"),
         };
         let message = match self {
@@ -68,6 +71,7 @@ impl Refusal {
                 "User: {PRINCIPAL} is not authorized to perform: {action} on resource: \
                  arn:aws:dynamodb:us-east-1:123456789012:{resource} because no identity-based policy allows the {action} action"
             ),
+            Self::Invalid(says) => says.to_owned(),
             _ => "refused on purpose".to_owned(),
         };
         let mut answer = json!({ "__type": kind, "message": message });

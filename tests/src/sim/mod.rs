@@ -17,7 +17,7 @@
 //! are left undone; connections break, with messages that arrive, do not, or do so much later; nacks, of which some
 //! were taken; returns; messages that break their channel or connection, or are never confirmed; relays that are killed, told to stop, or stand still and go on; rows of the group that are
 //! wrong, two workers under one name, relays outside of the group; an operator who skips entries; clocks that are wrong
-//! by up to an hour.
+//! by up to 10 minutes.
 
 mod broker;
 mod coverage;

@@ -11,10 +11,10 @@ pub type Ms = u64;
 const LONGEST_MS: Ms = 40_000;
 /// The longest that a consistent Query may miss an entry that is there, and the lag of the index.
 const LONGEST_HIDDEN_MS: Ms = 12_000;
-/// A clock that is wrong is wrong by up to an hour.
-const HOUR_MS: i64 = 3_600_000;
+/// A clock that is wrong is wrong by up to 10 minutes: twice what AWS lets pass.
+const SKEW_MS: i64 = 600_000;
 /// When time passes of which nothing is simulated, it is more than any settle window.
-pub(super) const NIGHT_MS: i64 = 6 * HOUR_MS;
+pub(super) const NIGHT_MS: i64 = 6 * 3_600_000;
 /// For so long before a night nothing is appended: everything has become visible when it is over.
 const EVENING_MS: Ms = 2 * LONGEST_HIDDEN_MS;
 
@@ -225,7 +225,7 @@ fn append(random: &mut Rng, streams: u8, duration: Ms, night_at_ms: Option<Ms>) 
         at_ms = night + random.u64(0..2_000);
     }
     let clock_ms = match random.u8(0..4) {
-        0 => random.i64(-HOUR_MS..=HOUR_MS),
+        0 => random.i64(-SKEW_MS..=SKEW_MS),
         1 => random.i64(-50..=50),
         _ => 0,
     };

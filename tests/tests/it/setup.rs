@@ -1,11 +1,19 @@
 //! What is missing in the set-up of a program: credentials, a Region, the table, its index, its keys, a permission. Each is told
 //! in one sentence that says what to do, with the exit code of bad configuration.
 
-use std::{collections::HashMap, ffi::OsStr, sync::Arc};
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
-    ScalarAttributeType,
+use aws_sdk_dynamodb::{
+    primitives::{DateTime, DateTimeFormat as Format},
+    types::{
+        AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+        ScalarAttributeType,
+    },
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -228,6 +236,99 @@ async fn a_table_without_its_index_is_told_by_whoever_needs_it() {
     // Appends go on meanwhile: they need no index.
     let append = at(&["append", "order-1", "--type", "Placed", "--data", "1"]);
     assert_eq!(run("streambox", Some(&table), None, append).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g5_a_relay_that_starts_while_the_index_is_being_built_waits_for_it_and_publishes() {
+    let (engine, url) = (TestTable::create().await, shared_broker_url());
+    let proxy = Proxy::start(engine.url()).await;
+    let table = engine.through(proxy.url());
+    let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
+    // Before DynamoDB begins to fill the index, and while it does.
+    for (order, says) in [
+        ("order-1", "The table does not have the specified index: outbox"),
+        ("order-2", "Cannot read from backfilling global secondary index: outbox"),
+    ] {
+        engine.fill(&stream(order), 1).await;
+        proxy.set_gatekeeper(move |operation, _| {
+            if operation == "Scan" { Passage::Refuse(Refusal::Invalid(says)) } else { Passage::Forward }
+        });
+        proxy.set_fault(|exchange| {
+            if exchange.operation == "DescribeTable" {
+                exchange.answer["Table"]["GlobalSecondaryIndexes"][0]["IndexStatus"] = "CREATING".into();
+            }
+        });
+        let arguments = ["run", "--exchange", inbox.exchange(), "--poll-interval-ms", "50", "--retry-delay-ms", "50"];
+        let mut relay = Process::start("streambox-relay", Some(&table), Some(&url), arguments);
+        let waits = relay.log_line("looked at again").await;
+        assert!(waits.contains("being built") || waits.contains("backfilling"), "{waits}");
+        proxy.behave();
+        inbox.next().await;
+        table.wait_for_nothing_pending().await;
+        relay.signal(Signal::SIGTERM);
+        assert_eq!(relay.finish().await.code(), Some(0));
+    }
+    inbox.close().await.unwrap();
+}
+
+/// An AWS whose clock is an hour ahead: it refuses what was signed by another time. Also by which times requests were signed, in
+/// seconds since the epoch.
+async fn an_hour_ahead() -> (String, Arc<Mutex<Vec<i64>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("a bound address"));
+    let signed = Arc::new(Mutex::new(Vec::new()));
+    let times = Arc::clone(&signed);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = vec![0; 16_384];
+            let read = socket.read(&mut request).await.unwrap_or_default();
+            let request = String::from_utf8_lossy(&request[..read]).to_ascii_lowercase();
+            let Some((_, at)) = request.split_once("x-amz-date: ") else { continue };
+            let at = at.split_whitespace().next().expect("a time").to_ascii_uppercase();
+            let [year, month, day] = [&at[..4], &at[4..6], &at[6..8]];
+            let [hour, minute, second] = [&at[9..11], &at[11..13], &at[13..15]];
+            let time = format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z");
+            times.lock().await.push(DateTime::from_str(&time, Format::DateTime).expect("a time").secs());
+            let date =
+                DateTime::from(SystemTime::now() + Duration::from_hours(1)).fmt(Format::HttpDate).expect("a time");
+            let body = format!(
+                r#"{{"__type":"com.amazon.coral.service#InvalidSignatureException","message":"Signature expired: {at} is now earlier than another time"}}"#
+            );
+            let answer = format!(
+                "HTTP/1.1 400 Bad Request\r\ndate: {date}\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\
+                 connection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+    });
+    (url, signed)
+}
+
+#[tokio::test]
+async fn g6_a_clock_that_is_an_hour_wrong_is_not_corrected_but_told() {
+    let (url, signed) = an_hour_ahead().await;
+    let now = || DateTime::from(SystemTime::now()).secs();
+    let started = now();
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", url.as_str()),
+    ];
+    let append = ["append", "order-1", "--type", "Placed", "--data", "1", "--expect", "none"];
+    let relay = ["run", "--amqp-url", "amqp://127.0.0.1:1/"];
+    for (name, arguments) in
+        [("streambox", &["read", "order-1"][..]), ("streambox", &append), ("streambox-relay", &relay)]
+    {
+        let finished = told_by(name, &variables, arguments).await;
+        assert_told(&finished, &["this machine's clock is wrong", "Signature expired", "NTP"]);
+    }
+    let signed = signed.lock().await;
+    assert!(
+        signed.len() >= 3 && signed.iter().all(|at| (started..=now()).contains(at)),
+        "{signed:?} from {started} on"
+    );
 }
 
 #[tokio::test]

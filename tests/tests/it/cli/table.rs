@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::{
 };
 use serde_json::{Value, json};
 use streambox::{TableDifference, TableNote, check_table};
-use streambox_tests::{engine::TestTable, unique};
+use streambox_tests::{engine::TestTable, proxy::Proxy, unique};
 
 use super::{BAD_CONFIGURATION, DONE, FAILED, streambox};
 
@@ -163,6 +163,22 @@ async fn every_difference_of_a_table_is_told_with_what_to_do() {
         assert_eq!(printed["differences"].as_array().unwrap().len(), expected.len());
         assert_eq!(printed["table"], json!(name));
     }
+}
+
+#[tokio::test]
+async fn g2_a_table_with_replicas_in_other_regions_is_not_as_it_is_expected() {
+    let table = TestTable::create().await;
+    let proxy = Proxy::start(table.url()).await;
+    proxy.set_fault(|exchange| {
+        if exchange.operation == "DescribeTable" {
+            let replica = |region: &str| json!({ "RegionName": region, "ReplicaStatus": "ACTIVE" });
+            exchange.answer["Table"]["Replicas"] = json!([replica("eu-west-1"), replica("us-west-2")]);
+        }
+    });
+    let checked = streambox(&table.through(proxy.url()), &["table", "check"]).await;
+    assert_eq!(checked.code(), FAILED, "{checked:?}");
+    let says = "difference: the table has replicas (eu-west-1, us-west-2): streambox does not support global tables";
+    assert!(checked.stdout.contains(says), "{}", checked.stdout);
 }
 
 #[tokio::test]

@@ -217,10 +217,13 @@ fn g8_no_policy_lets_anyone_write_over_an_event_or_outside_of_a_streams_transact
     let event = json!({ "stream_id": { "S": "order-1" }, "entity": { "S": "event#1" }, "payload": { "S": "forged" } });
     let put_in_batch = || in_batch(&json!([{ "PutRequest": { "Item": event } }]));
     let delete_in_batch = |stream: &str| in_batch(&json!([{ "DeleteRequest": { "Key": key(stream) } }]));
+    let unseen = |asked: Vec<Access>| {
+        asked.into_iter().map(|access| Access { attributes: BTreeSet::new(), ..access }).collect::<Vec<_>>()
+    };
     let another_table = || accesses("Query", &json!({ "TableName": "another" }));
     let everyone = ["WriterPolicy", "ReaderPolicy", "RelayPolicy", "OperatorPolicy"];
     // What is asked for, and who may.
-    let cases: [(&str, Vec<Access>, &[&str]); 20] = [
+    let cases: [(&str, Vec<Access>, &[&str]); 24] = [
         ("an append's put", in_transaction("Put", "order-1"), &["WriterPolicy"]),
         ("a condition beside it", in_transaction("ConditionCheck", "order-1"), &["WriterPolicy"]),
         ("a put of its own", item("PutItem", "order-1"), &[]),
@@ -228,8 +231,11 @@ fn g8_no_policy_lets_anyone_write_over_an_event_or_outside_of_a_streams_transact
         ("an update in a transaction", in_transaction("Update", "order-1"), &[]),
         ("a delete", item("DeleteItem", "order-1"), &[]),
         ("a skip's delete", in_transaction("Delete", "order-1"), &["OperatorPolicy"]),
-        ("a skip's record", in_transaction("Put", "$relay"), &["RelayPolicy", "OperatorPolicy"]),
-        ("a delete of a record in a transaction", in_transaction("Delete", "$relay"), &["RelayPolicy"]),
+        ("a skip's record", in_transaction("Put", "$skips"), &["OperatorPolicy"]),
+        ("a record by itself", item("PutItem", "$skips"), &[]),
+        ("a delete of a record", item("DeleteItem", "$skips"), &[]),
+        ("a delete of a record in a transaction", in_transaction("Delete", "$skips"), &[]),
+        ("a delete of a record by a batch", delete_in_batch("$skips"), &[]),
         ("a worker's row", item("PutItem", "$relay"), &["RelayPolicy"]),
         ("a worker's farewell", item("DeleteItem", "$relay"), &["RelayPolicy"]),
         ("an update of a row", item("UpdateItem", "$relay"), &[]),
@@ -237,6 +243,7 @@ fn g8_no_policy_lets_anyone_write_over_an_event_or_outside_of_a_streams_transact
         ("a put by a batch", put_in_batch(), &[]),
         ("a delete by a batch", delete_in_batch("order-1"), &["RelayPolicy"]),
         ("a delete by a batch of a relay's row", delete_in_batch("$relay"), &[]),
+        ("a batch of which IAM sees no attribute", unseen(put_in_batch()), &[]),
         ("a get", item("GetItem", "order-1"), &["WriterPolicy", "ReaderPolicy", "OperatorPolicy"]),
         ("a query", accesses("Query", &json!({ "TableName": "streambox" })), &everyone),
         ("a scan", accesses("Scan", &json!({ "TableName": "streambox" })), &["ReaderPolicy", "OperatorPolicy"]),

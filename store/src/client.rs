@@ -1,19 +1,127 @@
-//! A DynamoDB client with the time limits that the SDK does not set by itself, and without its correction of a wrong clock.
+//! A DynamoDB client whose time limits tell a slow link from a dead connection, and without the SDK's correction of a wrong clock.
 
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig, timeout::TimeoutConfig};
-use aws_sdk_dynamodb::{Client, config::Builder};
+use aws_sdk_dynamodb::{
+    Client,
+    config::{
+        Builder, ConfigBag, Intercept, RuntimeComponents, StalledStreamProtectionConfig,
+        interceptors::BeforeTransmitInterceptorContextRef,
+    },
+    error::BoxError,
+};
 use aws_types::service_config::ServiceConfigKey;
 
 use crate::authorities;
 
-/// The longest that one attempt of a request may take; the SDK repeats it (three attempts in all). The SDK's own default
-/// is no limit.
-pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an attempt of a request may be silent, unless set otherwise: until a connection stands and the answer begins, and then
+/// from one piece of the answer to the next. The SDK repeats it (three attempts in all). The SDK's own default is no limit.
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest that one request may take with all its attempts.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+/// The longest that one request may take with all its attempts, unless set otherwise. Longer than three silent attempts with
+/// the SDK's delays between them, so that a request that ends here has moved something.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The slowest link over which large requests are sent, unless set otherwise, in bytes a second.
+pub const SLOWEST_UPLOAD_BYTES_PER_SECOND: u32 = 1024 * 1024;
+
+/// Requests up to this size take no time to be sent.
+const SMALL_REQUEST_BYTES: u64 = 64 * 1024;
+
+/// How long requests may take. A dead connection is given up by its *silence*, however large an answer may be; a slow link is given
+/// the time that it needs, up to a limit in all.
+///
+/// The default is for services near their table: a dead connection is given up after 2 seconds, a request after 10.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct RequestLimits {
+    silence: Duration,
+    slowest_upload: u32,
+    request: Duration,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self { silence: SILENCE_TIMEOUT, slowest_upload: SLOWEST_UPLOAD_BYTES_PER_SECOND, request: REQUEST_TIMEOUT }
+    }
+}
+
+impl RequestLimits {
+    /// For programs that move much over any link, as streambox's own do: 5 seconds of silence, 16 KiB a second, a request 30
+    /// seconds.
+    pub fn patient() -> Self {
+        Self::default().silence(Duration::from_secs(5)).slowest_upload(16 * 1024).request(Duration::from_secs(30))
+    }
+
+    /// How long an attempt may be silent: [`SILENCE_TIMEOUT`] unless set.
+    pub fn silence(self, silence: Duration) -> Self {
+        Self { silence, ..self }
+    }
+
+    /// How many bytes a second pass at least where a large request is sent, [`SLOWEST_UPLOAD_BYTES_PER_SECOND`] unless set: the
+    /// silence that an attempt is allowed grows by the time that this takes. 0 counts as 1.
+    pub fn slowest_upload(self, bytes_per_second: u32) -> Self {
+        Self { slowest_upload: bytes_per_second.max(1), ..self }
+    }
+
+    /// The longest that one request may take with all its attempts: [`REQUEST_TIMEOUT`] unless set. An append may send several:
+    /// its own limit is the store's `operation_timeout`.
+    pub fn request(self, request: Duration) -> Self {
+        Self { request, ..self }
+    }
+
+    /// Sets these limits for a client that is made by hand.
+    #[must_use]
+    pub fn apply(self, config: Builder) -> Builder {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(self.silence)
+            .read_timeout(self.silence)
+            .operation_timeout(self.request)
+            .build();
+        let stalled = StalledStreamProtectionConfig::enabled().grace_period(self.silence).build();
+        config.timeout_config(timeouts).stalled_stream_protection(stalled).interceptor(UploadTime(self))
+    }
+
+    /// How long the answer may take to begin, where so many bytes are sent. In few steps, since the SDK keeps connections of their
+    /// own for each.
+    fn until_answer(self, bytes: u64) -> Duration {
+        let mut step = SMALL_REQUEST_BYTES;
+        if bytes <= step {
+            return self.silence;
+        }
+        while step < bytes {
+            step *= 4;
+        }
+        self.silence + Duration::from_secs(step) / self.slowest_upload
+    }
+}
+
+/// Gives large requests the time to be sent. The SDK counts it with the time until the answer begins.
+#[derive(Debug)]
+struct UploadTime(RequestLimits);
+
+impl Intercept for UploadTime {
+    fn name(&self) -> &'static str {
+        "streambox::UploadTime"
+    }
+
+    fn read_after_serialization(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let bytes = context.request().body().content_length().unwrap_or(0);
+        if bytes > SMALL_REQUEST_BYTES
+            && let Some(timeouts) = config.load::<TimeoutConfig>().cloned()
+        {
+            let timeouts = timeouts.to_builder().read_timeout(self.0.until_answer(bytes)).build();
+            config.interceptor_state().store_put(timeouts);
+        }
+        Ok(())
+    }
+}
 
 /// A client from the environment: region, credentials and end point are found as by every AWS program
 /// (`AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL_DYNAMODB`, container and instance roles …).
@@ -22,12 +130,17 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 /// do. So do requests over HTTPS on a system without certificates of authorities, on which the SDK itself panics in a debug build;
 /// an `http://` end point works there.
 pub async fn client_from_env() -> Client {
+    client_from_env_with(RequestLimits::default()).await
+}
+
+/// As [`client_from_env`], with time limits of one's own.
+pub async fn client_from_env_with(limits: RequestLimits) -> Client {
     let loader = aws_config::defaults(behavior_version());
     let loader = match authorities::without() {
         Some(plain) => loader.http_client(plain),
         None => loader,
     };
-    client(&loader.load().await)
+    client_with(&loader.load().await, limits)
 }
 
 /// A client from a configuration that the service has already loaded, with streambox's time limits.
@@ -38,9 +151,13 @@ pub async fn client_from_env() -> Client {
 /// so. The relay relies on it: see [`EventStore::new`](crate::EventStore::new) for a client that is made in another way.
 #[must_use]
 pub fn client(config: &SdkConfig) -> Client {
-    let timeouts =
-        TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(REQUEST_TIMEOUT).build();
-    let mut builder = Builder::from(config).timeout_config(timeouts).disable_clock_skew_correction(true);
+    client_with(config, RequestLimits::default())
+}
+
+/// A client from a configuration that the service has already loaded, with time limits of one's own.
+#[must_use]
+pub fn client_with(config: &SdkConfig, limits: RequestLimits) -> Client {
+    let mut builder = limits.apply(Builder::from(config)).disable_clock_skew_correction(true);
     if config.http_client().is_none() {
         builder.set_http_client(authorities::without());
     }
@@ -63,4 +180,19 @@ fn end_point_of_service(config: &SdkConfig) -> Option<String> {
 #[must_use]
 pub fn behavior_version() -> BehaviorVersion {
     BehaviorVersion::v2026_01_12()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_given_its_time_in_few_steps_and_small_requests_none() {
+        let limits = RequestLimits::default();
+        let ms = |bytes| limits.until_answer(bytes).as_millis();
+        assert_eq!([ms(0), ms(64 * 1024)], [2_000, 2_000]);
+        assert_eq!([ms(64 * 1024 + 1), ms(256 * 1024), ms(300_000), ms(4 << 20)], [2_250, 2_250, 3_000, 6_000]);
+        assert_eq!(RequestLimits::patient().until_answer(4 << 20), Duration::from_secs(5 + 256));
+        assert!(limits.slowest_upload(0).until_answer(u64::from(u32::MAX)) > limits.request, "no division by zero");
+    }
 }

@@ -62,7 +62,10 @@ mod verify;
 pub use append::{Appended, Committed, Transaction};
 /// The DynamoDB client that an [`EventStore`] is made from.
 pub use aws_sdk_dynamodb::Client;
-pub use client::{ATTEMPT_TIMEOUT, REQUEST_TIMEOUT, behavior_version, client, client_from_env};
+pub use client::{
+    REQUEST_TIMEOUT, RequestLimits, SILENCE_TIMEOUT, SLOWEST_UPLOAD_BYTES_PER_SECOND, behavior_version, client,
+    client_from_env, client_from_env_with, client_with,
+};
 pub use error::{Conflict, Corrupt, Error, Invalid, ItemRefused};
 pub use event::{AppendRange, Metadata, NewEvent, RecordedEvent};
 pub use payload::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::{
-    config::{BehaviorVersion, Credentials, Region, timeout::TimeoutConfig},
+    config::{BehaviorVersion, Credentials, Region},
     types::{AttributeValue, Select},
 };
 use streambox::{
@@ -275,20 +275,15 @@ pub fn tables_are_stacks() -> bool {
 /// A client for an end point, with the time limits that the library sets.
 #[must_use]
 pub fn client(url: &str, wire: Option<&Wire>) -> Client {
-    let timeouts = TimeoutConfig::builder()
-        .operation_attempt_timeout(streambox::ATTEMPT_TIMEOUT)
-        .operation_timeout(streambox::REQUEST_TIMEOUT)
-        .build();
     let mut config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new(REGION))
         .credentials_provider(Credentials::new(KEY, KEY, None, None, "test"))
-        .endpoint_url(url)
-        .timeout_config(timeouts);
+        .endpoint_url(url);
     if let Some(wire) = wire {
         config = config.http_client(wire.clone());
     }
-    Client::from_conf(config.build())
+    Client::from_conf(streambox::RequestLimits::default().apply(config).build())
 }
 
 /// How many pending entries a table has, by a consistent read.

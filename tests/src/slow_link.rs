@@ -1,10 +1,13 @@
-//! A slow link to a broker: what the client sends passes at a rate, what the broker sends passes at once.
+//! A slow link to a broker or to DynamoDB: bytes pass at a rate, in one direction or in both.
 
 use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
-    net::{TcpListener, TcpStream},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     task::JoinHandle,
     time::{Instant, sleep_until},
 };
@@ -20,17 +23,30 @@ pub struct SlowLink {
 }
 
 impl SlowLink {
-    /// Starts one that forwards to `broker`, `host:port`, so many bytes a second for each connection.
+    /// Starts one that forwards to `server`, `host:port`, so many bytes a second for each connection; what the server sends
+    /// passes at once.
     ///
     /// # Panics
     /// If there is no free port.
-    pub async fn start(broker: &str, bytes_per_second: u32) -> Self {
+    pub async fn start(server: &str, bytes_per_second: u32) -> Self {
+        Self::start_with(server, bytes_per_second, None).await
+    }
+
+    /// As [`start`](Self::start), but slow in both directions.
+    ///
+    /// # Panics
+    /// If there is no free port.
+    pub async fn start_both_ways(server: &str, bytes_per_second: u32) -> Self {
+        Self::start_with(server, bytes_per_second, Some(bytes_per_second)).await
+    }
+
+    async fn start_with(server: &str, forth: u32, back: Option<u32>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
-        let broker = broker.to_owned();
+        let server = server.to_owned();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, broker.clone(), bytes_per_second));
+                tokio::spawn(forward(client, server.clone(), forth, back));
             }
         });
         Self { port, accepting }
@@ -49,28 +65,29 @@ impl Drop for SlowLink {
     }
 }
 
-async fn forward(client: TcpStream, broker: String, bytes_per_second: u32) -> std::io::Result<()> {
-    let server = TcpStream::connect(broker).await?;
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let back = copy(&mut from_server, &mut to_client);
-    let forth = async {
-        let mut piece = vec![0; PIECE_BYTES];
-        let mut next = Instant::now();
-        loop {
-            let bytes = from_client.read(&mut piece).await?;
-            if bytes == 0 {
-                return std::io::Result::Ok(());
-            }
-            to_server.write_all(&piece[..bytes]).await?;
-            // The rate is the fault itself.
-            let takes = Duration::from_secs(1) * u32::try_from(bytes).unwrap_or(u32::MAX) / bytes_per_second;
-            next = next.max(Instant::now()) + takes;
-            sleep_until(next).await;
-        }
-    };
+async fn forward(client: TcpStream, server: String, forth: u32, back: Option<u32>) -> std::io::Result<()> {
+    let server = TcpStream::connect(server).await?;
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
     tokio::select! {
-        copied = back => copied.map(|_| ()),
-        sent = forth => sent,
+        copied = pass(from_server, to_client, back) => copied,
+        sent = pass(from_client, to_server, Some(forth)) => sent,
+    }
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, bytes_per_second: Option<u32>) -> std::io::Result<()> {
+    let Some(bytes_per_second) = bytes_per_second else { return copy(&mut from, &mut to).await.map(|_| ()) };
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut next = Instant::now();
+    loop {
+        let bytes = from.read(&mut piece).await?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        to.write_all(&piece[..bytes]).await?;
+        // The rate is the fault itself.
+        let takes = Duration::from_secs(1) * u32::try_from(bytes).unwrap_or(u32::MAX) / bytes_per_second;
+        next = next.max(Instant::now()) + takes;
+        sleep_until(next).await;
     }
 }

@@ -4,6 +4,7 @@ use super::{
     Direction,
     check::{Top, check_backward},
     gap::GapWatch,
+    page_size::PageSize,
     query::{self, Page},
 };
 use crate::{EventStore, error::Error, event::RecordedEvent, stream::StreamId};
@@ -17,13 +18,15 @@ pub(super) struct BackwardReader {
     /// How many events are still to be read.
     left: u64,
     done: bool,
+    page_size: PageSize,
     pub(super) read_units: f64,
 }
 
 impl BackwardReader {
     /// Begins with the event at `from`, or at the end where the stream does not go as far.
     pub(super) fn new(store: EventStore, stream: StreamId, from: u64, limit: u64) -> Self {
-        Self { store, stream, top: Top::End(from), left: limit, done: limit == 0 || from == 0, read_units: 0.0 }
+        let (done, page_size) = (limit == 0 || from == 0, PageSize::default());
+        Self { store, stream, top: Top::End(from), left: limit, done, page_size, read_units: 0.0 }
     }
 
     /// As [`EventReader::next_page`](super::EventReader::next_page), in the other direction.
@@ -32,7 +35,8 @@ impl BackwardReader {
         while !self.done {
             let (Top::Next(to) | Top::End(to)) = self.top;
             let limit = (self.left < u64::MAX).then_some(self.left);
-            let page = query::page(&self.store, &self.stream, 1..=to, Direction::Backward, limit).await?;
+            let size = &mut self.page_size;
+            let page = query::page(&self.store, &self.stream, 1..=to, Direction::Backward, limit, size).await?;
             let Page { items, is_last, read_units } = page;
             self.read_units += read_units;
             let checked = check_backward(items, self.top, is_last)?;
@@ -66,7 +70,8 @@ impl BackwardReader {
             return Ok(None);
         }
         let above = newest + 1;
-        let page = query::page(&self.store, &self.stream, above..=u64::MAX, Direction::Forward, Some(1)).await?;
+        let size = &mut self.page_size;
+        let page = query::page(&self.store, &self.stream, above..=u64::MAX, Direction::Forward, Some(1), size).await?;
         self.read_units += page.read_units;
         Ok((!page.items.is_empty()).then_some(above))
     }

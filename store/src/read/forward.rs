@@ -4,6 +4,7 @@ use super::{
     Direction,
     check::check_forward,
     gap::GapWatch,
+    page_size::PageSize,
     query::{self, Page},
 };
 use crate::{
@@ -25,12 +26,21 @@ pub struct EventReader {
     /// Whether the stream is known to go as far as `to`, so that an earlier end is a gap.
     reaches_to: bool,
     done: bool,
+    page_size: PageSize,
     read_units: f64,
 }
 
 impl EventReader {
     pub(crate) fn new(store: EventStore, position: StreamPosition) -> Self {
-        Self { store, position, to: u64::MAX, reaches_to: false, done: false, read_units: 0.0 }
+        Self {
+            store,
+            position,
+            to: u64::MAX,
+            reaches_to: false,
+            done: false,
+            page_size: PageSize::default(),
+            read_units: 0.0,
+        }
     }
 
     /// Begins with version `from`, whatever is before it. Its position is good for reading on only: what came before is not
@@ -78,8 +88,15 @@ impl EventReader {
         let mut watch = GapWatch::new(self.store.jitter());
         while !self.done {
             let next = self.position.version() + 1;
-            let Page { items, is_last, read_units } =
-                query::page(&self.store, self.position.stream(), next..=self.to, Direction::Forward, None).await?;
+            let Page { items, is_last, read_units } = query::page(
+                &self.store,
+                self.position.stream(),
+                next..=self.to,
+                Direction::Forward,
+                None,
+                &mut self.page_size,
+            )
+            .await?;
             self.read_units += read_units;
             let checked = check_forward(items, next, is_last.then_some(self.to))?;
             let ends_early = self.reaches_to && is_last && checked.events.is_empty();

@@ -6,6 +6,7 @@
 //!
 //! - `query.rs`: the one request that they all send.
 //! - `check.rs`: what of a page can be handed out (pure).
+//! - `page_size.rs`: how many items a page is asked for.
 //! - `gap.rs`: how long a missing event is waited for.
 //! - `forward.rs`, `backward.rs`: page by page in one direction; `stream.rs` makes a `futures::Stream` of either.
 //! - `point.rs`: the end of a stream, one event.
@@ -15,6 +16,7 @@ mod check;
 mod forward;
 mod gap;
 mod options;
+mod page_size;
 mod point;
 mod query;
 mod stream;
@@ -22,6 +24,7 @@ mod stream;
 pub use forward::EventReader;
 pub use gap::GAP_READ_ATTEMPTS;
 pub use options::{Direction, ReadOptions};
+pub(crate) use page_size::PageSize;
 pub(crate) use point::{event_at, exists, last_event};
 pub(crate) use query::{partition_page, settled};
 pub use stream::EventStream;

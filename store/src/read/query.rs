@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use aws_sdk_dynamodb::{operation::query::builders::QueryFluentBuilder, types::ReturnConsumedCapacity};
+use aws_sdk_dynamodb::{
+    error::SdkError, operation::query::builders::QueryFluentBuilder, types::ReturnConsumedCapacity,
+};
 
-use super::{Direction, gap::GapWatch};
+use super::{Direction, gap::GapWatch, page_size::PageSize};
 use crate::{
     EventStore,
     error::Error,
@@ -42,13 +44,18 @@ pub(super) async fn page(
     versions: RangeInclusive<u64>,
     direction: Direction,
     limit: Option<u64>,
+    size: &mut PageSize,
 ) -> Result<Page, Error> {
-    let output = events(store, stream, versions)
-        .scan_index_forward(direction == Direction::Forward)
-        .set_limit(limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)))
-        .send()
-        .await
-        .map_err(|error| Attempts::one(store.asker(), "read", stream.as_str()).failed(error))?;
+    let request = events(store, stream, versions).scan_index_forward(direction == Direction::Forward);
+    let output = loop {
+        match request.clone().set_limit(size.limit(limit)).send().await {
+            // The time in all is over, and the connection was not silent: it is slow.
+            Err(SdkError::TimeoutError(_)) if size.shrink() => {}
+            answer => break answer,
+        }
+    };
+    let output = output.map_err(|error| Attempts::one(store.asker(), "read", stream.as_str()).failed(error))?;
+    size.grow();
     let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
     let is_last = output.last_evaluated_key().is_none_or(Item::is_empty);
     Ok(Page { items: output.items.unwrap_or_default(), is_last, read_units })
@@ -88,11 +95,12 @@ pub(crate) async fn settled(
     let mut watch = GapWatch::new(store.jitter());
     let mut found = BTreeMap::new();
     let mut units = 0.0;
+    let mut size = PageSize::default();
     loop {
         let mut next = *versions.start();
         while next <= *versions.end() {
             let Page { items, is_last, read_units } =
-                page(store, stream, next..=*versions.end(), Direction::Forward, None).await?;
+                page(store, stream, next..=*versions.end(), Direction::Forward, None, &mut size).await?;
             units += read_units;
             let by_version = |item: Item| Some((schema::event_version(schema::read_entity(&item))?, item));
             found.extend(items.into_iter().filter_map(by_version));

@@ -9,6 +9,7 @@ use crate::{
     EventStore,
     error::Error,
     failure::Attempts,
+    read::PageSize,
     retry::Delays,
     schema::{self, ENTITY, EVENT_PREFIX, Item, STREAM_ID},
     stream::StreamId,
@@ -30,6 +31,7 @@ pub(crate) struct Segment {
     /// How far it was read.
     pub(crate) place: Place,
     rows: ScanRows,
+    page_size: PageSize,
 }
 
 /// Which items of the table, and what of them.
@@ -51,7 +53,7 @@ impl Segment {
     pub(crate) fn new(store: EventStore, options: ScanOptions, number: u16, rows: ScanRows) -> Self {
         let token = options.token.as_ref();
         let place = token.map_or(Place::Start, |token| token.segments[usize::from(number)].clone());
-        Self { store, options, number, place, rows }
+        Self { store, options, number, place, rows, page_size: PageSize::default() }
     }
 
     /// The event that the last page has ended with, if it was one of the scan's.
@@ -74,10 +76,15 @@ impl Segment {
         let output = loop {
             attempts.made += 1;
             match self.request().send().await.map_err(|error| attempts.failed(error)) {
-                Err(Error::Unavailable { .. }) if attempts.made < SCAN_ATTEMPTS => delays.wait().await,
+                Err(Error::Unavailable { .. }) if attempts.made < SCAN_ATTEMPTS => {
+                    // Over a slow link, and where capacity is short, fewer items get through.
+                    self.page_size.shrink();
+                    delays.wait().await;
+                }
                 answer => break answer?,
             }
         };
+        self.page_size.grow();
         let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
         let key = output.last_evaluated_key.filter(|key| !key.is_empty());
         self.place = key.as_ref().map_or(Place::End, Place::behind_key);
@@ -109,7 +116,7 @@ impl Segment {
             .segment(i32::from(self.number))
             .total_segments(i32::from(self.options.segments))
             .filter_expression(filters.join(" AND "))
-            .set_limit(self.options.page_items.map(|items| i32::try_from(items).unwrap_or(i32::MAX)))
+            .set_limit(self.page_size.limit(self.options.page_items.map(Into::into)))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
     }
 }

@@ -8,13 +8,13 @@ use aws_credential_types::{
 };
 use aws_sdk_dynamodb::{
     Client,
-    config::{Builder, Region, timeout::TimeoutConfig},
+    config::{Builder, Region},
 };
 use dynoxide::{Database, server};
 use tokio::{net::TcpListener, sync::oneshot};
 use uuid::Uuid;
 
-use crate::{ATTEMPT_TIMEOUT, EventStore, REQUEST_TIMEOUT, behavior_version, create_table};
+use crate::{EventStore, RequestLimits, behavior_version, create_table};
 
 const REGION: &str = "us-east-1";
 /// The engine takes any key.
@@ -79,18 +79,13 @@ impl EmbeddedDynamoDb {
     /// A client whose settings `adjust` has changed: another HTTP client, for instance, that loses answers on purpose.
     #[must_use]
     pub fn client_with(&self, adjust: impl FnOnce(Builder) -> Builder) -> Client {
-        let timeouts = TimeoutConfig::builder()
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-            .operation_timeout(REQUEST_TIMEOUT)
-            .build();
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(behavior_version())
             .region(Region::new(REGION))
             // The client keeps its credentials provider, and so the engine.
             .credentials_provider(self.running.clone())
-            .endpoint_url(&self.url)
-            .timeout_config(timeouts);
-        Client::from_conf(adjust(config).build())
+            .endpoint_url(&self.url);
+        Client::from_conf(adjust(RequestLimits::default().apply(config)).build())
     }
 
     /// A store in a new table.

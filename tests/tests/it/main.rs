@@ -39,6 +39,7 @@ mod scan;
 mod setup;
 mod simulator;
 mod skip;
+mod slow_link;
 mod snapshot;
 mod status;
 mod status_page;

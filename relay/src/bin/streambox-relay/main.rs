@@ -18,7 +18,7 @@ use std::{
 
 use clap::Parser as _;
 use futures_util::FutureExt as _;
-use streambox::{EventStore, Role, client_from_env};
+use streambox::{EventStore, RequestLimits, Role, SILENCE_TIMEOUT, client_from_env_with};
 use streambox_relay::config::{Cli, Command, TableOption};
 use tokio::runtime::Runtime;
 
@@ -88,5 +88,7 @@ async fn execute(command: Command, log: &Log) -> Result<bool, Failure> {
 }
 
 async fn store(option: &TableOption, role: Role) -> EventStore {
-    EventStore::builder(client_from_env().await, &option.table).role(role).build()
+    // A page takes its time over a slow link; a dead connection is noticed as soon as in a service.
+    let limits = RequestLimits::patient().silence(SILENCE_TIMEOUT);
+    EventStore::builder(client_from_env_with(limits).await, &option.table).role(role).build()
 }

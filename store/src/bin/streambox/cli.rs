@@ -92,6 +92,11 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "STREAMBOX_TABLE", default_value = "streambox", value_parser = table_name)]
     pub(crate) table: String,
 
+    /// The longest that a request to DynamoDB may take, with all its attempts, in seconds. Over a slow link, more; a connection
+    /// that is silent for 5 seconds is given up in any case.
+    #[arg(long, global = true, env = "STREAMBOX_REQUEST_TIMEOUT_S", value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u16).range(1..=600))]
+    pub(crate) request_timeout_s: u16,
+
     /// The form of what is printed on standard output.
     #[arg(long, global = true, value_enum, default_value = "text")]
     pub(crate) format: Format,

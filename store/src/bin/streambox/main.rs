@@ -14,10 +14,10 @@ mod streams;
 mod table;
 mod verify;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
-use streambox::{EventStore, Role, client_from_env};
+use streambox::{Client, EventStore, RequestLimits, Role, client_from_env_with};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -67,5 +67,14 @@ async fn run(Cli { global, command }: Cli) -> Result<(), Failure> {
 }
 
 async fn store(global: &Global, role: Role) -> EventStore {
-    EventStore::builder(client_from_env().await, &global.table).role(role).build()
+    let store = EventStore::builder(client(global).await, &global.table);
+    store.role(role).operation_timeout(request_timeout(global)).build()
+}
+
+async fn client(global: &Global) -> Client {
+    client_from_env_with(RequestLimits::patient().request(request_timeout(global))).await
+}
+
+fn request_timeout(global: &Global) -> Duration {
+    Duration::from_secs(global.request_timeout_s.into())
 }

@@ -1,17 +1,18 @@
 //! `streambox table`: create it, compare it with what is expected.
 
 use serde_json::json;
-use streambox::{TableCheck, TableCreation, check_table, client_from_env, create_table};
+use streambox::{TableCheck, TableCreation, check_table, create_table};
 
 use crate::{
     cli::{Format, Global},
+    client,
     failure::Failure,
     output::{print, print_done},
 };
 
 pub(crate) async fn create(global: &Global) -> Result<(), Failure> {
     let table = &global.table;
-    let created = create_table(&client_from_env().await, table).await? == TableCreation::Created;
+    let created = create_table(&client(global).await, table).await? == TableCreation::Created;
     let done = if created {
         format!("table {table} created")
     } else {
@@ -25,7 +26,7 @@ pub(crate) async fn create(global: &Global) -> Result<(), Failure> {
 
 pub(crate) async fn check(global: &Global) -> Result<(), Failure> {
     let table = &global.table;
-    let TableCheck { differences, notes, .. } = check_table(&client_from_env().await, table).await?;
+    let TableCheck { differences, notes, .. } = check_table(&client(global).await, table).await?;
     let differences: Vec<_> = differences.iter().map(ToString::to_string).collect();
     let notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
     let lines = match global.format {

@@ -91,7 +91,7 @@ async fn an_append_whose_outcome_is_unknown_names_the_options_that_repeat_it() {
     let table = engine.through(proxy.url());
     proxy.set_fault(fault::lose_answers("TransactWriteItems", u32::MAX));
     let append = ["append", "order-1", "--type", "A", "--data", "1", "--expect", "none"];
-    let lost = streambox(&table, &append).await;
+    let lost = streambox(&table, &[&append[..], &["--request-timeout-s", "1"]].concat()).await;
     assert_eq!(lost.code(), FAILED, "{lost:?}");
     let id = lost.stderr.split("--append-id ").nth(1).and_then(|rest| rest.split(')').next()).expect("the option");
     proxy.behave();

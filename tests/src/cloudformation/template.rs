@@ -125,10 +125,11 @@ impl Stack<'_> {
             .collect()
     }
 
-    /// Whether the assertions of the template's rules hold.
+    /// Whether the assertions of the template's rules hold, of those that apply.
     #[must_use]
     pub fn obeys_rules(&self) -> bool {
-        let rules = self.template.section("Rules");
+        let applies = |rule: &Value| rule.get("RuleCondition").is_none_or(|condition| self.holds(condition));
+        let rules = self.template.section("Rules").filter(|(_, rule)| applies(rule));
         let mut assertions = rules.flat_map(|(_, rule)| rule["Assertions"].as_array().into_iter().flatten());
         assertions.all(|assertion| self.holds(&assertion["Assert"]))
     }

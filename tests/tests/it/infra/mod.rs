@@ -1,5 +1,6 @@
 //! The templates of `infra`: they say what the programs do, they fit together, and they can be deployed.
 
+mod broker;
 mod deployed;
 mod monitoring;
 mod policies;
@@ -101,12 +102,48 @@ fn everything_that_one_template_imports_another_one_exports() {
 }
 
 #[test]
-fn old_images_go_by_a_policy_that_is_json() {
+fn no_image_that_has_a_tag_expires_since_a_relay_may_run_it() {
     let template = Template::read("repository.yaml");
-    let repository = template.stack(&[("KeptImages", "7")], &exports()).resource("Repository");
+    let repository = template.stack(&[("UntaggedDays", "7")], &exports()).resource("Repository");
     let policy = text(&repository["Properties"]["LifecyclePolicy"]["LifecyclePolicyText"]).to_owned();
     let policy: Value = serde_json::from_str(&policy).unwrap_or_else(|error| panic!("{error}: {policy}"));
-    assert_eq!(policy["rules"][0]["selection"]["countNumber"], 7);
+    let rules = list(&policy["rules"]);
+    assert!(rules.iter().all(|rule| rule["selection"]["tagStatus"] == "untagged"), "{policy}");
+    assert_eq!(rules[0]["selection"]["countNumber"], 7);
+}
+
+/// After a restore the table is one that no stack has made, and exports nothing.
+#[test]
+fn policies_relay_alarms_and_dashboard_can_be_of_a_restored_table() {
+    let mut others = exports();
+    others.retain(|name, _| !name.starts_with("streambox-table"));
+    let restored = ("TableName", "streambox-restored");
+    let resources = |name: &str, more: &[(&str, &str)]| {
+        let template = Template::read(name);
+        let parameters: Vec<_> = needed(&template).into_iter().chain([restored]).chain(more.iter().copied()).collect();
+        template.stack(&parameters, &others).resources()
+    };
+    for (name, policy) in resources("roles.yaml", &[]) {
+        let arns = find(&policy["Properties"]["PolicyDocument"], &mut |value| value.get("Resource").cloned());
+        let table = table_arn("streambox-restored");
+        let is_its = |arn: &Value| *arn == table || *arn == format!("{table}/index/outbox");
+        assert!(!arns.is_empty() && arns.iter().all(is_its), "{name}: {arns:?}");
+    }
+    let relay = resources("relay.yaml", &[("BrokerStack", "streambox-broker")]);
+    let named = |value: &Value| (value["Name"] == "STREAMBOX_TABLE").then(|| value["Value"].clone());
+    let tables: Vec<_> = relay.iter().flat_map(|(_, resource)| find(resource, &mut |value| named(value))).collect();
+    assert_eq!(tables, ["streambox-restored"]);
+    let watching = [relay, resources("monitoring.yaml", &[])].concat();
+    let dimension = |value: &Value| {
+        let is_table = value["Name"] == "Table" || value["Name"] == "TableName";
+        (is_table && value.get("Value").is_some()).then(|| value["Value"].clone())
+    };
+    let looked_at: Vec<_> =
+        watching.iter().flat_map(|(_, resource)| find(resource, &mut |value| dimension(value))).collect();
+    assert!(looked_at.len() > 10 && looked_at.iter().all(|table| table == "streambox-restored"), "{looked_at:?}");
+    let (_, dashboard) = watching.iter().find(|(name, _)| name == "Dashboard").expect("a dashboard");
+    let body = text(&dashboard["Properties"]["DashboardBody"]);
+    assert!(body.contains("\"streambox-restored\"") && !body.contains("\"streambox\""), "{body}");
 }
 
 const GUIDE: &str = include_str!("../../../../infra/README.md");

@@ -76,6 +76,39 @@ fn choices_reach_the_table() {
     }
 }
 
+/// The rates of appends that capacity can be bought for.
+fn rates() -> Vec<u64> {
+    let parameter = Template::read("table.yaml").value()["Parameters"]["AppendsPerSecond"].clone();
+    let all = parameter["AllowedValues"].as_array().expect("a list");
+    all.iter().map(|rate| rate.as_u64().expect("a number")).filter(|rate| *rate > 0).collect()
+}
+
+#[test]
+fn provisioned_capacity_is_for_a_rate_of_appends_and_never_less_than_they_take() {
+    let template = Template::read("table.yaml");
+    let obeys = |parameters: &[(&str, &str)]| template.stack(parameters, &HashMap::new()).obeys_rules();
+    assert!(obeys(&[]), "on demand nothing is bought");
+    assert!(!obeys(&[("BillingMode", "PROVISIONED")]), "a live table would be throttled to the least there is");
+    for rate in rates() {
+        let text = rate.to_string();
+        let chosen = [("BillingMode", "PROVISIONED"), ("AppendsPerSecond", text.as_str())];
+        assert!(obeys(&chosen));
+        let properties = &table(&chosen)["Properties"];
+        let index = &properties["GlobalSecondaryIndexes"][0];
+        let units =
+            |of: &Value, kind: &str| of["ProvisionedThroughput"][format!("{kind}CapacityUnits")].as_u64().unwrap();
+        // README, Costs: an append to published and deleted takes 5 write units of the table and 2 of the index. At 70 % in use.
+        let in_use = |units: u64| units * 70 / 100;
+        assert!(in_use(units(properties, "Write")) >= 5 * rate && in_use(units(index, "Write")) >= 2 * rate, "{rate}");
+        // A look of the relay and a cached load each, and as much for cold loads; two relays that look at four partitions.
+        assert!(in_use(units(properties, "Read")) >= 4 * rate && in_use(units(index, "Read")) >= 8, "{rate}");
+    }
+    // What CloudFormation looks up for a table on demand would not throttle either.
+    let units = &template.value()["Mappings"]["Units"];
+    assert_eq!(units["0"], units["10"]);
+    assert_eq!(units.as_object().unwrap().len(), rates().len() + 1);
+}
+
 #[test]
 fn provisioned_capacity_is_scaled_of_table_and_index_both_ways() {
     let template = Template::read("table.yaml");
@@ -89,13 +122,14 @@ fn provisioned_capacity_is_scaled_of_table_and_index_both_ways() {
     let on_demand = table(&[]);
     assert_eq!(on_demand["Properties"].get("ProvisionedThroughput"), None);
 
-    let provisioned = [("BillingMode", "PROVISIONED"), ("IndexWriteUnits", "7"), ("MaxWriteUnits", "9")];
+    let provisioned = [("BillingMode", "PROVISIONED"), ("AppendsPerSecond", "100"), ("MaxWriteUnits", "9")];
     let properties = &table(&provisioned)["Properties"];
-    assert_eq!(properties["ProvisionedThroughput"], json!({ "ReadCapacityUnits": "5", "WriteCapacityUnits": "5" }));
-    let index = &properties["GlobalSecondaryIndexes"][0];
-    assert_eq!(index["ProvisionedThroughput"], json!({ "ReadCapacityUnits": "5", "WriteCapacityUnits": "7" }));
     assert_eq!(properties.get("OnDemandThroughput"), None, "a limit on demand is none of provisioned capacity");
 
+    for target in of_kind(&provisioned, target) {
+        let capacity = |most: &str| target["Properties"][most].as_u64().unwrap();
+        assert_eq!(capacity("MaxCapacity"), 4 * capacity("MinCapacity"), "{target}");
+    }
     let scaled: Vec<_> = of_kind(&provisioned, target)
         .iter()
         .map(|target| {

@@ -10,6 +10,7 @@
 //! message is the same message, and a consumer's span stands beside the relay's under the append that caused both.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{
         Arc,
@@ -135,10 +136,9 @@ impl fmt::Debug for Traces {
 impl Observer for Traces {
     fn event_published(&self, outgoing: &Outgoing, outcome: &Outcome, took: Duration) {
         let event = &outgoing.event;
-        if event.metadata.text(Metadata::TRACEPARENT).is_none() {
-            return;
-        }
-        let parent = self.propagator.extract_with_context(&Context::new(), &Headers(&event.metadata));
+        let Some(parent) = event.metadata.text(Metadata::TRACEPARENT) else { return };
+        let headers = Headers { parent, state: event.metadata.text(Metadata::TRACESTATE) };
+        let parent = self.propagator.extract_with_context(&Context::new(), &headers);
         if !parent.span().span_context().is_sampled() {
             return;
         }
@@ -259,12 +259,19 @@ fn size(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-/// An event's metadata as the headers that its appender's trace context stands in.
-struct Headers<'a>(&'a Metadata);
+/// The appender's trace context, from an event's metadata.
+struct Headers<'a> {
+    parent: Cow<'a, str>,
+    state: Option<Cow<'a, str>>,
+}
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.text(key)
+        match key {
+            Metadata::TRACEPARENT => Some(&self.parent),
+            Metadata::TRACESTATE => self.state.as_deref(),
+            _ => None,
+        }
     }
 
     fn keys(&self) -> Vec<&str> {

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
 use crate::aggregate::UnknownEvent;
-use crate::event::Metadata;
+use crate::metadata::Metadata;
 use crate::stream::{ExpectedVersion, StreamId, StreamPosition};
 
 type Source = Box<dyn StdError + Send + Sync>;
@@ -146,11 +146,21 @@ pub enum Invalid {
         /// What the parser or the serializer said.
         why: String,
     },
-    /// The metadata are not a JSON object.
-    #[error("metadata must be a JSON object: {why}")]
+    /// The metadata are not a JSON object in which each name stands once.
+    #[error("metadata must be a JSON object in which each name stands once: {why}")]
     Metadata {
-        /// What the parser said.
+        /// What the parser said, or which name is repeated.
         why: String,
+    },
+    /// More arrays and objects within each other than every reader takes.
+    #[error("{what}: nested too deeply: at most {limit} levels of arrays and objects, got {depth}")]
+    TooDeep {
+        /// What is too deep: a payload, metadata, or a snapshot's state.
+        what: &'static str,
+        /// The most levels.
+        limit: usize,
+        /// What it has.
+        depth: usize,
     },
     /// A transaction without an append. For items alone, DynamoDB's own transactions are there.
     #[error("a transaction needs at least one append")]

@@ -1,9 +1,6 @@
 //! Events: as they are handed in, and as they were recorded.
 
-use std::borrow::Cow;
-
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
@@ -11,6 +8,7 @@ use crate::{
     error::{Corrupt, Error, Invalid},
     json,
     limits::MAX_SHORT_STRING_BYTES,
+    metadata::Metadata,
     outbox::Previous,
     stream::{StreamId, excerpt},
     trace::TraceContext,
@@ -22,8 +20,6 @@ pub struct NewEvent {
     event_type: String,
     payload: String,
     metadata: Metadata,
-    /// The metadata as they are stored; empty where there are none.
-    metadata_text: String,
     is_private: bool,
 }
 
@@ -32,12 +28,13 @@ impl NewEvent {
     ///
     /// # Errors
     /// [`Error::Invalid`]: the type is empty, has a control character or more than 255 bytes, or `payload` can't be
-    /// written as JSON: a map key that is no text, a float that is not finite.
+    /// written as JSON: a map key that is no text, a float that is not finite, more than
+    /// [`MAX_JSON_DEPTH`](crate::limits::MAX_JSON_DEPTH) levels.
     pub fn json(event_type: impl Into<String>, payload: &impl Serialize) -> Result<Self, Error> {
         let event_type = event_type.into();
         check_type(&event_type)?;
         match json::to_text(payload) {
-            Ok(payload) => Ok(Self::of(event_type, payload)),
+            Ok(payload) => Self::of(event_type, payload),
             Err(error) => Err(payload_refused(&event_type, &error).into()),
         }
     }
@@ -45,40 +42,39 @@ impl NewEvent {
     /// An event whose payload is already JSON text. It is stored and published byte for byte.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: the type as in [`json`](Self::json), or `payload` is not one JSON value.
+    /// [`Error::Invalid`]: the type as in [`json`](Self::json), or `payload` is not one JSON value, or has more than
+    /// [`MAX_JSON_DEPTH`](crate::limits::MAX_JSON_DEPTH) levels.
     pub fn from_json_text(event_type: impl Into<String>, payload: impl Into<String>) -> Result<Self, Error> {
         let (event_type, payload) = (event_type.into(), payload.into());
         check_type(&event_type)?;
         match serde_json::from_str::<serde::de::IgnoredAny>(&payload) {
-            Ok(_) => Ok(Self::of(event_type, payload)),
+            Ok(_) => Self::of(event_type, payload),
             Err(error) => Err(payload_refused(&event_type, &error).into()),
         }
     }
 
-    fn of(event_type: String, payload: String) -> Self {
-        Self { event_type, payload, metadata: Metadata::default(), metadata_text: String::new(), is_private: false }
+    fn of(event_type: String, payload: String) -> Result<Self, Error> {
+        json::check_depth("payload", &payload)?;
+        Ok(Self { event_type, payload, metadata: Metadata::default(), is_private: false })
     }
 
     /// The same event with these metadata.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
-        self.metadata_text = if metadata.is_empty() { String::new() } else { metadata.to_json_text() };
         self.metadata = metadata;
         self
     }
 
     pub(crate) fn add_trace_context(&mut self, current: &TraceContext) {
-        if self.metadata.get(Metadata::TRACEPARENT).is_some() {
+        if self.metadata.json(Metadata::TRACEPARENT).is_some() {
             return;
         }
-        let mut metadata = std::mem::take(&mut self.metadata).with(Metadata::TRACEPARENT, current.traceparent.as_str());
+        let metadata = std::mem::take(&mut self.metadata).with(Metadata::TRACEPARENT, current.traceparent.as_str());
         // The state belongs to the parent: one of another trace is not kept.
-        metadata.0.remove(Metadata::TRACESTATE);
-        if let Some(state) = &current.tracestate {
-            metadata = metadata.with(Metadata::TRACESTATE, state.as_str());
-        }
-        self.metadata_text = metadata.to_json_text();
-        self.metadata = metadata;
+        self.metadata = match &current.tracestate {
+            Some(state) => metadata.with(Metadata::TRACESTATE, state.as_str()),
+            None => metadata.without(Metadata::TRACESTATE),
+        };
     }
 
     /// The same event, not for publication: it is part of the history and never goes to the broker. An append of private
@@ -94,8 +90,8 @@ impl NewEvent {
     /// [`MAX_TRANSACTION_BYTES`](crate::limits::MAX_TRANSACTION_BYTES), its pending entry included.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: the item has more than 400 KB, category and type do not fit into a routing key, or there is too much
-    /// for the headers of a message.
+    /// [`Error::Invalid`]: the item has more than 400 KB, the metadata have too many levels, category and type do not fit into a
+    /// routing key, or there is too much for the headers of a message.
     pub fn check_for(&self, stream: &StreamId) -> Result<usize, Error> {
         Ok(check_event(stream, self)?)
     }
@@ -116,11 +112,6 @@ impl NewEvent {
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
-    }
-
-    /// The metadata, JSON text, where there are any.
-    pub(crate) fn metadata_text(&self) -> Option<&str> {
-        Some(self.metadata_text.as_str()).filter(|text| !text.is_empty())
     }
 
     /// Whether it is not for publication.
@@ -147,113 +138,6 @@ fn check_type(event_type: &str) -> Result<(), Invalid> {
 
 fn payload_refused(event_type: &str, error: &serde_json::Error) -> Invalid {
     Invalid::Payload { event_type: excerpt(event_type), why: error.to_string() }
-}
-
-/// What is known about an event beside its payload: a JSON object.
-///
-/// Four names have a meaning, and become headers of the published message: `correlation_id`, `causation_id`,
-/// `traceparent` and `tracestate` (W3C Trace Context). All others are the user's own.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Metadata(Map<String, Value>);
-
-impl Metadata {
-    /// Id of the conversation or process that an event belongs to.
-    pub const CORRELATION_ID: &str = "correlation_id";
-    /// Id of the command or event that caused an event.
-    pub const CAUSATION_ID: &str = "causation_id";
-    /// W3C Trace Context: the trace and the span in which an event was appended.
-    pub const TRACEPARENT: &str = "traceparent";
-    /// W3C Trace Context: what vendors add to it.
-    pub const TRACESTATE: &str = "tracestate";
-
-    /// The metadata that become headers of the published message, under the same names. An append limits their sum: see
-    /// [`MAX_MESSAGE_HEADER_BYTES`](crate::limits::MAX_MESSAGE_HEADER_BYTES).
-    pub const HEADERS: [&str; 4] = [Self::CORRELATION_ID, Self::CAUSATION_ID, Self::TRACEPARENT, Self::TRACESTATE];
-
-    /// Metadata of an event that `cause` has led to: its id as the causation id, and its correlation id, or where it has none
-    /// its own id, as the correlation id.
-    #[must_use]
-    pub fn caused_by(cause: &RecordedEvent) -> Self {
-        let id = cause.event_id.to_string();
-        let correlation = cause.metadata.get(Self::CORRELATION_ID).cloned().unwrap_or_else(|| id.clone().into());
-        Self::new().with(Self::CORRELATION_ID, correlation).with(Self::CAUSATION_ID, id)
-    }
-
-    /// No metadata.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The same metadata with `name` set to `value`.
-    #[must_use]
-    pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.0.insert(name.into(), value.into());
-        self
-    }
-
-    /// The value of `name`.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name)
-    }
-
-    /// The value of `name` where it is a text.
-    #[must_use]
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).and_then(Value::as_str)
-    }
-
-    /// The value of `name` as it stands in a message's header: a text as it is, anything else as its JSON text.
-    #[must_use]
-    pub fn header_text(&self, name: &str) -> Option<Cow<'_, str>> {
-        let value = self.0.get(name)?;
-        Some(value.as_str().map_or_else(|| value.to_string().into(), Cow::from))
-    }
-
-    /// Whether nothing is set.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The same metadata with those of `over` added; where both have a name, that of `over` counts.
-    #[must_use]
-    pub(crate) fn overlaid_with(mut self, over: &Self) -> Self {
-        self.0.extend(over.0.clone());
-        self
-    }
-
-    /// The metadata as a map.
-    #[must_use]
-    pub fn into_map(self) -> Map<String, Value> {
-        self.0
-    }
-
-    /// The metadata as JSON text.
-    #[must_use]
-    pub fn to_json_text(&self) -> String {
-        // A map of texts and values is always written; there is no error to report.
-        serde_json::to_string(&self.0).unwrap_or_default()
-    }
-
-    /// Reads metadata from JSON text.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`]: the text is not a JSON object.
-    pub fn from_json_text(text: &str) -> Result<Self, Error> {
-        match serde_json::from_str(text) {
-            Ok(map) => Ok(Self(map)),
-            Err(error) => Err(Invalid::Metadata { why: error.to_string() }.into()),
-        }
-    }
-}
-
-impl From<Map<String, Value>> for Metadata {
-    fn from(map: Map<String, Value>) -> Self {
-        Self(map)
-    }
 }
 
 /// An event as it stands in the history. It never changes.
@@ -325,8 +209,19 @@ mod tests {
     }
 
     #[test]
+    fn g12_a_payload_as_deep_as_allowed_is_taken_as_text_and_as_a_value() {
+        let (deepest, deeper) = (json::nested(100), json::nested(101));
+        assert_eq!(NewEvent::from_json_text("Placed", &deepest).unwrap().payload_text(), deepest);
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(NewEvent::json("Placed", &value(&deepest)).unwrap().payload_text(), deepest);
+        let error = NewEvent::json("Placed", &value(&deeper)).expect_err("refused");
+        assert!(matches!(error, Error::Invalid(Invalid::TooDeep { depth: 101, .. })), "{error}");
+    }
+
+    #[test]
     fn types_and_payloads_that_break_a_rule_are_refused() {
         let long = "T".repeat(256);
+        let deep = json::nested(101);
         for (event_type, payload, rule) in [
             ("", "{}", "empty"),
             ("a\u{7}b", "{}", "control character"),
@@ -334,6 +229,7 @@ mod tests {
             ("Placed", "{", "not JSON"),
             ("Placed", "{} {}", "not JSON"),
             ("Placed", "", "not JSON"),
+            ("Placed", deep.as_str(), "at most 100 levels of arrays and objects, got 101"),
         ] {
             let error = NewEvent::from_json_text(event_type, payload).expect_err(rule).to_string();
             assert!(error.contains(rule), "{error}");

@@ -1,5 +1,5 @@
 //! JSON text of a value that can be read back: `serde_json` writes a float that is not finite as `null`, and so loses
-//! it.
+//! it; and what it reads has 127 levels at most.
 
 use std::fmt::Display;
 
@@ -7,6 +7,8 @@ use serde::{
     Serialize,
     ser::{self, Serializer},
 };
+
+use crate::{error::Invalid, limits::MAX_JSON_DEPTH};
 
 /// The JSON text of `value`.
 ///
@@ -19,6 +21,48 @@ pub(crate) fn to_text(value: &(impl Serialize + ?Sized)) -> Result<String, serde
         value.serialize(Finite).map_err(|NotFinite(why)| ser::Error::custom(why))?;
     }
     Ok(text)
+}
+
+/// The most levels that `serde_json` reads.
+pub(crate) const READABLE_DEPTH: usize = 127;
+
+/// Checks how deeply a JSON text is nested.
+pub(crate) fn check_depth(what: &'static str, text: &str) -> Result<(), Invalid> {
+    match depth(text) {
+        depth if depth > MAX_JSON_DEPTH => Err(Invalid::TooDeep { what, limit: MAX_JSON_DEPTH, depth }),
+        _ => Ok(()),
+    }
+}
+
+/// The most arrays and objects that lie within each other in a text that is known to be JSON.
+pub(crate) fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                // To the closing quote. An escape has at least one more byte, which may be a quote.
+                while let Some(byte) = bytes.next().filter(|byte| *byte != b'"') {
+                    if byte == b'\\' {
+                        bytes.next();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Arrays within each other, for tests.
+#[cfg(test)]
+pub(crate) fn nested(levels: usize) -> String {
+    "[".repeat(levels) + &"]".repeat(levels)
 }
 
 /// Goes through a value and stops at a float that is not finite.
@@ -222,6 +266,23 @@ mod tests {
             to_text(&deep(Variant::Struct { value })).expect_err("refused");
         }
         to_text(&deep(Variant::Tuple(1, f32::NAN))).expect_err("refused");
+    }
+
+    #[test]
+    fn the_depth_is_that_of_arrays_and_objects_outside_of_texts() {
+        for (text, levels) in
+            [("1", 0), (r#""[[[\"[{""#, 0), ("[]", 1), (r#"{"a\\":[1,{"[":"}"}],"b":[]}"#, 3), ("[[],[[]],[]]", 3)]
+        {
+            assert_eq!(depth(text), levels, "{text}");
+        }
+    }
+
+    #[test]
+    fn g12_what_is_taken_leaves_room_for_what_is_put_around_it() {
+        let wrapped = format!("{{\"events\":[{{\"data\":{}}}]}}", nested(MAX_JSON_DEPTH));
+        serde_json::from_str::<serde_json::Value>(&wrapped).expect("there is room");
+        let readable = |levels| serde_json::from_str::<serde_json::Value>(&nested(levels)).is_ok();
+        assert!(readable(READABLE_DEPTH) && !readable(READABLE_DEPTH + 1));
     }
 
     #[test]

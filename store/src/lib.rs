@@ -40,6 +40,7 @@ mod failure;
 pub mod guide {}
 mod json;
 pub mod limits;
+mod metadata;
 pub mod outbox;
 mod payload;
 mod read;
@@ -67,7 +68,8 @@ pub use client::{
     client_from_env, client_from_env_with, client_with,
 };
 pub use error::{Conflict, Corrupt, Error, Invalid, ItemRefused};
-pub use event::{AppendRange, Metadata, NewEvent, RecordedEvent};
+pub use event::{AppendRange, NewEvent, RecordedEvent};
+pub use metadata::Metadata;
 pub use payload::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
 pub use read::{Direction, EventReader, EventStream, GAP_READ_ATTEMPTS, History, ReadOptions};
 pub use role::Role;

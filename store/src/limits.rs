@@ -37,6 +37,12 @@ pub const MAX_SHORT_STRING_BYTES: usize = 255;
 /// than identifiers and a trace context need, and also fits where an operator has lowered it.
 pub const MAX_MESSAGE_HEADER_BYTES: usize = 16 * 1024;
 
+/// Most arrays and objects within each other in a payload, and in metadata, whose own object counts as one.
+///
+/// Parsers have limits of their own, `serde_json` 127 levels. What is accepted must be read by all of them, also within what is put
+/// around it: the envelope of `CloudEvents`, a list of events, the state of an aggregate. 27 levels are left for that.
+pub const MAX_JSON_DEPTH: usize = 100;
+
 /// What one write unit pays for.
 pub const WRITE_UNIT_BYTES: usize = 1024;
 

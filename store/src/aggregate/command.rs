@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::event::{Metadata, NewEvent};
+use crate::{event::NewEvent, metadata::Metadata};
 
 /// What is known about a command: its id, if it may come twice, and the metadata of the events that it leads to.
 #[derive(Clone, Debug, Default)]

@@ -26,16 +26,11 @@ impl<A: Aggregate> Replay<A> {
             .upcasters
             .upcast(event_type, payload)
             .map_err(|error| DecodeError::Payload(format!("upcaster: {error}")))?;
-        let decoded = match upcasted {
-            None => vec![A::Event::decode(event_type, payload)],
-            Some(events) => {
-                events.into_iter().map(|(event_type, data)| A::Event::decode(&event_type, &data.to_string())).collect()
-            }
-        };
         let is_ignored = |event: &Result<A::Event, DecodeError>| {
             A::UNKNOWN_EVENTS == UnknownEvents::Ignore && matches!(event, Err(DecodeError::UnknownType))
         };
-        decoded.into_iter().filter(|event| !is_ignored(event)).collect()
+        let decoded = upcasted.iter().map(|(event_type, payload)| A::Event::decode(event_type, payload));
+        decoded.filter(|event| !is_ignored(event)).collect()
     }
 
     /// Applies a recorded event.

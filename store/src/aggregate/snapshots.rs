@@ -183,6 +183,14 @@ async fn take<A: Aggregate>(
         counters.snapshots_failed.count();
         Invalid::Payload { event_type: std::any::type_name::<A>().to_owned(), why: error.to_string() }
     })?;
+    match json::depth(&body) {
+        // It would be ignored by every load.
+        depth if depth > json::READABLE_DEPTH => {
+            counters.snapshots_failed.count();
+            return Err(Invalid::TooDeep { what: "the snapshot", limit: json::READABLE_DEPTH, depth }.into());
+        }
+        _ => {}
+    }
     let new = NewSnapshot { version, schema_version: A::SCHEMA_VERSION, body, replaces: entry.snapshot.replaces };
     match store.write_snapshot(entry.position.stream(), &new).await {
         Ok(SnapshotWrite::Stored { .. }) => {

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use serde_json::Value;
 
-type Upcast = Box<dyn Fn(Value) -> Result<Vec<(String, Value)>, UpcastError> + Send + Sync>;
+type Replace = Box<dyn Fn(Value) -> Result<Vec<(String, Value)>, UpcastError> + Send + Sync>;
 
 /// Why an upcaster can't read an old event.
 pub type UpcastError = Box<dyn std::error::Error + Send + Sync>;
@@ -34,10 +34,16 @@ pub type UpcastError = Box<dyn std::error::Error + Send + Sync>;
 ///     .remove("OrderViewed");
 /// ```
 ///
-/// Events that no upcaster is for are not touched. The others pass through [`serde_json::Value`], which keeps integers
+/// A payload that no upcaster changes stays the text that was stored: where there is none for its type, where it is only renamed,
+/// where what comes back is what was handed in. One that is changed is what [`serde_json::Value`] makes of it, which keeps integers
 /// of 64 bits and floats of 64 bits, no longer ones.
 #[derive(Default)]
 pub struct Upcasters(Vec<(String, Upcast)>);
+
+enum Upcast {
+    Rename(String),
+    Replace(Replace),
+}
 
 impl Upcasters {
     /// None.
@@ -48,9 +54,9 @@ impl Upcasters {
 
     /// Events of type `from` are of type `to`.
     #[must_use]
-    pub fn rename(self, from: impl Into<String>, to: impl Into<String>) -> Self {
-        let to = to.into();
-        self.replace(from, move |data| Ok([(to.clone(), data)]))
+    pub fn rename(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
+        self.0.push((from.into(), Upcast::Rename(to.into())));
+        self
     }
 
     /// Events of this type have another payload. Sees every event of the type, those of today's shape too.
@@ -73,7 +79,8 @@ impl Upcasters {
         from: impl Into<String>,
         replace: impl Fn(Value) -> Result<I, UpcastError> + Send + Sync + 'static,
     ) -> Self {
-        self.0.push((from.into(), Box::new(move |data| Ok(replace(data)?.into_iter().collect()))));
+        let replace: Replace = Box::new(move |data| Ok(replace(data)?.into_iter().collect()));
+        self.0.push((from.into(), Upcast::Replace(replace)));
         self
     }
 
@@ -83,28 +90,34 @@ impl Upcasters {
         self.replace(event_type, |_| Ok([]))
     }
 
-    /// What the stored event is today. `None`: what it always was.
-    pub(crate) fn upcast<'a>(&self, event_type: &'a str, payload: &str) -> Result<Option<Upcasted<'a>>, UpcastError> {
-        if self.0.iter().all(|(from, _)| from != event_type) {
-            return Ok(None);
-        }
-        let mut events = vec![(Cow::Borrowed(event_type), serde_json::from_str(payload)?)];
+    /// What the stored event is today: types and payloads.
+    pub(crate) fn upcast<'a>(&'a self, event_type: &'a str, payload: &'a str) -> Result<Vec<Typed<'a>>, UpcastError> {
+        let mut events = vec![(Cow::Borrowed(event_type), Cow::Borrowed(payload))];
         for (from, upcast) in &self.0 {
             let mut next = Vec::with_capacity(events.len());
-            for (event_type, data) in events {
-                if event_type == from.as_str() {
-                    next.extend(upcast(data)?.into_iter().map(|(event_type, data)| (Cow::Owned(event_type), data)));
-                } else {
-                    next.push((event_type, data));
+            for (event_type, payload) in events {
+                match upcast {
+                    _ if event_type != from.as_str() => next.push((event_type, payload)),
+                    Upcast::Rename(to) => next.push((Cow::Borrowed(to.as_str()), payload)),
+                    Upcast::Replace(replace) => {
+                        let data: Value = serde_json::from_str(&payload)?;
+                        let before = data.to_string();
+                        for (event_type, data) in replace(data)? {
+                            let text = data.to_string();
+                            let payload = if text == before { payload.clone() } else { Cow::Owned(text) };
+                            next.push((Cow::Owned(event_type), payload));
+                        }
+                    }
                 }
             }
             events = next;
         }
-        Ok(Some(events))
+        Ok(events)
     }
 }
 
-pub(crate) type Upcasted<'a> = Vec<(Cow<'a, str>, Value)>;
+/// An event's type and its payload.
+pub(crate) type Typed<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 impl fmt::Debug for Upcasters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,8 +132,10 @@ mod tests {
     use super::*;
 
     fn upcasted(upcasters: &Upcasters, event_type: &str, data: &Value) -> Vec<(String, Value)> {
-        let events = upcasters.upcast(event_type, &data.to_string()).unwrap().expect("an upcaster is for it");
-        events.into_iter().map(|(event_type, data)| (event_type.into_owned(), data)).collect()
+        let text = data.to_string();
+        let events = upcasters.upcast(event_type, &text).unwrap();
+        let value = |text: Cow<'_, str>| serde_json::from_str(&text).unwrap();
+        events.into_iter().map(|(event_type, payload)| (event_type.into_owned(), value(payload))).collect()
     }
 
     #[test]
@@ -146,6 +161,17 @@ mod tests {
         let events = upcasted(&upcasters, "AandB", &json!({ "a": 1, "b": 2 }));
         assert_eq!(events, [("A".to_owned(), json!(1)), ("C".to_owned(), json!(2))]);
         assert_eq!(upcasted(&upcasters, "D", &json!({})), []);
-        assert!(upcasters.upcast("Other", "not looked at").unwrap().is_none());
+        assert_eq!(upcasters.upcast("Other", "not looked at").unwrap(), [("Other".into(), "not looked at".into())]);
+    }
+
+    #[test]
+    fn g12_a_payload_that_is_not_changed_stays_the_text_that_was_stored() {
+        let stored = r#"{"big": 12345678901234567890123, "price":1.10,"a":1e2}"#;
+        let same = Upcasters::new().change("A", Ok).rename("A", "B").change("B", Ok).replace("B", |data| {
+            Ok([("C".to_owned(), data.clone()), ("D".to_owned(), json!({ "price": data["price"] }))])
+        });
+        let events = same.upcast("A", stored).unwrap();
+        assert_eq!(events, [("C".into(), stored.into()), ("D".into(), r#"{"price":1.1}"#.into())]);
+        assert!(same.upcast("A", "{").is_err());
     }
 }

@@ -8,11 +8,13 @@ use uuid::Uuid;
 use super::Part;
 use crate::{
     error::Invalid,
-    event::{Metadata, NewEvent},
+    event::NewEvent,
+    json,
     limits::{
         MAX_EVENTS_PER_APPEND, MAX_INLINE_ENTRY_BYTES, MAX_ITEM_BYTES, MAX_MESSAGE_HEADER_BYTES,
         MAX_SHORT_STRING_BYTES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, item_bytes,
     },
+    metadata::Metadata,
     schema,
     stream::{ExpectedVersion, StreamId},
 };
@@ -78,6 +80,8 @@ fn check_event_at(index: usize, stream: &StreamId, event: &NewEvent) -> Result<u
         let what = "routing key `{category}.{event type}`";
         return Err(Invalid::TooLong { what, limit_bytes: MAX_SHORT_STRING_BYTES, bytes });
     }
+    // Those that were set value by value have not been checked yet.
+    json::check_depth("metadata", event.metadata().as_json_text())?;
     let bytes = message_header_bytes(stream, event);
     if bytes > MAX_MESSAGE_HEADER_BYTES {
         return Err(Invalid::HeadersTooLarge { index, limit_bytes: MAX_MESSAGE_HEADER_BYTES, bytes });

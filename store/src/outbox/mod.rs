@@ -19,9 +19,10 @@ use uuid::Uuid;
 use crate::{
     EventStore,
     error::{Corrupt, Error},
-    event::{Metadata, RecordedEvent},
+    event::RecordedEvent,
     failure::{Attempts, Cancelled},
     limits::MAX_BATCH_DELETES,
+    metadata::Metadata,
     read::{Direction, EventReader},
     schema::{self, ENTITY, Item, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
     stream::StreamId,

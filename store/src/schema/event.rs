@@ -51,7 +51,7 @@ pub(crate) fn event_bytes(stream: &StreamId, event: &NewEvent) -> usize {
     const PRIVATE_BYTES: usize = IS_PRIVATE.len() + 1 + ENTRY_FIRST.len() + ENTRY_AT.len() + 2 * WIDEST_NUMBER_BYTES;
     let fixed_bytes = KEY_BYTES + ID_BYTES + NAME_BYTES + NUMBER_BYTES;
     let text_bytes = stream.as_str().len() + event.event_type().len() + event.payload_text().len();
-    let metadata_bytes = event.metadata_text().map_or(0, |text| METADATA.len() + text.len());
+    let metadata_bytes = event.metadata().stored().map_or(0, |text| METADATA.len() + text.len());
     let private_bytes = if event.is_private() { PRIVATE_BYTES } else { 0 };
     fixed_bytes + text_bytes + metadata_bytes + private_bytes
 }
@@ -65,7 +65,7 @@ pub(super) fn event_attributes(event: &Recording<'_>) -> Item {
     if let Some(encoding) = event.payload.encoding() {
         attributes.insert(PAYLOAD_ENCODING.to_owned(), text(encoding));
     }
-    if let Some(metadata) = event.new.metadata_text() {
+    if let Some(metadata) = event.new.metadata().stored() {
         attributes.insert(METADATA.to_owned(), text(metadata));
     }
     attributes
@@ -153,7 +153,7 @@ pub(crate) fn read_event_summary(item: Item) -> Result<StreamSummary, Corrupt> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::Metadata, limits::item_bytes};
+    use crate::{limits::item_bytes, metadata::Metadata};
 
     fn range() -> AppendRange {
         AppendRange { id: Uuid::from_u128(1), first: 3, last: 3 }

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     error::Corrupt,
-    event::Metadata,
     limits::{MAX_EVENTS_PER_APPEND, MAX_VERSION},
+    metadata::Metadata,
     outbox::{OutboxEvent, Previous},
     payload,
     stream::StreamId,
@@ -156,7 +156,7 @@ impl Fields {
             return Ok(Metadata::default());
         }
         let text = self.text(METADATA)?;
-        Metadata::from_json_text(&text).map_err(|error| self.wrong(error.to_string()))
+        Metadata::from_json_text(text).map_err(|error| self.wrong(error.to_string()))
     }
 
     pub(super) fn copied_event(

@@ -237,6 +237,6 @@ async fn an_event_type_may_map_itself_by_hand() {
     let saved = bells.save_with(&bell, &command, [Rung(3)]).await.unwrap();
     assert_eq!((saved.loaded.state().0, saved.loaded.version()), (4, 2));
     let stored = table.store.read(bell.stream()).await.unwrap().events.remove(1);
-    let metadata = Metadata::new().with("bell", "big").with("tone", "c").with("by", "hand");
+    let metadata = Metadata::new().with("bell", "big").with("by", "hand").with("tone", "c");
     assert_eq!((stored.event_type.as_str(), stored.metadata), ("rung.v2", metadata), "the event's own metadata count");
 }

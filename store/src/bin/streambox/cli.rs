@@ -21,13 +21,14 @@ Exits with 1 where the stream is not as expected; nothing is stored then.";
 
 const IMPORT_HELP: &str = "\
 One JSON object a line:
-  stream       text, `category-id`, for example order-4711
-  type         text, the event's type
-  data         any JSON value, stored byte for byte
-  data_text    instead of data: the same as a text, for what does not fit into a line as it is (line breaks)
-  metadata     optional, a JSON object
-  occurred_at  optional, RFC 3339; kept in the metadata under this name
-  private      optional, true where the event is not for publication
+  stream         text, `category-id`, for example order-4711
+  type           text, the event's type
+  data           any JSON value, stored byte for byte
+  data_text      instead of data: the same as a text, for what does not fit into a line as it is (line breaks)
+  metadata       optional, a JSON object in which each name stands once, stored byte for byte
+  metadata_text  instead of metadata: the same as a text
+  occurred_at    optional, RFC 3339; kept as the last of the metadata, under this name
+  private        optional, true where the event is not for publication
 
 The first line of a stream becomes its version 1, the second its version 2, and so on. What the table has already is \
 compared and not written again, so the same command can be repeated after an interruption or a repair of the file. \

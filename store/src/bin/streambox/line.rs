@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 use streambox::{Error, Metadata, NewEvent, RecordedEvent, StreamId};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -11,7 +11,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 pub(crate) const OCCURRED_AT: &str = "occurred_at";
 
 const SHAPE: &str = "a line is a JSON object with `stream` and `type` (texts), `data` (any JSON) or `data_text` (the same \
-                     as a text), and optionally `metadata` (an object), `occurred_at` (RFC 3339) and `private` (true)";
+                     as a text), and optionally `metadata` (an object) or `metadata_text` (the same as a text), `occurred_at` \
+                     (RFC 3339) and `private` (true)";
 
 /// What some editors and programs put before a UTF-8 text. JSON does not allow it.
 pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -41,7 +42,10 @@ struct Fields<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     data_text: Option<Cow<'a, str>>,
-    metadata: Option<Map<String, Value>>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metadata_text: Option<Cow<'a, str>>,
     #[serde(borrow)]
     occurred_at: Option<Cow<'a, str>>,
     private: Option<bool>,
@@ -80,7 +84,14 @@ impl Line {
             (None, None) => return Err(format!("missing field `data`; {SHAPE}")),
         };
         let event = NewEvent::from_json_text(fields.event_type, data).map_err(|error| error.to_string())?;
-        let event = event.with_metadata(metadata(fields.metadata, fields.occurred_at)?);
+        let given = match (fields.metadata, &fields.metadata_text) {
+            (Some(metadata), None) => Some(metadata.get()),
+            (None, text) => text.as_deref(),
+            (Some(_), Some(_)) => {
+                return Err("`metadata` and `metadata_text` are the same in two forms: keep one".to_owned());
+            }
+        };
+        let event = event.with_metadata(metadata(given, fields.occurred_at.as_deref())?);
         let event = if fields.private == Some(true) { event.private() } else { event };
         let bytes = event.check_for(&stream).map_err(|error| refused(&error))?;
         Ok(Some(Self { number, stream, event, bytes }))
@@ -93,13 +104,15 @@ struct Written<'a> {
     #[serde(rename = "type")]
     event_type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    occurred_at: Option<&'a str>,
+    occurred_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data_text: Option<&'a str>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    metadata: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata_text: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     private: bool,
 }
@@ -107,27 +120,47 @@ struct Written<'a> {
 /// The line that [`Line::parse`] makes the same event of, without a line break. The error says why there is none.
 pub(crate) fn text(event: &RecordedEvent) -> Result<String, String> {
     let wrong = |what: String| format!("{} version {}: {what}", event.stream_id, event.version);
-    let payload = event.payload.as_str();
-    let data: &RawValue =
-        serde_json::from_str(payload).map_err(|error| wrong(format!("the payload is not JSON: {error}")))?;
-    // As it is, a line has no break; and a parser of the line leaves out the white space around the value.
-    let is_bare = !payload.contains(['\n', '\r']) && data.get().len() == payload.len();
-    let mut metadata = event.metadata.clone().into_map();
-    // Where it was put by an import; anything else that has its name stays where it is.
-    let occurred_at = event.metadata.text(OCCURRED_AT).filter(|time| OffsetDateTime::parse(time, &Rfc3339).is_ok());
-    if occurred_at.is_some() {
-        metadata.remove(OCCURRED_AT);
-    }
+    let (data, data_text) = bare(&event.payload).map_err(|error| wrong(format!("the payload is not JSON: {error}")))?;
+    let (metadata, occurred_at) = without_time(&event.metadata);
+    let (metadata, metadata_text) = match &metadata {
+        Some(text) => bare(text).map_err(|error| wrong(format!("the metadata are not JSON: {error}")))?,
+        None => (None, None),
+    };
     let line = Written {
         stream: event.stream_id.as_str(),
         event_type: &event.event_type,
         occurred_at,
-        data: is_bare.then_some(data),
-        data_text: (!is_bare).then_some(payload),
-        metadata: &metadata,
+        data,
+        data_text,
+        metadata,
+        metadata_text,
         private: event.is_private,
     };
     serde_json::to_string(&line).map_err(|error| wrong(error.to_string()))
+}
+
+/// A JSON text as it stands in a line: as it is, or as a text. As it is, a line has no break; and a parser of the line leaves out
+/// the white space around the value.
+fn bare(text: &str) -> Result<(Option<&RawValue>, Option<&str>), serde_json::Error> {
+    let value: &RawValue = serde_json::from_str(text)?;
+    let is_bare = !text.contains(['\n', '\r']) && value.get().len() == text.len();
+    Ok(if is_bare { (Some(value), None) } else { (None, Some(text)) })
+}
+
+/// The text of the metadata without the time of occurrence, and that time: where it stands as an import puts it. Anywhere else it
+/// stays where it is, so that an import makes the same text again.
+fn without_time(metadata: &Metadata) -> (Option<Cow<'_, str>>, Option<String>) {
+    let text = metadata.as_json_text();
+    let whole = (!metadata.is_empty()).then_some(Cow::Borrowed(text));
+    let time = metadata.text(OCCURRED_AT).filter(|time| OffsetDateTime::parse(time, &Rfc3339).is_ok());
+    let Some(time) = time.map(Cow::into_owned) else { return (whole, None) };
+    let alone = Metadata::new().with(OCCURRED_AT, time.as_str());
+    let last = alone.as_json_text().replacen('{', ",", 1);
+    match text.strip_suffix(&last) {
+        _ if *metadata == alone => (None, Some(time)),
+        Some(rest) => (Some(Cow::Owned(format!("{rest}}}"))), Some(time)),
+        None => (whole, None),
+    }
 }
 
 /// The parser counts lines, too, but it has seen only one.
@@ -142,21 +175,26 @@ fn refused(error: &Error) -> String {
     error.to_string().replacen("event 0 of the append", "the event", 1)
 }
 
-fn metadata(given: Option<Map<String, Value>>, occurred_at: Option<Cow<'_, str>>) -> Result<Metadata, String> {
-    let mut metadata = given.unwrap_or_default();
-    if let Some(time) = occurred_at {
-        if let Err(error) = OffsetDateTime::parse(&time, &Rfc3339) {
-            return Err(format!(
-                "occurred_at {time:?}: {error}; allowed is RFC 3339, for example 2026-01-31T09:30:00.250Z"
-            ));
-        }
-        let time = Value::from(time.into_owned());
-        if metadata.get(OCCURRED_AT).is_some_and(|other| *other != time) {
-            return Err("occurred_at stands in the line and, with another value, in its metadata; keep one".to_owned());
-        }
-        metadata.insert(OCCURRED_AT.to_owned(), time);
+fn metadata(given: Option<&str>, occurred_at: Option<&str>) -> Result<Metadata, String> {
+    let metadata = match given {
+        Some(text) => Metadata::from_json_text(text).map_err(|error| {
+            // The parser counts the places of the metadata alone.
+            let error = error.to_string();
+            format!("{}; {SHAPE}", error.rsplit_once(" at line ").map_or(error.as_str(), |(what, _)| what))
+        })?,
+        None => Metadata::new(),
+    };
+    let Some(time) = occurred_at else { return Ok(metadata) };
+    if let Err(error) = OffsetDateTime::parse(time, &Rfc3339) {
+        return Err(format!(
+            "occurred_at {time:?}: {error}; allowed is RFC 3339, for example 2026-01-31T09:30:00.250Z"
+        ));
     }
-    Ok(metadata.into())
+    match metadata.json(OCCURRED_AT) {
+        None => Ok(metadata.with(OCCURRED_AT, time)),
+        Some(_) if metadata.text(OCCURRED_AT).as_deref() == Some(time) => Ok(metadata),
+        Some(_) => Err("occurred_at stands in the line and, with another value, in its metadata; keep one".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -183,9 +221,40 @@ mod tests {
     fn the_time_of_occurrence_stays_as_it_is_beside_the_metadata() {
         let text = r#"{"stream":"order-1","type":"Placed","data":null,"metadata":{"by":"ann"},"occurred_at":"2010-10-02T09:20:39.266+02:00"}"#;
         let line = parsed(text);
-        assert_eq!(line.event.metadata().text(OCCURRED_AT), Some("2010-10-02T09:20:39.266+02:00"));
-        assert_eq!(line.event.metadata().text("by"), Some("ann"));
+        let given = r#"{"by":"ann","occurred_at":"2010-10-02T09:20:39.266+02:00"}"#;
+        assert_eq!(line.event.metadata().as_json_text(), given);
         assert_eq!(line.event.payload_text(), "null");
+    }
+
+    #[test]
+    fn g12_a_line_keeps_its_metadata_byte_for_byte() {
+        let given = r#"{ "id":12345678901234567890123, "a":1e2,"lat":9.5254291334151588 }"#;
+        let line = |metadata: &str| format!(r#"{{"stream":"order-1","type":"A","data":1,{metadata}}}"#);
+        let parsed = |metadata: &str| parsed(&line(metadata)).event.metadata().as_json_text().to_owned();
+        assert_eq!(parsed(&format!("\"metadata\":{given}")), given);
+        assert_eq!(parsed(r#""metadata_text":" {\n\"b\": 1.50 }\n""#), " {\n\"b\": 1.50 }\n");
+        let with_time = given.replace(" }", " ,\"occurred_at\":\"2010-10-02T09:20:39Z\"}");
+        assert_eq!(parsed(&format!("\"metadata\":{given},\"occurred_at\":\"2010-10-02T09:20:39Z\"")), with_time);
+    }
+
+    #[test]
+    fn the_time_of_occurrence_stands_in_the_line_where_an_import_puts_it_back_to_its_place() {
+        const TIME: &str = "2010-10-02T09:20:39Z";
+        for (metadata, left) in [
+            (r#"{"occurred_at":"T"}"#, Some("")),
+            (r#"{"by":"ann","occurred_at":"T"}"#, Some(r#"{"by":"ann"}"#)),
+            (r#"{"by":"ann" ,"occurred_at":"T"}"#, Some(r#"{"by":"ann" }"#)),
+            (r#"{"occurred_at":"T","by":"ann"}"#, None),
+            (r#"{"by":"ann", "occurred_at":"T"}"#, None),
+            (r#"{"occurred_at":"T","b":{"x":1,"occurred_at":"T"}}"#, None),
+            (r#"{"occurred_at":"yesterday"}"#, None),
+        ] {
+            let given = Metadata::from_json_text(metadata.replace('T', TIME)).unwrap();
+            let (rest, time) = without_time(&given);
+            assert_eq!(time.is_some(), left.is_some(), "{metadata}");
+            assert_eq!(rest.as_deref().unwrap_or_default(), left.unwrap_or(given.as_json_text()), "{metadata}");
+            assert_eq!(super::metadata(rest.as_deref(), time.as_deref()).unwrap(), given);
+        }
     }
 
     #[test]
@@ -234,6 +303,16 @@ mod tests {
                 r#"{"stream":"order-1","type":"A","data":1,"metadata":[]}"#,
                 "invalid type: sequence",
                 "`metadata` (an object)",
+            ),
+            (
+                r#"{"stream":"order-1","type":"A","data":1,"metadata":{"a":1,"a":2}}"#,
+                "the name \"a\" is repeated",
+                "each name stands once",
+            ),
+            (
+                r#"{"stream":"order-1","type":"A","data":1,"metadata":{},"metadata_text":"{}"}"#,
+                "`metadata_text`",
+                "keep one",
             ),
             (r#"{"stream":"order-1","type":"A","data":1,"occurred_at":"yesterday"}"#, "\"yesterday\"", "RFC 3339"),
             (&large, "too large", "409600"),

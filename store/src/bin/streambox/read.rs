@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use streambox::{EventStore, Metadata, RecordedEvent, StreamId};
+use streambox::{EventStore, RecordedEvent, StreamId};
 
 use crate::{
     cli::{Format, ReadOptions},
@@ -68,7 +68,7 @@ impl Printer {
 fn cells(event: &RecordedEvent) -> Vec<String> {
     let mut data = visible(&event.payload);
     if !event.metadata.is_empty() {
-        data += &visible(&format!("  metadata {}", event.metadata.to_json_text()));
+        data += &visible(&format!("  metadata {}", event.metadata.as_json_text()));
     }
     if event.is_private {
         data += "  private";
@@ -85,15 +85,17 @@ struct Printed<'a> {
     event_type: &'a str,
     recorded_at: String,
     data: &'a RawValue,
-    #[serde(skip_serializing_if = "Metadata::is_empty")]
-    metadata: &'a Metadata,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     private: bool,
 }
 
 fn json(event: &RecordedEvent) -> Result<String, Failure> {
     // One object a line. In JSON, line breaks stand between tokens only, and a space does as well.
-    let payload = event.payload.replace(['\n', '\r'], " ");
+    let in_a_line = |text: &str| text.replace(['\n', '\r'], " ");
+    let (payload, metadata) = (in_a_line(&event.payload), in_a_line(event.metadata.as_json_text()));
+    let metadata = (!event.metadata.is_empty()).then(|| serde_json::from_str(&metadata)).transpose();
     let printed = serde_json::from_str(&payload).and_then(|data: &RawValue| {
         serde_json::to_string(&Printed {
             stream: event.stream_id.as_str(),
@@ -102,7 +104,7 @@ fn json(event: &RecordedEvent) -> Result<String, Failure> {
             event_type: &event.event_type,
             recorded_at: time(event.recorded_at_ms),
             data,
-            metadata: &event.metadata,
+            metadata: metadata?,
             private: event.is_private,
         })
     });

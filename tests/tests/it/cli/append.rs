@@ -48,7 +48,7 @@ async fn an_event_is_appended_from_an_argument_a_file_and_standard_input() {
     assert_eq!(payloads(&table, "order-1").await, ["{\"a\":1.0}", "{ \"b\": 1.50 }", "[ ]"], "byte for byte");
     let events = table.store.read(&stream("order-1")).await.unwrap().events;
     assert_eq!(events.iter().map(|event| event.is_private).collect::<Vec<_>>(), [false, true, false]);
-    assert_eq!(events[1].metadata.text("correlation_id"), Some("c-1"));
+    assert_eq!(events[1].metadata.text("correlation_id").as_deref(), Some("c-1"));
 }
 
 #[tokio::test]

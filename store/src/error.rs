@@ -235,6 +235,16 @@ pub enum Invalid {
         /// The stream that the position belongs to.
         position_of: StreamId,
     },
+    /// The position was handed out by a store of another table. Load the stream from this one.
+    #[error(
+        "the position is one of table {position_of}, not of table {table}: load the stream with the store that is asked, and decide again"
+    )]
+    PositionOfOtherTable {
+        /// The table of this store, with its Region.
+        table: String,
+        /// The table that the position belongs to, with its Region.
+        position_of: String,
+    },
     /// The name of a category breaks a rule.
     #[error(
         "category {category:?}: a category is what stands before the first `-` of a stream id, for example `order`"

@@ -38,6 +38,8 @@ pub struct EventStore {
 struct Shared {
     client: Client,
     table: String,
+    /// The table, as a position names it: with its Region.
+    place: Arc<str>,
     operation_timeout: Duration,
     compression: Compression,
     jitter: Jitter,
@@ -60,9 +62,15 @@ impl EventStore {
     /// The store in `table`, with settings of its own.
     #[must_use]
     pub fn builder(client: Client, table: impl Into<String>) -> EventStoreBuilder {
+        let table = table.into();
+        let place = match client.config().region() {
+            Some(region) => format!("{table} in {region}").into(),
+            None => table.as_str().into(),
+        };
         let shared = Shared {
             client,
-            table: table.into(),
+            table,
+            place,
             operation_timeout: DEFAULT_OPERATION_TIMEOUT,
             compression: Compression::default(),
             jitter: Jitter::default(),
@@ -138,7 +146,8 @@ impl EventStore {
         self.reader_from(StreamPosition::start(stream.clone()))
     }
 
-    /// Reads on from a position: the events behind it, page by page.
+    /// Reads on from a position: the events behind it, page by page. A position of another table is refused by the first page, with
+    /// [`Error::Invalid`]. Whether the table still has the event that the position stands behind is not looked at.
     #[must_use]
     pub fn reader_from(&self, position: StreamPosition) -> EventReader {
         EventReader::new(self.clone(), position)
@@ -180,7 +189,7 @@ impl EventStore {
     /// [`Error::Corrupt`] where the newest event is unreadable; [`Error::Unavailable`], [`Error::Setup`] as DynamoDB answers.
     pub async fn position(&self, stream: &StreamId) -> Result<StreamPosition, Error> {
         let newest = self.last_event(stream).await?;
-        Ok(newest.map_or_else(|| StreamPosition::start(stream.clone()), |event| position_after(&event)))
+        Ok(newest.map_or_else(|| StreamPosition::start(stream.clone()), |event| position_after(self, &event)))
     }
 
     /// Whether a stream has an event. One request, strongly consistent; read units of its first event alone.
@@ -263,6 +272,11 @@ impl EventStore {
     #[must_use]
     pub fn table(&self) -> &str {
         &self.shared.table
+    }
+
+    /// The table and its Region.
+    pub(crate) fn place(&self) -> &Arc<str> {
+        &self.shared.place
     }
 
     pub(crate) fn client(&self) -> &Client {

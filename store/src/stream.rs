@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use uuid::Uuid;
+
 use crate::{
     error::{Error, Invalid},
     limits::{MAX_SHORT_STRING_BYTES, MAX_STREAM_ID_BYTES},
@@ -131,23 +133,50 @@ impl TryFrom<String> for StreamId {
 /// A place in a stream's history that the store itself has handed out, from a load or an append.
 ///
 /// Because it is known to exist, an append [`At`](ExpectedVersion::At) it needs no check first: one request.
+///
+/// A position knows its table, by name and Region: a store of another table refuses it with
+/// [`Error::Invalid`](crate::Error::Invalid). That a table was restored or made anew under its old name, an append does not notice:
+/// it would cost a read. So load streams again after that, and restart what holds positions. A cached state of a
+/// [`Repository`](crate::aggregate::Repository) is compared with the table at each load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamPosition {
     stream: StreamId,
     version: u64,
     /// The newest append up to here that has a pending entry: what the next one says of its predecessor.
     newest_entry: Option<Previous>,
+    /// The event that it stands behind; none at the start.
+    event: Option<KnownEvent>,
+}
+
+/// What a position knows of the event that it stands behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct KnownEvent {
+    append_id: Uuid,
+    table: Arc<str>,
 }
 
 impl StreamPosition {
     /// The position before the first event, which every stream has: version 0.
     #[must_use]
     pub fn start(stream: StreamId) -> Self {
-        Self { stream, version: 0, newest_entry: None }
+        Self::before_unread(stream, 0)
     }
 
-    pub(crate) fn after(stream: StreamId, version: u64, newest_entry: Option<Previous>) -> Self {
-        Self { stream, version, newest_entry }
+    /// A place to begin a read at. What stands before it is not known.
+    pub(crate) fn before_unread(stream: StreamId, version: u64) -> Self {
+        Self { stream, version, newest_entry: None, event: None }
+    }
+
+    /// Behind an event of an append.
+    pub(crate) fn after(
+        table: &Arc<str>,
+        stream: StreamId,
+        version: u64,
+        append_id: Uuid,
+        newest_entry: Option<Previous>,
+    ) -> Self {
+        let event = KnownEvent { append_id, table: Arc::clone(table) };
+        Self { stream, version, newest_entry, event: Some(event) }
     }
 
     /// The stream that this is a position of.
@@ -160,6 +189,22 @@ impl StreamPosition {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The id of the append that the newest event at this position came with; none before the first one.
+    #[must_use]
+    pub fn append_id(&self) -> Option<Uuid> {
+        self.event.as_ref().map(|event| event.append_id)
+    }
+
+    /// Checks that it is a position of this table.
+    pub(crate) fn check_table(&self, table: &Arc<str>) -> Result<(), Invalid> {
+        match &self.event {
+            Some(event) if event.table != *table => {
+                Err(Invalid::PositionOfOtherTable { table: table.to_string(), position_of: event.table.to_string() })
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn newest_entry(&self) -> Option<Previous> {
@@ -175,10 +220,11 @@ pub enum ExpectedVersion {
     /// again whenever another writer was quicker. A repeated append id is recognised only while that append is the
     /// stream's newest: use one of the others where a repeat must be harmless for ever.
     Any,
-    /// The stream has no event yet.
+    /// The stream has no event yet. No read is needed: the first event decides. Where that one was deleted by hand and others are
+    /// left, an append of one event does not notice; [`Exact(0)`](Self::Exact) does.
     NoStream,
     /// The stream is at this version: a number from outside, an HTTP `If-Match` for instance. Checked by one
-    /// consistent read first, since a number that is too high would leave a gap. `Exact(0)` is [`Self::NoStream`].
+    /// consistent read first, since a number that is too high would leave a gap.
     Exact(u64),
     /// The stream is at this position, which an earlier load or append has returned. No read is needed.
     At(StreamPosition),
@@ -188,7 +234,7 @@ impl fmt::Display for ExpectedVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => f.write_str("any version"),
-            Self::NoStream => f.write_str("no stream"),
+            Self::NoStream | Self::Exact(0) => f.write_str("no stream"),
             Self::Exact(version) => write!(f, "version {version}"),
             Self::At(position) => write!(f, "version {}", position.version),
         }

@@ -149,6 +149,16 @@ impl<A> Cache<A> {
         held.shrink(&self.settings);
     }
 
+    /// Forgets the entry: the table says otherwise.
+    pub(crate) fn forget(&self, stream: &StreamId) {
+        let mut held = self.lock();
+        if let Some(stream) = held.streams.peek_mut(stream) {
+            let bytes = std::mem::replace(&mut stream.bytes, 0);
+            (stream.entry, stream.current_at) = (None, None);
+            held.bytes -= bytes;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held<A>> {
         // Nothing that can panic is done while it is held, but for the user's own `Drop`.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
@@ -283,7 +293,7 @@ mod tests {
         let stream = StreamId::new("order-1").unwrap();
         Arc::new(Entry {
             state: Arc::new(()),
-            position: StreamPosition::after(stream, version, None),
+            position: StreamPosition::before_unread(stream, version),
             recent: RecentAppends::from_version(1),
             snapshot: KnownSnapshot::default(),
             size: Size::default(),

@@ -54,10 +54,16 @@ counters! {
     snapshots_too_large,
     /// Snapshots that DynamoDB did not take, or whose state could not be written as JSON.
     snapshots_failed,
-    /// Snapshots found at a load and not used: damaged, or their state does not decode.
+    /// Snapshots found at a load and not used: damaged, changed, of the shape of an earlier version, or their state does not
+    /// decode.
     snapshots_unreadable,
     /// Snapshots found at a load and not used: of another schema version.
     snapshots_of_other_schema,
     /// Snapshots found at a load and not used: of a version that the stream has not come to.
     snapshots_ahead,
+    /// Snapshots found at a load and not used: of another history, as of a stream that was begun anew.
+    snapshots_of_other_history,
+    /// Cached states that were given up, because the table no longer has the event that they end with: it was restored or made
+    /// anew.
+    cached_states_refuted,
 }

@@ -60,7 +60,7 @@ impl<A: Aggregate> Repository<A> {
             if !appends && !loaded.is_fresh {
                 // An append would tell whether the state was current. Nothing is appended, so ask.
                 let current = self.refresh(&loaded).await?;
-                let stands = current.version() == loaded.version();
+                let stands = current.position() == loaded.position();
                 loaded = current;
                 if !stands {
                     continue;
@@ -150,7 +150,13 @@ impl<A: Aggregate> Repository<A> {
         let appended = Appended {
             append_id: id,
             first_version: range.first,
-            position: StreamPosition::after(loaded.stream().clone(), range.last, newest_entry),
+            position: StreamPosition::after(
+                self.shared.store.place(),
+                loaded.stream().clone(),
+                range.last,
+                id,
+                newest_entry,
+            ),
             recorded_at_ms,
             already_stored: true,
             write_units: 0.0,

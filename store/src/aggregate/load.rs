@@ -32,7 +32,7 @@ impl<A: Aggregate> Repository<A> {
     pub(super) async fn refresh(&self, loaded: &Loaded<A>) -> Result<Loaded<A>, Error> {
         match &self.shared.cache {
             Some(cache) => self.load_shared(cache, loaded.stream(), Some(&loaded.entry)).await,
-            None => Ok(Loaded { entry: self.tail(Arc::clone(&loaded.entry)).await?, is_fresh: true }),
+            None => Ok(Loaded { entry: self.tail_or_cold(Arc::clone(&loaded.entry)).await?, is_fresh: true }),
         }
     }
 
@@ -50,7 +50,7 @@ impl<A: Aggregate> Repository<A> {
             let known = cached.iter().chain(base).max_by_key(|entry| entry.position.version()).cloned();
             was_cold = known.is_none();
             let entry = match known {
-                Some(entry) => self.tail(entry).await?,
+                Some(entry) => self.tail_or_cold(entry).await?,
                 None => self.cold(stream).await?,
             };
             cache.put(&entry, Some(began));
@@ -63,20 +63,42 @@ impl<A: Aggregate> Repository<A> {
         Ok(Loaded { entry, is_fresh: true })
     }
 
-    /// Reads on from an entry.
-    async fn tail(&self, entry: Arc<Entry<A>>) -> Result<Arc<Entry<A>>, Error> {
-        let mut reader = self.shared.store.reader_from(entry.position.clone());
-        let mut newer: Option<Entry<A>> = None;
-        while let Some(page) = reader.next_page().await? {
-            self.take_in(newer.get_or_insert_with(|| (*entry).clone()), &page)?;
+    /// Reads on from an entry, or everything, where the table no longer has the event that the entry ends with.
+    async fn tail_or_cold(&self, entry: Arc<Entry<A>>) -> Result<Arc<Entry<A>>, Error> {
+        let (stream, version) = (entry.position.stream().clone(), entry.position.version());
+        if let Some(entry) = self.tail(entry).await? {
+            return Ok(entry);
         }
-        Ok(newer.map_or(entry, |newer| self.arrived(newer, reader.position().clone())))
+        self.shared.counters.cached_states_refuted.count();
+        tracing::warn!(%stream, version, "the table no longer has the event that a cached state ends with: it is loaded anew");
+        if let Some(cache) = &self.shared.cache {
+            cache.forget(&stream);
+        }
+        self.cold(&stream).await
+    }
+
+    /// Reads on from an entry. `None` where the table does not have the event that the entry ends with.
+    async fn tail(&self, entry: Arc<Entry<A>>) -> Result<Option<Arc<Entry<A>>>, Error> {
+        let (store, position) = (self.shared.store.clone(), entry.position.clone());
+        let Some((mut reader, first)) = EventReader::checking(store, position).await? else { return Ok(None) };
+        let mut newer: Option<Entry<A>> = None;
+        let mut page = Some(first);
+        while let Some(events) = page {
+            if !events.is_empty() {
+                self.take_in(newer.get_or_insert_with(|| (*entry).clone()), &events)?;
+            }
+            page = reader.next_page().await?;
+        }
+        Ok(Some(newer.map_or(entry, |newer| self.arrived(newer, reader.position().clone()))))
     }
 
     async fn cold(&self, stream: &StreamId) -> Result<Arc<Entry<A>>, Error> {
         self.shared.counters.cold_loads.count();
         match &self.shared.snapshots {
-            None => self.tail(Arc::new(Self::start(stream))).await,
+            None => {
+                let whole = self.tail(Arc::new(Self::start(stream))).await?;
+                Ok(whole.expect("before the first event there is none to look for"))
+            }
             Some(_) => self.cold_from_snapshot(stream).await,
         }
     }
@@ -117,6 +139,11 @@ impl<A: Aggregate> Repository<A> {
             Some(IgnoredSnapshot::Ahead { version }) => {
                 self.shared.counters.snapshots_ahead.count();
                 tracing::warn!(stream = %load.position().stream(), version, "snapshot is ahead of its stream");
+                Some(*version)
+            }
+            Some(IgnoredSnapshot::OtherHistory { version }) => {
+                self.shared.counters.snapshots_of_other_history.count();
+                tracing::warn!(stream = %load.position().stream(), version, "snapshot is of another history of its stream");
                 Some(*version)
             }
             Some(IgnoredSnapshot::Unreadable { corrupt, version }) => {

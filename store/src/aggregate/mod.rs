@@ -109,18 +109,20 @@
 //! by default, otherwise by a [`SnapshotPolicy`]; [`Repository::snapshot`] takes one at once.
 //!
 //! It is written by a task of its own after the append, which never waits for it nor fails with it. A newer one is
-//! never overwritten. One that can't be read, or is of another [`SCHEMA_VERSION`](Aggregate::SCHEMA_VERSION), is
-//! ignored and counted ([`Repository::stats`]): the events are the truth. **Raise the schema version whenever the
+//! never overwritten. One that can't be read, was changed, is of another history of the stream, or of another
+//! [`SCHEMA_VERSION`](Aggregate::SCHEMA_VERSION), is ignored and counted ([`Repository::stats`]): the events are the truth. **Raise the schema version whenever the
 //! state's fields or `apply` change their meaning**; while two versions of a service run side by side, the newer one's
 //! snapshots stand. An aggregate whose state is not serializable uses [`Repository::builder_without_snapshots`].
 //!
 //! # Cache
 //!
-//! On by default: it changes no result, and is bounded ([`CacheSettings`]). A cached stream costs one request for what
-//! is new, and one read unit where nothing is. Concurrent loads of a stream share their requests, but none is answered
+//! On by default: it changes no result, and is bounded ([`CacheSettings`]). A cached stream costs one request for the event
+//! that the state ends with and what is new behind it: one read unit where nothing is and that event has up to 4 KB. Where the
+//! table no longer has that event, because it was restored or made anew, the stream is loaded from its beginning. Concurrent loads of a stream share their requests, but none is answered
 //! by a request that began before it was called. With an [allowed staleness](CacheSettings::staleness) a load may skip
 //! even that request; what is executed on a stale state is still appended at the right place or decided again, and a
-//! rejection is made sure of.
+//! rejection is made sure of. In a table that was restored within the staleness, or between a load and its append, there is no
+//! right place: stop the services that write before a restore.
 //!
 //! # Tests
 //!

@@ -191,7 +191,11 @@ async fn take<A: Aggregate>(
         }
         _ => {}
     }
-    let new = NewSnapshot { version, schema_version: A::SCHEMA_VERSION, body, replaces: entry.snapshot.replaces };
+    let append_id = entry.position.append_id().expect("a snapshot is taken behind an event");
+    let new = NewSnapshot {
+        replaces: entry.snapshot.replaces,
+        ..NewSnapshot::new(version, append_id, A::SCHEMA_VERSION, body)
+    };
     match store.write_snapshot(entry.position.stream(), &new).await {
         Ok(SnapshotWrite::Stored { .. }) => {
             counters.snapshots_taken.count();

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::Part;
 use crate::{
+    EventStore,
     error::Invalid,
     event::NewEvent,
     json,
@@ -19,7 +20,12 @@ use crate::{
     stream::{ExpectedVersion, StreamId},
 };
 
-pub(super) fn check(table: &str, append_id: Uuid, parts: &[Part], own: &[TransactWriteItem]) -> Result<(), Invalid> {
+pub(super) fn check(
+    store: &EventStore,
+    append_id: Uuid,
+    parts: &[Part],
+    own: &[TransactWriteItem],
+) -> Result<(), Invalid> {
     if append_id.is_nil() {
         return Err(Invalid::AppendId(append_id));
     }
@@ -33,14 +39,14 @@ pub(super) fn check(table: &str, append_id: Uuid, parts: &[Part], own: &[Transac
         if !streams.insert(&part.stream) {
             return Err(Invalid::DuplicateStream { stream: part.stream.clone() });
         }
-        bytes += check_part(part)?;
+        bytes += check_part(store, part)?;
         items += part.events.len() + usize::from(part.has_entry());
     }
     if items > MAX_TRANSACTION_ITEMS {
         return Err(Invalid::TooManyItems { limit: MAX_TRANSACTION_ITEMS, items });
     }
     for (position, item) in own.iter().enumerate() {
-        bytes += check_own(table, position, item)?;
+        bytes += check_own(store.table(), position, item)?;
     }
     if bytes > MAX_TRANSACTION_BYTES {
         return Err(Invalid::AppendTooLarge { limit_bytes: MAX_TRANSACTION_BYTES, bytes });
@@ -48,11 +54,13 @@ pub(super) fn check(table: &str, append_id: Uuid, parts: &[Part], own: &[Transac
     Ok(())
 }
 
-fn check_part(part: &Part) -> Result<usize, Invalid> {
-    if let ExpectedVersion::At(position) = &part.expected
-        && *position.stream() != part.stream
-    {
-        return Err(Invalid::ForeignPosition { stream: part.stream.clone(), position_of: position.stream().clone() });
+fn check_part(store: &EventStore, part: &Part) -> Result<usize, Invalid> {
+    if let ExpectedVersion::At(position) = &part.expected {
+        if *position.stream() != part.stream {
+            let position_of = position.stream().clone();
+            return Err(Invalid::ForeignPosition { stream: part.stream.clone(), position_of });
+        }
+        position.check_table(store.place())?;
     }
     if part.events.is_empty() {
         return Err(Invalid::NoEvents);

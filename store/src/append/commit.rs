@@ -75,7 +75,7 @@ pub(super) async fn commit(
     own: Vec<TransactWriteItem>,
 ) -> Result<Committed, Error> {
     store.add_trace_context(parts.iter_mut().flat_map(|part| &mut part.events));
-    check(store.table(), append_id, &parts, &own)?;
+    check(store, append_id, &parts, &own)?;
     let subject = parts.iter().map(|part| part.stream.as_str()).collect::<Vec<_>>().join(", ");
     let call = Call {
         store,
@@ -108,7 +108,7 @@ impl Call<'_> {
                     if let Some(part) = taken.into_iter().find(is_final) {
                         let append = &self.parts[part];
                         let end = self.end(&append.stream).await?;
-                        let current = end.map_or_else(|| places[part].clone(), |end| position_after(&end));
+                        let current = end.map_or_else(|| places[part].clone(), |end| position_after(self.store, &end));
                         return Err(conflict(append, current));
                     }
                     // Nothing of ours is there, and the place is taken for ever.
@@ -126,21 +126,21 @@ impl Call<'_> {
         let start = || StreamPosition::start(append.stream.clone());
         match append.expected {
             ExpectedVersion::At(ref position) => Ok(Found::At(position.clone())),
-            ExpectedVersion::NoStream | ExpectedVersion::Exact(0) => Ok(Found::At(start())),
+            ExpectedVersion::NoStream => Ok(Found::At(start())),
             ExpectedVersion::Any => match self.end(&append.stream).await? {
                 Some(end) if end.append.id == self.append_id => Ok(Found::StoredBefore(Box::new(end))),
-                end => Ok(Found::At(end.as_ref().map_or_else(start, position_after))),
+                end => Ok(Found::At(end.map_or_else(start, |end| position_after(self.store, &end)))),
             },
             ExpectedVersion::Exact(expected) => {
                 let end = self.end(&append.stream).await?;
-                let current = end.as_ref().map_or_else(start, position_after);
+                let current = end.map_or_else(start, |end| position_after(self.store, &end));
                 if current.version() == expected {
                     return Ok(Found::At(current));
                 }
                 // A repeat of an append that has been stored finds the stream behind the version that it expects.
                 if current.version() > expected {
-                    let next = self.event(&append.stream, expected + 1).await?;
-                    if self.is_ours(&next, expected + 1) {
+                    let next = self.in_time(self.store.event_at(&append.stream, expected + 1)).await?;
+                    if let Some(next) = next.filter(|next| self.is_ours(next, expected + 1)) {
                         return Ok(Found::StoredBefore(Box::new(next)));
                     }
                 }
@@ -241,7 +241,13 @@ impl Call<'_> {
             request.results.push(Appended {
                 append_id: self.append_id,
                 first_version: range.first,
-                position: StreamPosition::after(append.stream.clone(), range.last, newest_entry),
+                position: StreamPosition::after(
+                    self.store.place(),
+                    append.stream.clone(),
+                    range.last,
+                    self.append_id,
+                    newest_entry,
+                ),
                 recorded_at_ms,
                 already_stored: false,
                 write_units: 0.0,
@@ -292,7 +298,7 @@ impl Call<'_> {
             results.push(Appended {
                 append_id: self.append_id,
                 first_version: found.append.first,
-                position: position_after(&found),
+                position: position_after(self.store, &found),
                 recorded_at_ms: found.recorded_at_ms,
                 already_stored: true,
                 write_units: 0.0,

@@ -19,6 +19,7 @@ use uuid::Uuid;
 pub(crate) use self::check::check_event;
 pub use self::transaction::{Committed, Transaction};
 use crate::{
+    EventStore,
     event::{NewEvent, RecordedEvent, event_id},
     stream::{ExpectedVersion, StreamId, StreamPosition},
 };
@@ -65,12 +66,12 @@ impl Part {
 }
 
 /// The position at an event.
-pub(crate) fn position_at(event: &RecordedEvent) -> StreamPosition {
-    StreamPosition::after(event.stream_id.clone(), event.version, event.newest_entry)
+pub(crate) fn position_at(store: &EventStore, event: &RecordedEvent) -> StreamPosition {
+    StreamPosition::after(store.place(), event.stream_id.clone(), event.version, event.append.id, event.newest_entry)
 }
 
 /// The position behind the append of an event. Its last event may not be visible yet; but since one of its events is, the
 /// append has been committed as a whole.
-pub(crate) fn position_after(end: &RecordedEvent) -> StreamPosition {
-    StreamPosition::after(end.stream_id.clone(), end.append.last, end.newest_entry)
+pub(crate) fn position_after(store: &EventStore, end: &RecordedEvent) -> StreamPosition {
+    StreamPosition::after(store.place(), end.stream_id.clone(), end.append.last, end.append.id, end.newest_entry)
 }

@@ -99,7 +99,13 @@ mod tests {
         let stream = StreamId::new("order-1").unwrap();
         let events = ["A", "B"].map(|event_type| NewEvent::from_json_text(event_type, "{}").unwrap());
         let part = Part { stream: stream.clone(), expected: ExpectedVersion::Any, events: events.into() };
-        let at = StreamPosition::after(stream, 3, Some(Previous { first: 3, recorded_at_ms: 6 }));
+        let at = StreamPosition::after(
+            &"events".into(),
+            stream,
+            3,
+            Uuid::max(),
+            Some(Previous { first: 3, recorded_at_ms: 6 }),
+        );
 
         let prepared = prepare(Uuid::from_u128(1), &part, &at, 7, Compression::default());
 

@@ -46,11 +46,25 @@ impl EventReader {
     /// Begins with version `from`, whatever is before it. Its position is good for reading on only: what came before is not
     /// known.
     pub(crate) fn beginning_with(store: EventStore, stream: StreamId, from: u64) -> Self {
-        let before = match from.saturating_sub(1) {
-            0 => StreamPosition::start(stream),
-            version => StreamPosition::after(stream, version, None),
-        };
-        Self::new(store, before)
+        Self::new(store, StreamPosition::before_unread(stream, from.saturating_sub(1)))
+    }
+
+    /// Reads on from a position, and at first the event once more that it stands behind, by the same request: the reader and what
+    /// has come of the events behind it. `None` where the table does not have that event: it is not the table that the position is
+    /// of.
+    pub(crate) async fn checking(
+        store: EventStore,
+        position: StreamPosition,
+    ) -> Result<Option<(Self, Vec<RecordedEvent>)>, Error> {
+        let Some(append_id) = position.append_id() else { return Ok(Some((Self::new(store, position), Vec::new()))) };
+        position.check_table(store.place())?;
+        let mut reader = Self::beginning_with(store, position.stream().clone(), position.version());
+        let mut page = reader.next_page().await?.unwrap_or_default();
+        if page.first().is_none_or(|event| event.append.id != append_id) {
+            return Ok(None);
+        }
+        page.remove(0);
+        Ok(Some((reader, page)))
     }
 
     /// Stops behind version `to`, even where that is in the middle of an append. Fewer events are consumed, and paid for.
@@ -85,6 +99,7 @@ impl EventReader {
     /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
     /// answers. The reader can be asked again after an error; it goes on where it was.
     pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
+        self.position.check_table(self.store.place())?;
         let mut watch = GapWatch::new(self.store.jitter());
         while !self.done {
             let next = self.position.version() + 1;
@@ -102,7 +117,7 @@ impl EventReader {
             let ends_early = self.reaches_to && is_last && checked.events.is_empty();
             let missing = checked.missing.or(ends_early.then_some(next));
             if let Some(last) = checked.events.last() {
-                self.position = position_at(last);
+                self.position = position_at(&self.store, last);
                 self.done = last.version >= self.to || (is_last && missing.is_none() && !self.reaches_to);
                 return Ok(Some(checked.events));
             }

@@ -93,7 +93,7 @@ proptest! {
 
     #[test]
     fn a_snapshot_that_is_read_is_of_a_version_that_can_be_and_any_other_is_named(
-        item in damaged(snapshot_item(&StreamId::stored("order-1"), &NewSnapshot::new(7, 1, "{}"), 1), "snapshot")
+        item in damaged(snapshot_item(&StreamId::stored("order-1"), &NewSnapshot::new(7, Uuid::from_u128(1), 1, "{}"), 1), "snapshot")
     ) {
         match read_snapshot(item.clone()) {
             Ok(snapshot) => prop_assert!((1..=MAX_VERSION).contains(&snapshot.version)),

@@ -46,7 +46,7 @@ pub const ENCODING_ZSTD: &str = "zstd";
 pub const METADATA: &str = "metadata";
 /// Event: when it was recorded (milliseconds since the Unix epoch, N).
 pub const RECORDED_AT: &str = "recorded_at";
-/// Event: the id of the append that it came with (UUID, S).
+/// Event: the id of the append that it came with (UUID, S). Snapshot: that of the event at its version.
 pub const APPEND_ID: &str = "append_id";
 /// Event: the first version of that append (N).
 pub const APPEND_FIRST: &str = "append_first";
@@ -137,6 +137,9 @@ pub const VERSION: &str = "version";
 pub const SCHEMA_VERSION: &str = "schema_version";
 /// Snapshot: the state (S); JSON text where an aggregate's repository has written it.
 pub const BODY: &str = "body";
+/// Snapshot: XXH3 (64 bits, 16 hexadecimal digits, S) of its version, append id, schema version and body, each but the last with a
+/// line break (U+000A) behind it.
+pub const CHECKSUM: &str = "checksum";
 /// Snapshot: when it was taken (milliseconds since the Unix epoch, N).
 pub const TAKEN_AT: &str = "taken_at";
 

@@ -15,9 +15,9 @@ use crate::{
     stream::{StreamId, StreamPosition},
 };
 
-/// How many items the first request of a load asks for: the snapshot, 15 events behind it, and their pending entries, as
-/// long as they have not been published.
-pub const COLD_LOAD_ITEMS: u8 = 1 + 15 + 15;
+/// How many items the first request of a load asks for: the snapshot, 15 events behind it, their pending entries, as
+/// long as they have not been published, and the event that the snapshot was taken at.
+pub const COLD_LOAD_ITEMS: u8 = 1 + 15 + 15 + 1;
 
 /// Why a snapshot that is there was not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,12 @@ pub enum IgnoredSnapshot {
     },
     /// It is of a version that the stream has not come to.
     Ahead {
+        /// Its version.
+        version: u64,
+    },
+    /// The event at its version is of another append than the one that it was taken at: the stream was begun anew, or the table
+    /// restored.
+    OtherHistory {
         /// Its version.
         version: u64,
     },
@@ -111,7 +117,7 @@ pub(super) async fn load(
     is_usable: impl FnOnce(&Snapshot) -> bool,
 ) -> Result<SnapshotLoad, Error> {
     let top = Top::read(store, stream).await?;
-    let (snapshot, ignored) = choose(top.snapshot, top.end, is_usable);
+    let (snapshot, ignored) = choose(top.snapshot, top.end, top.events.as_deref().unwrap_or_default(), is_usable);
     let mut load = SnapshotLoad {
         snapshot,
         ignored,
@@ -121,55 +127,85 @@ pub(super) async fn load(
         position: StreamPosition::start(stream.clone()),
         top_units: top.read_units,
     };
-    let from = load.snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
     let events = top.events.unwrap_or_default();
     if let (Some(oldest), Some(newest)) = (events.first(), events.last()) {
-        load.position = position_at(newest);
-        if oldest.version > from + 1 {
-            load.reader =
-                Some(EventReader::beginning_with(store.clone(), stream.clone(), from + 1).reaching(oldest.version - 1));
+        let oldest = oldest.version;
+        load.position = position_at(store, newest);
+        // Where the snapshot's own event is among them, it has been compared.
+        if oldest > load.version().max(1) {
+            load.read_below(store, Some(oldest - 1)).await?;
         }
+        let from = load.version();
         load.newest = events.into_iter().filter(|event| event.version > from).collect();
     } else if top.end.is_none() {
         // A backlog of pending entries has filled the page, or the events in it are not whole yet.
-        load.read_from(store, from).await?;
+        load.read_below(store, None).await?;
     }
     Ok(load)
 }
 
 impl SnapshotLoad {
-    /// Reads on from the snapshot's own newest event: the position behind it can be told by that event alone.
-    async fn read_from(&mut self, store: &EventStore, from: u64) -> Result<(), Error> {
+    /// The version of the snapshot.
+    fn version(&self) -> u64 {
+        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.version)
+    }
+
+    /// Reads on from the snapshot's own event, as far as `to`, or to the end: that event tells the position behind it, and whether
+    /// it is the one that the snapshot was taken at. From the first event, where it is not.
+    async fn read_below(&mut self, store: &EventStore, to: Option<u64>) -> Result<(), Error> {
         let stream = self.position.stream().clone();
-        if from > 0 {
-            let mut reader = EventReader::beginning_with(store.clone(), stream.clone(), from);
-            if let Some(mut page) = reader.next_page().await? {
-                page.retain(|event| event.version > from);
-                (self.first, self.reader) = (page, Some(reader));
-                return Ok(());
+        let beginning_with = |version| {
+            let reader = EventReader::beginning_with(store.clone(), stream.clone(), version);
+            match to {
+                Some(to) => reader.reaching(to),
+                None => reader,
             }
+        };
+        if let Some(snapshot) = &self.snapshot {
+            let (version, append_id) = (snapshot.version, snapshot.append_id);
+            let mut reader = beginning_with(version);
+            let ignored = match reader.next_page().await? {
+                Some(mut page) if page.first().is_some_and(|event| event.append.id == append_id) => {
+                    page.remove(0);
+                    (self.first, self.reader) = (page, Some(reader));
+                    return Ok(());
+                }
+                Some(_) => IgnoredSnapshot::OtherHistory { version },
+                None => IgnoredSnapshot::Ahead { version },
+            };
             self.top_units += reader.read_units();
-            (self.snapshot, self.ignored) = (None, Some(IgnoredSnapshot::Ahead { version: from }));
+            (self.snapshot, self.ignored) = (None, Some(ignored));
         }
-        self.reader = Some(EventReader::new(store.clone(), StreamPosition::start(stream)));
+        self.reader = Some(beginning_with(1));
         Ok(())
     }
 }
 
-/// The snapshot, or why it is not used. `end`: the stream's version, where it is known already.
+/// The snapshot, or why it is not used. `end`: the stream's version, where it is known already; `newest`: its newest events, as far
+/// as they are.
 fn choose(
     found: Option<Found>,
     end: Option<u64>,
+    newest: &[RecordedEvent],
     is_usable: impl FnOnce(&Snapshot) -> bool,
 ) -> (Option<Snapshot>, Option<IgnoredSnapshot>) {
-    match found {
-        None => (None, None),
-        Some(Found::Damaged { corrupt, version }) => (None, Some(IgnoredSnapshot::Unreadable { corrupt, version })),
-        Some(Found::Whole(snapshot)) if end.is_some_and(|end| end < snapshot.version) => {
-            (None, Some(IgnoredSnapshot::Ahead { version: snapshot.version }))
+    let snapshot = match found {
+        None => return (None, None),
+        Some(Found::Damaged { corrupt, version }) => {
+            return (None, Some(IgnoredSnapshot::Unreadable { corrupt, version }));
         }
-        Some(Found::Whole(snapshot)) if is_usable(&snapshot) => (Some(snapshot), None),
-        Some(Found::Whole(snapshot)) => (None, Some(IgnoredSnapshot::Refused { version: snapshot.version })),
+        Some(Found::Whole(snapshot)) => snapshot,
+    };
+    let version = snapshot.version;
+    let own = newest.iter().find(|event| event.version == version);
+    if end.is_some_and(|end| end < version) {
+        (None, Some(IgnoredSnapshot::Ahead { version }))
+    } else if own.is_some_and(|event| event.append.id != snapshot.append_id) {
+        (None, Some(IgnoredSnapshot::OtherHistory { version }))
+    } else if is_usable(&snapshot) {
+        (Some(snapshot), None)
+    } else {
+        (None, Some(IgnoredSnapshot::Refused { version }))
     }
 }
 

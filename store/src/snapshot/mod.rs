@@ -16,8 +16,8 @@
 //!
 //! let counter = StreamId::new("counter-1")?;
 //! let events = (1..=20).map(|number| NewEvent::json("Counted", &number)).collect::<Result<Vec<_>, _>>()?;
-//! store.append(&counter, ExpectedVersion::NoStream, events).await?;
-//! store.write_snapshot(&counter, &NewSnapshot::new(18, 1, "18")).await?;
+//! let appended = store.append(&counter, ExpectedVersion::NoStream, events).await?;
+//! store.write_snapshot(&counter, &NewSnapshot::new(18, appended.append_id, 1, "18")).await?;
 //!
 //! // The count of the snapshot, if it is of this schema, and of every event behind it.
 //! let mut load = store.load_snapshot(&counter, |snapshot| snapshot.schema_version == 1).await?;
@@ -31,14 +31,17 @@
 //! # }
 //! ```
 //!
-//! A snapshot is never the truth. One that is damaged, that the caller refuses, or that is ahead of its stream is
-//! ignored, and the events are read from the first.
+//! A snapshot is never the truth. One that is damaged, that the caller refuses, that is ahead of its stream, or that was taken of
+//! another history is ignored, and the events are read from the first. It names the event that it was taken at by its version and
+//! its append's id, which a load compares with the event itself; and it has a checksum.
 
 mod load;
 mod write;
 
 pub use load::{COLD_LOAD_ITEMS, IgnoredSnapshot, SnapshotLoad};
 pub use write::{NewSnapshot, SCHEMA_TAKEOVER_EVENTS, SnapshotWrite};
+
+use uuid::Uuid;
 
 use crate::{EventStore, error::Error, stream::StreamId};
 
@@ -50,6 +53,8 @@ pub struct Snapshot {
     pub stream_id: StreamId,
     /// The version of the newest event in it.
     pub version: u64,
+    /// The id of the append that this event came with.
+    pub append_id: Uuid,
     /// The version of the body's shape and meaning.
     pub schema_version: u32,
     /// The state.
@@ -60,11 +65,12 @@ pub struct Snapshot {
 
 impl EventStore {
     /// Loads a stream from its snapshot on, if there is one that `is_usable`; from the first event, else. Strongly
-    /// consistent and whole as [`read`](Self::read) is. One request has been made when this returns, and mostly no more
-    /// are needed.
+    /// consistent and whole as [`read`](Self::read) is. One request has been made when this returns, where at most 15 events have
+    /// come after the snapshot, and no more are needed; two, else.
     ///
     /// `is_usable` is asked at most once. A snapshot that it has accepted may still turn out to be
-    /// [ahead of the stream](IgnoredSnapshot::Ahead): what counts is [`SnapshotLoad::snapshot`].
+    /// [ahead of the stream](IgnoredSnapshot::Ahead) or [of another history](IgnoredSnapshot::OtherHistory): what counts is
+    /// [`SnapshotLoad::snapshot`].
     ///
     /// # Errors
     /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as

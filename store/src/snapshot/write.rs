@@ -5,6 +5,7 @@ use aws_sdk_dynamodb::{
     operation::transact_write_items::TransactWriteItemsError,
     types::{AttributeValue, Put, ReturnConsumedCapacity, TransactWriteItem},
 };
+use uuid::Uuid;
 
 use crate::{
     EventStore,
@@ -24,6 +25,8 @@ pub const SCHEMA_TAKEOVER_EVENTS: u64 = 1_000;
 pub struct NewSnapshot {
     /// The version of the newest event in it.
     pub version: u64,
+    /// The id of the append that this event came with: what ties the snapshot to its history.
+    pub append_id: Uuid,
     /// The version of the body's shape and meaning.
     pub schema_version: u32,
     /// The state, as text.
@@ -35,8 +38,8 @@ pub struct NewSnapshot {
 impl NewSnapshot {
     /// A snapshot that replaces older ones.
     #[must_use]
-    pub fn new(version: u64, schema_version: u32, body: impl Into<String>) -> Self {
-        Self { version, schema_version, body: body.into(), replaces: None }
+    pub fn new(version: u64, append_id: Uuid, schema_version: u32, body: impl Into<String>) -> Self {
+        Self { version, append_id, schema_version, body: body.into(), replaces: None }
     }
 }
 

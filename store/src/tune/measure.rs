@@ -145,8 +145,9 @@ where
             let (mut write_units, mut loads) = (0.0, Vec::new());
             for tail in tails(every) {
                 let version = events - tail;
-                let Some(state) = states.get(&version) else { continue };
-                write_units = self.store_snapshot(version, state, &mut stored).await?;
+                let Some((append_id, state)) = states.get(&version) else { continue };
+                let new = NewSnapshot::new(version, *append_id, A::SCHEMA_VERSION, state);
+                write_units = self.store_snapshot(new, &mut stored).await?;
                 loads.push(self.repeat(true).await?);
             }
             rows.push(row(Some(every), write_units, mean(&loads)));
@@ -155,17 +156,17 @@ where
         Ok(rows)
     }
 
-    /// The state at each of these versions.
-    async fn states(&self, versions: impl Iterator<Item = u64>) -> Result<BTreeMap<u64, String>, Error> {
-        let mut bodies: BTreeMap<u64, String> =
-            versions.filter(|&version| version > 0).map(|at| (at, String::new())).collect();
+    /// The append's id and the state at each of these versions.
+    async fn states(&self, versions: impl Iterator<Item = u64>) -> Result<BTreeMap<u64, (Uuid, String)>, Error> {
+        let mut bodies: BTreeMap<u64, (Uuid, String)> =
+            versions.filter(|&version| version > 0).map(|at| (at, <_>::default())).collect();
         let mut state = A::default();
         let mut reader = self.store.reader(self.stream());
         while let Some(page) = reader.next_page().await? {
             for event in page {
                 self.replay.apply(&mut state, &event)?;
                 if let Some(body) = bodies.get_mut(&event.version) {
-                    *body = text(&state)?;
+                    *body = (event.append.id, text(&state)?);
                 }
             }
         }
@@ -173,11 +174,11 @@ where
     }
 
     /// Puts a snapshot in place of the one before, and returns what it has cost.
-    async fn store_snapshot(&self, version: u64, body: &str, stored: &mut Option<u64>) -> Result<f64, Error> {
-        let new = NewSnapshot { replaces: *stored, ..NewSnapshot::new(version, A::SCHEMA_VERSION, body) };
+    async fn store_snapshot(&self, new: NewSnapshot, stored: &mut Option<u64>) -> Result<f64, Error> {
+        let new = NewSnapshot { replaces: *stored, ..new };
         match self.store.write_snapshot(self.stream(), &new).await? {
             SnapshotWrite::Stored { write_units } => {
-                *stored = Some(version);
+                *stored = Some(new.version);
                 Ok(write_units)
             }
             SnapshotWrite::Superseded => {

@@ -14,7 +14,7 @@ use streambox::{
     aggregate::{CacheSettings, Never, Repository, RepositoryBuilder},
 };
 use streambox_tests::{
-    engine::TestTable,
+    engine::{TestTable, stream},
     metering::Metering,
     orders::{Order, OrderEvent, fill, orders},
 };
@@ -30,8 +30,9 @@ fn another(table: &TestTable) -> Repository<Order> {
     Repository::builder(table.another().0).no_cache().build()
 }
 
+/// The event that the cached state ends with, and nothing behind it.
 fn nothing_new() -> [(String, f64); 1] {
-    [("Query".to_owned(), Metering::of_tests().empty_read(1.0))]
+    [("Query".to_owned(), Metering::of_tests().read(1.0))]
 }
 
 #[tokio::test]
@@ -51,7 +52,7 @@ async fn a_thousand_loads_at_once_are_one_full_load_and_one_look_at_what_is_new(
     assert!(is_backward(0) && !is_backward(sent.len() - 1));
     let costs: Vec<_> = sent.iter().map(|exchange| (exchange.operation.as_str(), exchange.units)).collect();
     let metering = Metering::of_tests();
-    assert_eq!(costs, [("Query", metering.read(2.0)), ("Query", metering.empty_read(1.0))]);
+    assert_eq!(costs, [("Query", metering.read(2.0)), ("Query", metering.read(1.0))]);
     let stats = repository.stats();
     assert_eq!((stats.cold_loads, stats.cache_hits), (1, LOADS as u64 - 1));
 }
@@ -87,7 +88,8 @@ async fn a_hit_is_one_request_of_one_unit_and_sees_what_another_has_just_appende
     let loaded = repository.load("1").await.unwrap();
     assert_eq!((loaded.version(), loaded.state().items), (52, 52));
     let sent = table.wire.take();
-    assert_eq!((sent.len(), sent[0].answer["Items"].as_array().unwrap().len()), (1, 2), "only what is new");
+    let items = sent[0].answer["Items"].as_array().unwrap().len();
+    assert_eq!((sent.len(), items), (1, 3), "what is new, and the event before it");
     let stats = repository.stats();
     assert_eq!((stats.cold_loads, stats.cache_hits), (1, 4));
 }
@@ -185,6 +187,97 @@ async fn loads_that_wait_for_one_that_fails_fail_with_it() {
     let loads = join_all((0..LOADS).map(|_| elsewhere.load("1"))).await;
     assert!(loads.into_iter().all(|loaded| matches!(loaded, Err(Error::Setup { .. }))));
     assert_eq!(table.wire.take().len(), 2, "the first one's request, and one for all the others");
+}
+
+/// What becomes of a table that is restored under a running service.
+#[derive(Clone, Copy, Debug)]
+enum Restored {
+    Empty,
+    Shorter,
+    AnotherHistory,
+    AnotherAndLonger,
+}
+
+/// Deletes the events from `from` on, and their pending entries, past the library.
+async fn erase(table: &TestTable, from: u64, to: u64) {
+    for version in from..=to {
+        for kind in ["event", "pending"] {
+            table.delete(&stream("order-1"), &format!("{kind}#{version:020}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn g2_g9_a_cached_state_is_given_up_where_the_table_was_restored_and_what_is_executed_is_in_one_history() {
+    for restored in [Restored::Empty, Restored::Shorter, Restored::AnotherHistory, Restored::AnotherAndLonger] {
+        for with_snapshots in [false, true] {
+            let table = TestTable::create().await;
+            let builder = if with_snapshots { orders(&table) } else { cached(&table, CacheSettings::new()) };
+            let repository = builder.build();
+            fill(&repository, "1", [1, 1, 1]).await;
+            let (kept, anew) = match restored {
+                Restored::Empty => (0, 0),
+                Restored::Shorter => (2, 0),
+                Restored::AnotherHistory => (1, 2),
+                Restored::AnotherAndLonger => (0, 5),
+            };
+            erase(&table, kept + 1, 3).await;
+            if anew > 0 {
+                fill(&another(&table), "1", vec![1; anew]).await;
+            }
+            let expected = kept + anew as u64;
+
+            let loaded = repository.load("1").await.unwrap();
+            assert_eq!((loaded.version(), loaded.state().items), (expected, expected), "{restored:?}");
+            assert_eq!(repository.stats().cached_states_refuted, 1, "{restored:?}");
+            let saved = repository.execute("1", |order| order.add(1)).await.unwrap();
+            assert_eq!(saved.loaded.version(), expected + 1, "{restored:?}");
+            let truth = another(&table).load("1").await.unwrap();
+            assert_eq!((truth.version(), truth.state()), (expected + 1, saved.loaded.state()), "{restored:?}");
+            // And it is cached again.
+            table.wire.take();
+            repository.load("1").await.unwrap();
+            assert_eq!(table.wire.take_costs(), nothing_new(), "{restored:?}");
+            assert_eq!(repository.stats().cached_states_refuted, 1, "{restored:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g2_a_decision_that_goes_on_from_a_loaded_state_after_a_conflict_looks_whether_its_history_is_still_there() {
+    let table = TestTable::create().await;
+    let repository = cached(&table, CacheSettings::new()).no_cache().build();
+    fill(&repository, "1", [1, 1, 1]).await;
+    let client = table.client();
+    let name = table.name.clone();
+    let mut attempts = 0;
+    // While the decision is being made for the first time, the stream is begun anew, and goes further.
+    let handle = tokio::runtime::Handle::current();
+    let saved = repository
+        .execute("1", |order| {
+            attempts += 1;
+            if attempts == 1 {
+                let (client, name) = (client.clone(), name.clone());
+                tokio::task::block_in_place(|| {
+                    handle.block_on(async {
+                        for version in 1..=3 {
+                            for kind in ["event", "pending"] {
+                                let key = |text: String| aws_sdk_dynamodb::types::AttributeValue::S(text);
+                                let delete = client.delete_item().table_name(&name);
+                                let delete = delete.key("stream_id", key("order-1".to_owned()));
+                                delete.key("entity", key(format!("{kind}#{version:020}"))).send().await.unwrap();
+                            }
+                        }
+                        fill(&another(&table), "1", [2, 2, 2]).await;
+                    });
+                });
+            }
+            order.add(1)
+        })
+        .await
+        .unwrap();
+    assert_eq!((saved.attempts, saved.loaded.version(), saved.loaded.state().items), (2, 7, 7));
+    assert_eq!(another(&table).load("1").await.unwrap().state(), saved.loaded.state());
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ mod message;
 mod model;
 mod observe;
 mod own_broker;
+mod positions;
 mod private;
 mod programs;
 mod read;

@@ -38,7 +38,7 @@ async fn the_example_of_the_stored_format_is_what_an_append_writes() {
     let append_id = Uuid::parse_str("0197a3c2-5b1e-7d44-9f0a-6a1c2e8b7d30").unwrap();
     store.append_with_id(append_id, &order, ExpectedVersion::At(first.position), [placed]).await.unwrap();
 
-    store.write_snapshot(&order, &NewSnapshot::new(2, 1, r#"{"total_cents":4990}"#)).await.unwrap();
+    store.write_snapshot(&order, &NewSnapshot::new(2, append_id, 1, r#"{"total_cents":4990}"#)).await.unwrap();
 
     let sent = table.wire.take();
     let puts = sent.iter().flat_map(|exchange| exchange.request["TransactItems"].as_array().unwrap());

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use streambox::{
-    Error, Invalid,
+    Error, Invalid, Uuid,
     aggregate::{Aggregate, EveryEvents, Never, Repository, RepositoryBuilder, SnapshotResult},
     snapshot::{IgnoredSnapshot, NewSnapshot, SCHEMA_TAKEOVER_EVENTS, SnapshotWrite},
 };
@@ -147,7 +147,8 @@ async fn a_stream_without_events_loads_empty_even_where_a_snapshot_says_otherwis
     let repository = cold(&table).build();
     assert_eq!(repository.load("1").await.unwrap().version(), 0);
     assert_eq!(repository.snapshot("1").await.unwrap(), SnapshotResult::Empty);
-    table.store.write_snapshot(&stream("order-1"), &NewSnapshot::new(3, 1, body(9))).await.unwrap();
+    let left_over = NewSnapshot::new(3, Uuid::new_v4(), 1, body(9));
+    table.store.write_snapshot(&stream("order-1"), &left_over).await.unwrap();
     let loaded = repository.load("1").await.unwrap();
     assert_eq!((loaded.version(), loaded.state()), (0, &Order::default()));
     assert_eq!(repository.stats().snapshots_ahead, 1);
@@ -262,8 +263,8 @@ async fn policies_of_ones_own_none_and_snapshots_off() {
     assert_eq!(never.stats().snapshots_taken, 0);
 
     // Off: not even read. This one would lie.
-    table.store.write_snapshot(&stream("order-3"), &NewSnapshot::new(1, 1, body(99))).await.unwrap();
-    fill(&orders(&table).snapshots(Never).build(), "3", [2]).await;
+    fill(&orders(&table).snapshots(Never).build(), "3", [1, 1]).await;
+    write(&table, "3", 1, body(99)).await;
     assert_eq!(truth(&table, "3").await.0.items, 2);
     assert_eq!(cold(&table).build().load("3").await.unwrap().state().items, 100, "the others believe it");
 }
@@ -311,6 +312,18 @@ fn body(items: u64) -> String {
     serde_json::to_string(&Order { items, ..Order::default() }).expect("JSON")
 }
 
+/// Writes a snapshot of this state, sound in all but that.
+async fn write(table: &TestTable, id: &str, version: u64, body: String) {
+    let order = stream(&format!("order-{id}"));
+    let append_id =
+        table.store.event(&order, version).await.expect("the engine answers").expect("there is one").append.id;
+    table
+        .store
+        .write_snapshot(&order, &NewSnapshot::new(version, append_id, 1, body))
+        .await
+        .expect("the engine answers");
+}
+
 async fn item(table: &TestTable) -> std::collections::HashMap<String, AttributeValue> {
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let get = table.client().get_item().table_name(&table.name).consistent_read(true);
@@ -324,7 +337,7 @@ async fn a_newer_snapshot_is_never_overwritten() {
     let table = TestTable::create().await;
     let order = stream("order-1");
     let write = |version, schema_version| {
-        let new = NewSnapshot::new(version, schema_version, body(version));
+        let new = NewSnapshot::new(version, Uuid::from_u128(1), schema_version, body(version));
         let (store, order) = (table.store.clone(), order.clone());
         async move { matches!(store.write_snapshot(&order, &new).await.unwrap(), SnapshotWrite::Stored { .. }) }
     };
@@ -401,6 +414,13 @@ async fn g9_a_snapshot_that_is_damaged_lost_or_ahead_changes_nothing_and_the_nex
         ("body", Some(number("1"))),
         ("body", Some(text("{\"items\":"))),
         ("body", Some(text("[]"))),
+        ("body", Some(text(&body(99)))),
+        ("append_id", None),
+        ("append_id", Some(text("00000000-0000-0000-0000-000000000001"))),
+        ("append_id", Some(text("1"))),
+        ("checksum", None),
+        ("checksum", Some(number("1"))),
+        ("checksum", Some(text("0000000000000000"))),
         ("taken_at", None),
         ("entity", None),
     ];
@@ -437,11 +457,60 @@ async fn g9_a_snapshot_that_is_damaged_lost_or_ahead_changes_nothing_and_the_nex
 }
 
 #[tokio::test]
+async fn g9_a_snapshot_of_an_earlier_version_is_ignored_and_replaced() {
+    let table = TestTable::create().await;
+    let repository = cold(&table).build();
+    fill(&repository, "1", [3]).await;
+    write(&table, "1", 3, body(99)).await;
+    let mut older = item(&table).await;
+    older.retain(|name, _| !["append_id", "checksum"].contains(&name.as_str()));
+    table.client().put_item().table_name(&table.name).set_item(Some(older)).send().await.unwrap();
+    assert_eq!(repository.load("1").await.unwrap().state().items, 3);
+    assert_eq!(repository.stats().snapshots_unreadable, 1);
+    assert_eq!(repository.snapshot("1").await.unwrap(), SnapshotResult::Taken(3));
+    assert!(item(&table).await.contains_key("checksum"));
+}
+
+/// The stream is deleted by hand, its snapshot stays, and it is begun anew.
+#[tokio::test]
+async fn g9_a_snapshot_that_its_stream_has_left_behind_changes_nothing() {
+    // Its version is within the first page of a load, below it, or behind a backlog of pending entries.
+    for (at, events, publish) in [(3, 3, true), (3, 10, true), (3, 100, true), (3, 60, false), (40, 60, false)] {
+        let table = TestTable::create().await;
+        let (repository, order) = (cold(&table).build(), stream("order-1"));
+        fill(&repository, "1", vec![2; at]).await;
+        let version = 2 * at as u64;
+        repository.snapshot("1").await.unwrap();
+        for version in 1..=version {
+            table.delete(&order, &format!("event#{version:020}")).await;
+        }
+        table.publish_all(&order).await;
+        fill(&orders(&table).no_cache().snapshots(Never).build(), "1", vec![1; events + at]).await;
+        if publish {
+            table.publish_all(&order).await;
+        }
+        let expected = truth(&table, "1").await;
+        for _ in 0..2 {
+            let loaded = repository.load("1").await.unwrap();
+            assert_eq!((loaded.state(), loaded.version()), (&expected.0, expected.1), "{at} {events} {publish}");
+        }
+        let stats = repository.stats();
+        assert!(stats.snapshots_of_other_history + stats.snapshots_ahead >= 2, "{stats:?}");
+        // The next one takes its place, and is used.
+        assert_eq!(repository.snapshot("1").await.unwrap(), SnapshotResult::Taken(expected.1));
+        let before = repository.stats();
+        assert_eq!(repository.load("1").await.unwrap().state(), &expected.0);
+        assert_eq!(repository.stats().snapshots_of_other_history, before.snapshots_of_other_history);
+    }
+}
+
+#[tokio::test]
 async fn the_plain_store_loads_from_a_snapshot_that_the_caller_finds_usable() {
     let table = TestTable::create().await;
     let order = stream("order-1");
     table.fill(&order, 50).await;
-    table.store.write_snapshot(&order, &NewSnapshot::new(45, 7, "anything")).await.unwrap();
+    let append_id = table.store.event(&order, 45).await.unwrap().unwrap().append.id;
+    table.store.write_snapshot(&order, &NewSnapshot::new(45, append_id, 7, "anything")).await.unwrap();
     for (usable, from) in [(true, 46), (false, 1)] {
         let mut load =
             table.store.load_snapshot(&order, |snapshot| snapshot.schema_version == 7 && usable).await.unwrap();
@@ -483,7 +552,7 @@ async fn g9_histories_with_and_without_snapshots_and_caches_are_the_same() {
                     delete.send().await.unwrap();
                 }
                 1 => {
-                    let ahead = NewSnapshot::new(1_000_000, 1, body(5));
+                    let ahead = NewSnapshot::new(1_000_000, Uuid::new_v4(), 1, body(5));
                     let order = Repository::<Order>::stream_id(id).unwrap();
                     table.store.write_snapshot(&order, &ahead).await.unwrap();
                 }

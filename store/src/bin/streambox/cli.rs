@@ -185,7 +185,8 @@ pub(crate) struct AppendOptions {
 fn expected_version(text: &str) -> Result<ExpectedVersion, String> {
     match text {
         "any" => Ok(ExpectedVersion::Any),
-        "none" => Ok(ExpectedVersion::NoStream),
+        // With a read of the end, so that a stream that has lost its first event is noticed.
+        "none" => Ok(ExpectedVersion::Exact(0)),
         number => match number.parse() {
             Ok(version) => Ok(ExpectedVersion::Exact(version)),
             Err(_) => Err("allowed is any, none, or a version such as 7".to_owned()),

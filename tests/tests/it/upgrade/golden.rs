@@ -4,6 +4,7 @@ use futures_util::TryStreamExt as _;
 use streambox::{
     ExpectedVersion::{At, Exact},
     ReadOptions, ScanOptions, Uuid,
+    snapshot::IgnoredSnapshot,
 };
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
@@ -34,11 +35,17 @@ async fn every_event_is_read_as_it_was_appended_in_either_direction_and_by_a_sca
 }
 
 #[tokio::test]
-async fn snapshots_workers_and_skips_are_read_and_verify_finds_nothing() {
+async fn workers_and_skips_are_read_a_snapshot_that_can_not_be_checked_is_ignored_and_verify_finds_nothing() {
     let table = golden_table().await;
-    let load = table.store.load_snapshot(&stream("order-4714"), |_| true).await.unwrap();
-    let snapshot = load.snapshot().expect("it is used");
-    assert_eq!((snapshot.version, snapshot.schema_version, snapshot.body.as_str()), (1, 1, r#"{"total_cents":7}"#));
+    let mut load = table.store.load_snapshot(&stream("order-4714"), |_| true).await.unwrap();
+    assert!(load.snapshot().is_none(), "it has neither an append id nor a checksum");
+    assert!(
+        matches!(load.ignored(), Some(IgnoredSnapshot::Unreadable { version: Some(1), corrupt })
+            if corrupt.what.contains("earlier version")),
+        "{:?}",
+        load.ignored()
+    );
+    assert_eq!(load.next_page().await.unwrap().map(|events| events[0].version), Some(1));
     let workers = table.store.outbox().workers().await.unwrap();
     assert_eq!((workers[0].id.as_str(), workers[0].beat, workers[0].live_workers), ("relay-1", 42, 3));
     assert_eq!((workers[0].halted[0].stream_id.as_str(), workers[0].halted[0].attempts), ("permit-1", 4));

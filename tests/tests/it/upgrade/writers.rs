@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
 use streambox::{
     ExpectedVersion::{At, NoStream},
-    Metadata, NewEvent,
+    Metadata, NewEvent, Uuid,
     outbox::{HaltedStream, SkipRequest, SkipTarget, WorkerId, WorkerRow},
     snapshot::NewSnapshot,
 };
@@ -65,7 +65,11 @@ async fn written() -> Written {
     table.store.append(&order, At(end), [long.clone()]).await.expect("the engine answers");
     let short = NewEvent::json("Short", &"x".repeat(700)).expect("it is valid");
     table.as_text().append(&other, NoStream, [long, short]).await.expect("the engine answers");
-    table.store.write_snapshot(&order, &NewSnapshot::new(1, 1, "{}")).await.expect("the engine answers");
+    table
+        .store
+        .write_snapshot(&order, &NewSnapshot::new(1, Uuid::new_v4(), 1, "{}"))
+        .await
+        .expect("the engine answers");
     let outbox = table.store.outbox();
     let mut row = WorkerRow::new(WorkerId::new("relay-1").expect("it is valid"), 1);
     outbox.put_worker(&row).await.expect("the engine answers");

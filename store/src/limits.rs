@@ -43,6 +43,10 @@ pub const MAX_MESSAGE_HEADER_BYTES: usize = 16 * 1024;
 /// around it: the envelope of `CloudEvents`, a list of events, the state of an aggregate. 27 levels are left for that.
 pub const MAX_JSON_DEPTH: usize = 100;
 
+/// The latest time that an event is recorded with: the end of the year 9999, in milliseconds since the Unix epoch. ISO 8601, in which
+/// messages and the programs write it, goes no further. A clock that does is taken to stand there.
+pub const MAX_RECORDED_AT_MS: i64 = 253_402_300_799_999;
+
 /// What one write unit pays for.
 pub const WRITE_UNIT_BYTES: usize = 1024;
 

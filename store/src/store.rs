@@ -14,6 +14,7 @@ use crate::{
     error::Error,
     event::{NewEvent, RecordedEvent},
     failure::Asker,
+    limits::MAX_RECORDED_AT_MS,
     outbox::Outbox,
     payload::Compression,
     read::{self, EventReader, EventStream, History, ReadOptions},
@@ -308,7 +309,7 @@ impl EventStore {
 
     pub(crate) fn now_ms(&self) -> i64 {
         let since_epoch = (self.shared.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX).min(MAX_RECORDED_AT_MS)
     }
 
     pub(crate) async fn last_event(&self, stream: &StreamId) -> Result<Option<RecordedEvent>, Error> {

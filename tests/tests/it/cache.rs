@@ -247,7 +247,9 @@ async fn g2_g9_a_cached_state_is_given_up_where_the_table_was_restored_and_what_
 async fn g2_a_decision_that_goes_on_from_a_loaded_state_after_a_conflict_looks_whether_its_history_is_still_there() {
     let table = TestTable::create().await;
     let repository = cached(&table, CacheSettings::new()).no_cache().build();
-    fill(&repository, "1", [1, 1, 1]).await;
+    for _ in 1..=3 {
+        repository.execute("1", |order| order.add(5)).await.unwrap();
+    }
     let client = table.client();
     let name = table.name.clone();
     let mut attempts = 0;

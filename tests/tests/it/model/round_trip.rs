@@ -1,7 +1,10 @@
 //! What is accepted can be read: whatever an append or an import takes, in any of its fields, every reader takes back, byte for
 //! byte; and a state of floats is the same by whatever way it was loaded.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::TryStreamExt as _;
@@ -9,11 +12,11 @@ use proptest::{collection::vec, option, prelude::*, sample::select, test_runner:
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use streambox::{
-    Error,
+    Error, EventStore,
     ExpectedVersion::Any,
     Metadata, NewEvent, ReadOptions, RecordedEvent, ScanOptions, StreamId,
     aggregate::{Aggregate, EveryEvents, Repository, Upcasters},
-    limits::MAX_JSON_DEPTH,
+    limits::{MAX_JSON_DEPTH, MAX_RECORDED_AT_MS},
 };
 use streambox_tests::{
     engine::{TestTable, stream},
@@ -313,8 +316,8 @@ fn bits(scale: &Scale) -> (u64, u32, Vec<u64>) {
 async fn every_way_gives_the_same_state(weights: Vec<f64>) -> Result {
     let table = TestTable::create().await;
     let plain = Repository::<Scale>::builder_without_snapshots(table.another().0).no_cache().build();
-    let cached = Repository::<Scale>::builder(table.store.clone()).snapshots(EveryEvents(2)).build();
-    let cold = Repository::<Scale>::builder(table.store.clone()).snapshots(EveryEvents(3)).no_cache().build();
+    let cached = Repository::<Scale>::builder(table.store.clone()).snapshots(EveryEvents(1)).build();
+    let cold = Repository::<Scale>::builder(table.store.clone()).snapshots(EveryEvents(2)).no_cache().build();
     let upcast = Repository::<Upcast>::builder_without_snapshots(table.store.clone()).no_cache().build();
     let upcast_cold = Repository::<Upcast>::builder(table.store.clone()).no_cache().build();
     let mut expected = Scale::default();
@@ -370,6 +373,21 @@ async fn g12_metadata_of_another_client_that_no_append_takes_are_a_damaged_item_
         let error = table.store.append(&order, Any, [streambox_tests::engine::event(3)]).await.unwrap_err();
         assert!(matches!(&error, Error::Corrupt(corrupt) if corrupt.at == second), "{error}");
     }
+}
+
+#[tokio::test]
+async fn g12_an_event_of_a_clock_that_is_far_off_is_read_by_every_program() {
+    let (table, order) = (TestTable::create().await, stream("order-1"));
+    for years in [0, 20_000] {
+        let clock = move || SystemTime::UNIX_EPOCH + Duration::from_hours(years * 365 * 24);
+        let store = EventStore::builder(table.store_client(), &table.name).clock(clock).build();
+        store.append(&order, Any, [streambox_tests::engine::event(1)]).await.unwrap();
+    }
+    let last = table.store.event(&order, 2).await.unwrap().unwrap();
+    assert_eq!(last.recorded_at_ms, MAX_RECORDED_AT_MS);
+    let read = run("streambox", Some(&table), None, ["read", "order-1"]).await;
+    assert_eq!(read.code(), Some(0), "{}", read.stderr);
+    assert!(read.stdout.contains("1970-01-01T") && read.stdout.contains("9999-12-31T"), "{}", read.stdout);
 }
 
 #[tokio::test]

@@ -112,6 +112,24 @@ fn no_image_that_has_a_tag_expires_since_a_relay_may_run_it() {
     assert_eq!(rules[0]["selection"]["countNumber"], 7);
 }
 
+#[test]
+fn the_guide_builds_the_image_from_bases_by_digest_and_lists_what_is_in_it() {
+    let dockerfile = include_str!("../../../../relay/Dockerfile");
+    let build = GUIDE.split("docker buildx build ").nth(1).and_then(|rest| rest.split("--push").next());
+    let build = build.expect("the guide builds the image").replace("\\\n", " ");
+    assert!(build.contains("--sbom=true") && build.contains("--provenance="), "{build}");
+    let given: Vec<_> = build.split("--build-arg ").skip(1).filter_map(|rest| rest.split_once('=')).collect();
+    for (name, _) in &given {
+        assert!(dockerfile.lines().any(|line| line.starts_with(&format!("ARG {name}"))), "{name}");
+    }
+    // Every base is one of them.
+    let bases = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM "));
+    for base in bases {
+        let name = base.split(' ').next().expect("an image").trim_matches(['$', '{', '}']);
+        assert!(given.iter().any(|(given, value)| *given == name && value.starts_with("\"$(pinned ")), "{base}");
+    }
+}
+
 /// After a restore the table is one that no stack has made, and exports nothing.
 #[test]
 fn policies_relay_alarms_and_dashboard_can_be_of_a_restored_table() {

@@ -10,6 +10,7 @@ use crate::{
     limits::MAX_SHORT_STRING_BYTES,
     metadata::Metadata,
     outbox::Previous,
+    schema::event_key,
     stream::{StreamId, excerpt},
     trace::TraceContext,
 };
@@ -167,6 +168,27 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
+    /// Checks everything that an append of such an event to its stream is checked for: stream id, type, payload, metadata,
+    /// sizes. An event that this library has written passes; one of another program that does not can be read, but not
+    /// published, or not imported again.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] names the event and the rule that it breaks.
+    pub fn check(&self) -> Result<(), Error> {
+        self.broken_rule().map_err(|error| {
+            let what = format!("no append takes this event: {error}");
+            Corrupt { stream: self.stream_id.clone(), at: event_key(self.version), what }.into()
+        })
+    }
+
+    pub(crate) fn broken_rule(&self) -> Result<(), Error> {
+        let stream = StreamId::new(self.stream_id.as_str())?;
+        let event = NewEvent::from_json_text(self.event_type.as_str(), self.payload.as_str())?;
+        let event = event.with_metadata(self.metadata.clone());
+        let event = if self.is_private { event.private() } else { event };
+        event.check_for(&stream).map(|_| ())
+    }
+
     /// The payload as a `T`.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use crate::{
     role::Role,
     scan::{EventScan, ScanOptions, StreamScan},
     stream::{ExpectedVersion, StreamId, StreamPosition},
+    table,
     trace::TraceContext,
     verify::Verification,
 };
@@ -175,7 +176,8 @@ impl EventStore {
     /// ```
     ///
     /// # Errors
-    /// The stream's items are errors as those of [`read`](Self::read); an error is its last item.
+    /// The stream's items are errors as those of [`read`](Self::read); an error is its last item, behind the events before the
+    /// damage.
     #[must_use]
     pub fn read_stream(&self, stream: &StreamId, options: ReadOptions) -> EventStream {
         EventStream::new(self.clone(), stream.clone(), options)
@@ -227,7 +229,8 @@ impl EventStore {
     ///
     /// # Errors
     /// [`Error::Invalid`]: too many segments or none, no category's name, a token of another scan. The stream's items are
-    /// errors as those of [`read`](Self::read); an error is its last item.
+    /// errors as those of [`read`](Self::read). [`Error::Corrupt`] is about one stream, of which no more comes: ask on, and the
+    /// next stream follows. Any other error is the last item.
     pub fn scan_events(&self, options: &ScanOptions) -> Result<EventScan, Error> {
         EventScan::new(self, options)
     }
@@ -236,7 +239,7 @@ impl EventStore {
     /// [`scan_events`](Self::scan_events) does, but little is transferred.
     ///
     /// # Errors
-    /// As [`scan_events`](Self::scan_events); there is no token to go on from.
+    /// As [`scan_events`](Self::scan_events); [`Error::Corrupt`] stands in the place of one stream. There is no token to go on from.
     pub fn scan_streams(&self, options: &ScanOptions) -> Result<StreamScan, Error> {
         StreamScan::new(self, options)
     }
@@ -267,6 +270,15 @@ impl EventStore {
     pub fn outbox(&self) -> Outbox {
         let role = if self.role == Role::Operator { Role::Operator } else { Role::Relay };
         Outbox::new(Self { role, ..self.clone() })
+    }
+
+    /// Which table this is: its ARN and the id that DynamoDB gave it when it was created. A table of the same name in another
+    /// Region or account, restored, or created anew has another identity. One request, `DescribeTable`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Setup`] as DynamoDB answers.
+    pub async fn table_identity(&self) -> Result<String, Error> {
+        table::identity(self).await
     }
 
     /// The table's name.

@@ -39,7 +39,10 @@ impl BackwardReader {
             let page = query::page(&self.store, &self.stream, 1..=to, Direction::Backward, limit, size).await?;
             let Page { items, is_last, read_units } = page;
             self.read_units += read_units;
-            let checked = check_backward(items, self.top, is_last)?;
+            let checked = check_backward(items, self.top, is_last);
+            if let (true, Some(corrupt)) = (checked.events.is_empty(), checked.corrupt) {
+                return Err(corrupt.into());
+            }
             let above = match self.top {
                 // Else the page itself has told what is missing at its top.
                 Top::End(from) if checked.missing.is_none() || !checked.events.is_empty() => {

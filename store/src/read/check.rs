@@ -6,27 +6,36 @@ use crate::{
     schema::{self, Item},
 };
 
-/// The part of a page that can be handed out, and the version that is missing behind it.
+/// The part of a page that can be handed out, and what is wrong with the rest.
 #[derive(Debug, PartialEq)]
 pub(super) struct CheckedPage {
     pub(super) events: Vec<RecordedEvent>,
+    /// The version that is missing behind the events.
     pub(super) missing: Option<u64>,
+    /// The item behind the events, if it can't be read. It stays so: nobody waits for it.
+    pub(super) corrupt: Option<Corrupt>,
 }
 
 /// Takes the events up to the first that is missing. `end`: there is nothing behind this page up to that version, so that
 /// its last append must be there as far.
-pub(super) fn check_forward(items: Vec<Item>, next: u64, end: Option<u64>) -> Result<CheckedPage, Corrupt> {
+pub(super) fn check_forward(items: Vec<Item>, next: u64, end: Option<u64>) -> CheckedPage {
     let mut events: Vec<RecordedEvent> = Vec::with_capacity(items.len());
-    let mut missing = None;
+    let (mut missing, mut corrupt) = (None, None);
     for (item, expected) in items.into_iter().zip(next..) {
-        let event = schema::read_event_beside(events.last(), item)?;
+        let event = match schema::read_event_beside(events.last(), item) {
+            Ok(event) => event,
+            Err(damage) => {
+                corrupt = Some(damage);
+                break;
+            }
+        };
         if event.version != expected {
             missing = Some(expected);
             break;
         }
         events.push(event);
     }
-    if let (None, Some(last), Some(to)) = (missing, events.last(), end)
+    if let (None, None, Some(last), Some(to)) = (missing, &corrupt, events.last(), end)
         && last.version < last.append.last.min(to)
     {
         missing = Some(last.version + 1);
@@ -35,7 +44,7 @@ pub(super) fn check_forward(items: Vec<Item>, next: u64, end: Option<u64>) -> Re
         // An append is seen entire or not at all: what there is of it waits for the rest.
         events.retain(|event| event.append.last < missing);
     }
-    Ok(CheckedPage { events, missing })
+    CheckedPage { events, missing, corrupt }
 }
 
 /// Where a page that is read backward begins.
@@ -49,11 +58,17 @@ pub(super) enum Top {
 
 /// Takes the events of a page that was read backward down to the first that is missing. `is_last`: there is nothing below
 /// this page, so that it must come down to version 1.
-pub(super) fn check_backward(items: Vec<Item>, top: Top, is_last: bool) -> Result<CheckedPage, Corrupt> {
+pub(super) fn check_backward(items: Vec<Item>, top: Top, is_last: bool) -> CheckedPage {
     let mut events: Vec<RecordedEvent> = Vec::with_capacity(items.len());
-    let mut missing = None;
+    let (mut missing, mut corrupt) = (None, None);
     for item in items {
-        let event = schema::read_event_beside(events.last(), item)?;
+        let event = match schema::read_event_beside(events.last(), item) {
+            Ok(event) => event,
+            Err(damage) => {
+                corrupt = Some(damage);
+                break;
+            }
+        };
         let expected = match (events.last(), top) {
             (Some(above), _) => above.version - 1,
             (None, Top::Next(version)) => version,
@@ -65,7 +80,7 @@ pub(super) fn check_backward(items: Vec<Item>, top: Top, is_last: bool) -> Resul
         }
         events.push(event);
     }
-    if missing.is_none() && is_last {
+    if missing.is_none() && corrupt.is_none() && is_last {
         let next = match (events.last(), top) {
             (Some(lowest), _) => lowest.version - 1,
             (None, Top::Next(version)) => version,
@@ -76,7 +91,7 @@ pub(super) fn check_backward(items: Vec<Item>, top: Top, is_last: bool) -> Resul
     if let Some(missing) = missing {
         events.retain(|event| event.append.first > missing);
     }
-    Ok(CheckedPage { events, missing })
+    CheckedPage { events, missing, corrupt }
 }
 
 #[cfg(test)]
@@ -109,11 +124,11 @@ mod tests {
     }
 
     fn forward(items: &[u64], next: u64, end: Option<u64>) -> (Vec<u64>, Option<u64>) {
-        versions(&check_forward(page(items), next, end).unwrap())
+        versions(&check_forward(page(items), next, end))
     }
 
     fn backward(items: &[u64], top: Top, is_last: bool) -> (Vec<u64>, Option<u64>) {
-        versions(&check_backward(page(items), top, is_last).unwrap())
+        versions(&check_backward(page(items), top, is_last))
     }
 
     #[test]
@@ -151,5 +166,22 @@ mod tests {
         assert_eq!(backward(&[6, 5], Top::End(u64::MAX), false), (vec![6, 5], None));
         assert_eq!(backward(&[5, 4, 3], Top::End(5), false), (vec![5, 4, 3], None));
         assert_eq!(backward(&[4, 3], Top::End(5), false), (vec![], Some(5)));
+    }
+
+    #[test]
+    fn a_page_ends_before_an_item_that_can_not_be_read_and_names_it() {
+        let damaged = |versions: &[u64], damaged: usize| {
+            let mut items = page(versions);
+            items[damaged].remove(schema::PAYLOAD);
+            items
+        };
+        let outcome = |checked: CheckedPage| (versions(&checked), checked.corrupt.expect("a damaged item").at);
+        let key = schema::event_key;
+        let to_the_end = |items| outcome(check_forward(items, 1, Some(u64::MAX)));
+        assert_eq!(to_the_end(damaged(&[1, 2, 3, 4, 5, 6], 4)), ((vec![1, 2, 3, 4], None), key(5)));
+        assert_eq!(to_the_end(damaged(&[1, 2], 0)), ((vec![], None), key(1)));
+        let to_the_beginning = |items| outcome(check_backward(items, Top::End(u64::MAX), true));
+        assert_eq!(to_the_beginning(damaged(&[6, 5, 4, 3, 2, 1], 3)), ((vec![6, 5, 4], None), key(3)));
+        assert_eq!(to_the_beginning(damaged(&[6, 5], 0)), ((vec![], None), key(6)));
     }
 }

@@ -96,7 +96,7 @@ impl EventReader {
     /// before; the end is never in the middle of an append.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
+    /// [`Error::Corrupt`] where the next event is missing or unreadable, after those before it were handed out; [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
     /// answers. The reader can be asked again after an error; it goes on where it was.
     pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
         self.position.check_table(self.store.place())?;
@@ -113,13 +113,17 @@ impl EventReader {
             )
             .await?;
             self.read_units += read_units;
-            let checked = check_forward(items, next, is_last.then_some(self.to))?;
+            let checked = check_forward(items, next, is_last.then_some(self.to));
             let ends_early = self.reaches_to && is_last && checked.events.is_empty();
             let missing = checked.missing.or(ends_early.then_some(next));
+            let is_whole = missing.is_none() && checked.corrupt.is_none();
             if let Some(last) = checked.events.last() {
                 self.position = position_at(&self.store, last);
-                self.done = last.version >= self.to || (is_last && missing.is_none() && !self.reaches_to);
+                self.done = last.version >= self.to || (is_last && is_whole && !self.reaches_to);
                 return Ok(Some(checked.events));
+            }
+            if let Some(corrupt) = checked.corrupt {
+                return Err(corrupt.into());
             }
             match missing {
                 Some(missing) => watch.wait(self.position.stream(), missing).await?,

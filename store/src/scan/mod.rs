@@ -6,17 +6,19 @@
 //! all of them in an order that depends on nothing but the ids and the number of segments.
 //!
 //! A `Scan` is no more isolated from a transaction than a `Query`. What is missing in a stream is read by a consistent
-//! `Query`, which waits for it, or says what is missing.
+//! `Query`, which waits for it, or says what is missing. A damaged stream is an error of its own, and the scan goes on with
+//! the next one.
 //!
 //! - `options.rs`: what is scanned; `token.rs`: where a scan goes on.
 //! - `page.rs`: the one request.
 //! - `lanes.rs`: the segments' pages, merged; generic over what is made of a page.
-//! - `events.rs`, `streams.rs`, and the module `verify`: what is made of it.
+//! - `events.rs`, `streams.rs`, and the module `verify`: what is made of it; `scanned.rs`: a row, or a damaged stream.
 
 mod events;
 mod lanes;
 mod options;
 mod page;
+mod scanned;
 mod streams;
 mod token;
 

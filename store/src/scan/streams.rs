@@ -12,6 +12,7 @@ use super::{
     ScanOptions,
     lanes::{Lanes, Row, Rows, Source},
     page::{ScanRows, Segment},
+    scanned::Scanned,
     token::Place,
 };
 use crate::{
@@ -37,7 +38,9 @@ pub struct StreamSummary {
     pub last_recorded_at_ms: i64,
 }
 
-/// The streams of the table, or of a category. See [`EventStore::scan_streams`]. An error is the last item.
+/// The streams of the table, or of a category. See [`EventStore::scan_streams`].
+///
+/// [`Error::Corrupt`] stands in the place of one stream, and the scan goes on with the next. Any other error is the last item.
 #[derive(Debug)]
 pub struct StreamScan {
     lanes: Lanes<StreamSource>,
@@ -53,7 +56,7 @@ impl StreamScan {
         let sources = (0..options.segments).map(|number| {
             let rows = ScanRows::Parts(schema::EVENT_SUMMARY);
             let segment = Segment::new(store.clone(), options.clone(), number, rows);
-            (StreamSource { segment, last: None }, Place::Start)
+            (StreamSource { segment, last: None, damaged: None }, Place::Start)
         });
         Ok(Self { lanes: Lanes::new(sources, 0, None) })
     }
@@ -69,7 +72,7 @@ impl Stream for StreamScan {
     type Item = Result<StreamSummary, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.lanes.poll_next(context)
+        self.lanes.poll_next(context).map(|next| next.map(|row| row.and_then(Scanned::into_result)))
     }
 }
 
@@ -89,26 +92,36 @@ struct StreamSource {
     segment: Segment,
     /// The stream that was seen last and may go on.
     last: Option<StreamSummary>,
+    /// The stream that was found damaged last, of which more events may come.
+    damaged: Option<StreamId>,
 }
 
 impl Source for StreamSource {
-    type Row = StreamSummary;
+    type Row = Scanned<StreamSummary>;
 
-    async fn next_page(&mut self) -> Result<Rows<StreamSummary>, Error> {
+    async fn next_page(&mut self) -> Result<Rows<Self::Row>, Error> {
         let page = self.segment.next_page().await?;
         let mut rows = VecDeque::new();
         for item in page.items {
-            let seen = schema::read_event_summary(item)?;
-            match &mut self.last {
-                Some(last) if last.stream_id == seen.stream_id => {
+            if self.damaged.as_ref().is_some_and(|damaged| damaged.as_str() == schema::stream_text(&item)) {
+                continue;
+            }
+            match (schema::read_event_summary(item), &mut self.last) {
+                (Ok(seen), Some(last)) if last.stream_id == seen.stream_id => {
                     *last = StreamSummary { events: last.events + 1, ..seen };
                 }
-                last => rows.extend(last.replace(seen)),
+                (Ok(seen), last) => rows.extend(last.replace(seen).map(Scanned::Row)),
+                (Err(corrupt), last) => {
+                    rows.extend(last.take_if(|last| last.stream_id != corrupt.stream).map(Scanned::Row));
+                    *last = None;
+                    self.damaged = Some(corrupt.stream.clone());
+                    rows.push_back(Scanned::Damaged(corrupt));
+                }
             }
         }
         let end = self.segment.place.clone();
         if end == Place::End {
-            rows.extend(self.last.take());
+            rows.extend(self.last.take().map(Scanned::Row));
         }
         Ok(Rows { queue: rows, end, read_units: page.read_units })
     }

@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Invalid},
     event::RecordedEvent,
     schema::{self, ENTITY, Item, STREAM_ID},
+    stream::StreamId,
 };
 
 /// The format of the tokens that this version writes and reads.
@@ -48,6 +49,11 @@ impl Place {
             entity: schema::event_key(event.version),
             append_last: event.append.last,
         }
+    }
+
+    /// Behind all events of a stream, whatever their keys.
+    pub(super) fn behind_events(stream: &StreamId) -> Self {
+        Self::After { stream: stream.as_str().to_owned(), entity: schema::behind_events(), append_last: 0 }
     }
 
     /// Behind the item with the key that a page ended with.

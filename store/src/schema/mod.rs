@@ -172,6 +172,11 @@ pub(crate) fn pending_keys_from(from: u64) -> RangeInclusive<String> {
     first..=format!("{PENDING_PREFIX}{}", char::MAX)
 }
 
+/// Behind every sort key that begins as an event's does, damaged ones included.
+pub(crate) fn behind_events() -> String {
+    format!("{EVENT_PREFIX}{}", char::MAX)
+}
+
 /// The version in an event's sort key; `None` if it is none.
 pub(crate) fn event_version(entity: &str) -> Option<u64> {
     version_behind(EVENT_PREFIX, entity)
@@ -238,7 +243,12 @@ pub(crate) fn entity(item: &Item) -> Entity {
 
 /// The stream id of any item of the table or the index.
 pub(crate) fn read_stream_id(item: &Item) -> StreamId {
-    StreamId::stored(item.get(STREAM_ID).and_then(|value| value.as_s().ok()).map_or("", String::as_str))
+    StreamId::stored(stream_text(item))
+}
+
+/// The stream id as it stands in an item.
+pub(crate) fn stream_text(item: &Item) -> &str {
+    item.get(STREAM_ID).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
 }
 
 /// What is wrong with an item that the index shows and that is no pending entry; none of one that may be one.

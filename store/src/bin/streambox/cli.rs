@@ -39,12 +39,15 @@ A gzip file is unpacked twice: its checksums are verified before the first line 
 the lines before the damage are appended.";
 
 const READ_HELP: &str = "\
+Where an event is damaged, those before it are printed; then it is named, and the exit code is 1. --from goes on behind it.
+
 On a terminal a line is cut to its width; --format json, or a pipe, shows all of it. The events are fetched page by page, as \
 they are printed; with --limit no more than these are read and paid for.";
 
 const STREAMS_HELP: &str = "\
 Reads the whole table: one read unit for each 4 KB of it, other categories included. The order of the streams is \
-DynamoDB's; `events` is their number and the newest version, which is the same unless some are missing (`streambox verify`).";
+DynamoDB's; `events` is their number and the newest version, which is the same unless some are missing (`streambox verify`). A \
+stream with an event that can't be read is named on standard error instead; the exit code is 1 then.";
 
 const EXPORT_HELP: &str = "\
 One JSON object a line, as `streambox import` takes it; stream after stream, each whole and in order. The order of the \
@@ -55,8 +58,14 @@ Not in the lines: the ids of events and appends, which events were appended toge
 time is its `occurred_at`), what is still to be published, snapshots. An import of an export is an append of new events: it \
 publishes all of them, but the private ones.
 
-With -o, an export that was interrupted leaves FILE.resume beside the file; the same command with --resume goes on. What \
-is written to standard output can't be gone on with.
+With -o, an interrupted export leaves FILE.resume beside the file, and the same command with --resume resumes it: from the same \
+table, with the same options, into the file as it was left; anything else is refused. What is written to standard output can't \
+be resumed.
+
+A damaged stream does not keep the others from being exported: it is named on standard error, its lines end before the first \
+damaged event, and the exit code is 1. With --leave-out-damaged, damaged streams are left out as a whole and named, and the exit \
+code is 0: every stream in the file is whole. The table is read twice then. Damaged is what can't be read, what is missing, and \
+what `import` would refuse; `streambox verify` lists more.
 
 Reads the whole table: one read unit for each 4 KB of it, other categories included; with --stream that stream alone.";
 
@@ -256,9 +265,13 @@ pub(crate) struct ExportOptions {
     #[arg(long)]
     pub(crate) gzip: bool,
 
-    /// Go on with an export to FILE that was interrupted.
+    /// Resume an export to FILE that was interrupted.
     #[arg(long, requires = "output")]
     pub(crate) resume: bool,
+
+    /// Leave out streams that are damaged. Reads everything twice.
+    #[arg(long)]
+    pub(crate) leave_out_damaged: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use streambox::{EventStore, RecordedEvent, StreamId};
+use streambox::{Error, EventStore, RecordedEvent, StreamId};
 
 use crate::{
     cli::{Format, ReadOptions},
@@ -31,7 +31,10 @@ pub(crate) async fn run(store: &EventStore, options: &ReadOptions, format: Forma
             return Ok(());
         }
         if let Some(error) = error {
-            return Err(error.into());
+            let is_damage = matches!(error, Error::Corrupt(_));
+            let more = is_damage.then(|| format!("; `streambox verify --stream {stream}` lists all that is wrong"));
+            let Failure { code, message } = error.into();
+            return Err(Failure { code, message: message + &more.unwrap_or_default() });
         }
     }
     if is_empty {
@@ -57,11 +60,16 @@ struct Printer {
 
 impl Printer {
     fn print(&mut self, events: &[RecordedEvent]) -> Result<Reader, Failure> {
+        let mut failure = None;
         let lines = match self.format {
             Format::Text => self.table.lines(events.iter().map(cells).collect()),
-            Format::Json => events.iter().map(json).collect::<Result<_, _>>()?,
+            // What comes before one that can't be printed is printed.
+            Format::Json => {
+                events.iter().map_while(|event| json(event).map_err(|error| failure = Some(error)).ok()).collect()
+            }
         };
-        print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))
+        let reader = print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
+        failure.map_or(Ok(reader), Err)
     }
 }
 

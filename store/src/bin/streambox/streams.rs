@@ -2,7 +2,7 @@
 
 use futures_util::TryStreamExt as _;
 use serde_json::json;
-use streambox::{EventStore, StreamSummary};
+use streambox::{Error, EventStore, StreamSummary};
 
 use crate::{
     cli::{Format, ScanArgs},
@@ -17,6 +17,7 @@ pub(crate) async fn run(store: &EventStore, options: &ScanArgs, format: Format) 
     let mut streams = store.scan_streams(&options.options())?.try_chunks(CHUNK_STREAMS);
     let mut table = Table::new(&["STREAM", "EVENTS", "LAST RECORDED", "LAST TYPE"]);
     let mut is_empty = true;
+    let mut damaged = 0_u64;
     loop {
         let (chunk, error) = match streams.try_next().await {
             Ok(Some(chunk)) => (chunk, None),
@@ -31,9 +32,19 @@ pub(crate) async fn run(store: &EventStore, options: &ScanArgs, format: Format) 
         if print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))? == Reader::HasGone {
             return Ok(());
         }
-        if let Some(error) = error {
-            return Err(error.into());
+        match error {
+            None => {}
+            // Of one stream: the others follow.
+            Some(Error::Corrupt(corrupt)) => {
+                damaged += 1;
+                note(&format!("damaged: {corrupt}"));
+            }
+            Some(error) => return Err(error.into()),
         }
+    }
+    if damaged > 0 {
+        let streams = if damaged == 1 { "1 damaged stream is" } else { &format!("{damaged} damaged streams are") };
+        return Err(Failure::new(format!("{streams} not in the list: `streambox verify` lists all that is wrong")));
     }
     if is_empty {
         let of = options.category.as_ref().map_or(String::new(), |category| format!(" of category {category}"));

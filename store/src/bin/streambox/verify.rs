@@ -38,6 +38,9 @@ pub(crate) async fn run(store: &EventStore, options: &Selection, format: Format)
     }
     progress.finish_and_clear();
     let counts = verification.counts();
+    if let (Some(stream), 0) = (&options.stream, counts.streams) {
+        return Err(Failure::new(format!("table {} has no stream {stream}: nothing was verified", store.table())));
+    }
     let VerifiedCounts { streams, events, pending, .. } = counts;
     let read_units = verification.read_units();
     let summary = match format {

@@ -1,5 +1,6 @@
 //! `streambox read` and `streambox streams`.
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 use streambox::{ExpectedVersion, NewEvent};
 use streambox_tests::engine::{TestTable, event, stream};
@@ -134,4 +135,54 @@ async fn stream_ids_that_look_the_same_are_different_streams_and_are_shown_apart
     }
     let missing = streambox(&table, &["read", "order-x\u{200b}"]).await;
     assert!(missing.stderr.contains("stream order-x\\u200b has no events"), "{}", missing.stderr);
+}
+
+#[tokio::test]
+async fn g12_what_is_good_before_a_damaged_event_is_read_and_the_damaged_one_is_named() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    table.store.append(&order, ExpectedVersion::NoStream, (1..=6).map(event)).await.unwrap();
+    let read = async |arguments: &[&str]| {
+        let finished = streambox(&table, &[&["read", "order-1", "--format", "json"], arguments].concat()).await;
+        let versions: Vec<_> = json_lines(&finished).iter().map(|event| event["version"].as_u64().unwrap()).collect();
+        (versions, finished.code(), finished.stderr)
+    };
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    for (attribute, value, says) in [
+        ("payload", text("{"), "order-1 version 4: the payload is not JSON"),
+        ("metadata", text("["), "order-1, event#00000000000000000004: metadata must be a JSON object"),
+    ] {
+        table.set(&order, "event#00000000000000000004", attribute, value).await;
+        for (arguments, good) in [(&[][..], vec![1, 2, 3]), (&["--backward"], vec![6, 5]), (&["--from", "4"], vec![])] {
+            let (versions, code, says_what) = read(arguments).await;
+            assert_eq!((versions, code), (good, FAILED), "{attribute} {arguments:?}");
+            assert!(says_what.contains(says), "{attribute} {arguments:?}: {says_what}");
+        }
+        assert_eq!(read(&["--from", "5"]).await, (vec![5, 6], DONE, String::new()), "what is behind it can be read");
+    }
+    let lines = streambox(&table, &["read", "order-1"]).await;
+    assert_eq!((lines.code(), lines.stdout.lines().count()), (FAILED, 4), "a heading and three events: {lines:?}");
+    assert!(lines.stderr.contains("`streambox verify --stream order-1`"), "{}", lines.stderr);
+}
+
+#[tokio::test]
+async fn g12_a_damaged_stream_does_not_keep_the_others_from_being_listed() {
+    let table = TestTable::create().await;
+    for id in 1..=9 {
+        table.fill(&stream(&format!("order-{id}")), 3).await;
+    }
+    let number = AttributeValue::N("7".to_owned());
+    table.set(&stream("order-4"), "event#00000000000000000001", "event_type", number.clone()).await;
+    table.set(&stream("order-5"), "event#00000000000000000003", "event_type", number).await;
+    for segments in ["1", "3"] {
+        let listed = streambox(&table, &["streams", "--format", "json", "--segments", segments]).await;
+        assert_eq!(listed.code(), FAILED, "{listed:?}");
+        let mut ids: Vec<_> = json_lines(&listed).iter().map(|stream| stream["stream"].to_string()).collect();
+        ids.sort();
+        assert_eq!(ids, [1, 2, 3, 6, 7, 8, 9].map(|id| format!("\"order-{id}\"")));
+        for id in ["order-4", "order-5"] {
+            assert_eq!(listed.stderr.matches(&format!("damaged: stream {id}, event#")).count(), 1, "{}", listed.stderr);
+        }
+        assert!(listed.stderr.contains("2 damaged streams are not in the list"), "{}", listed.stderr);
+    }
 }

@@ -61,7 +61,9 @@ async fn a_sound_table_has_no_findings_and_its_numbers_are_told() {
     assert!(summary["read_units"].as_f64().is_some_and(|units| units > 0.0));
     assert_eq!(counts(&findings(&table, &["--category", "permit"]).await.2), [1, 2, 2, 0]);
     assert_eq!(counts(&findings(&table, &["--stream", "order-3"]).await.2), [1, 6, 3, 0]);
-    assert_eq!(counts(&findings(&table, &["--stream", "order-77"]).await.2), [0, 0, 0, 0]);
+    let none = streambox(&table, &["verify", "--stream", "order-77"]).await;
+    assert_eq!((none.code(), none.stdout.as_str()), (FAILED, ""));
+    assert!(none.stderr.contains("has no stream order-77: nothing was verified"), "{}", none.stderr);
     let people = streambox(&table, &["verify"]).await;
     assert!(
         people.stdout.starts_with("56 events and 29 pending entries of 10 streams verified, 0 findings"),

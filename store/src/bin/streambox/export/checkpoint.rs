@@ -1,51 +1,130 @@
-//! What an export to a file leaves beside it: where to go on.
+//! What an export to a file leaves beside it: how to resume it, and what it belongs to.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
-use streambox::{ScanToken, StreamId};
+use streambox::{EventStore, ScanToken, StreamId};
+use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::{cli::Selection, failure::Failure};
+use super::damage::Damage;
+use crate::{cli::ExportOptions, failure::Failure};
 
-/// What is exported, and in which form: the same when it is gone on with.
+/// The format of the checkpoints that this version writes and reads.
+const FORMAT: u32 = 1;
+
+/// What is exported, and in which form. An export resumes only as what it began as.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Selected {
+    /// The table's identity; of a table that was restored or created anew, another.
+    table: String,
     category: Option<String>,
     stream: Option<String>,
+    /// The order of the streams depends on it.
+    segments: Option<u16>,
     pub(super) gzip: bool,
+    pub(super) leave_out_damaged: bool,
 }
 
 impl Selected {
-    pub(super) fn new(selection: &Selection, gzip: bool) -> Result<Self, Failure> {
+    pub(super) async fn new(store: &EventStore, options: &ExportOptions, gzip: bool) -> Result<Self, Failure> {
+        let selection = &options.selection;
         if let Some(stream) = &selection.stream {
             StreamId::new(stream)?;
         }
-        Ok(Self { category: selection.scan.category.clone(), stream: selection.stream.clone(), gzip })
+        Ok(Self {
+            // Standard output has no checkpoint.
+            table: if options.output.is_some() { store.table_identity().await? } else { String::new() },
+            category: selection.scan.category.clone(),
+            stream: selection.stream.clone(),
+            segments: selection.stream.is_none().then_some(selection.scan.segments),
+            gzip,
+            leave_out_damaged: options.leave_out_damaged,
+        })
+    }
+
+    /// What keeps an export from being resumed as `this`.
+    fn difference(&self, this: &Self) -> Option<String> {
+        if self.table != this.table {
+            return Some(format!(
+                "it belongs to an export of table {}, and this is table {}: name that table to resume it",
+                self.table, this.table
+            ));
+        }
+        (self != this).then(|| {
+            format!("the export was begun with {}, not with {}: repeat it as it was begun", self.flags(), this.flags())
+        })
+    }
+
+    fn flags(&self) -> String {
+        let category = self.category.as_ref().map(|category| format!("--category {category}"));
+        let stream = self.stream.as_ref().map(|stream| format!("--stream {stream}"));
+        let segments = self.segments.map(|segments| format!("--segments {segments}"));
+        let gzip = Some(if self.gzip { "gzip" } else { "no gzip" }.to_owned());
+        let leave_out = self.leave_out_damaged.then(|| "--leave-out-damaged".to_owned());
+        let flags: Vec<_> = [category, stream, segments, leave_out, gzip].into_iter().flatten().collect();
+        flags.join(", ")
     }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Cursor {
+    Start,
     Scan(ScanToken),
     /// Of one stream: the last version that is in the file.
     Version(u64),
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Checkpoint {
-    pub(super) selected: Selected,
+/// How far an export has come: what is in the file up to there, and what follows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Progress {
     pub(super) cursor: Cursor,
     pub(super) events: u64,
     pub(super) streams: u64,
-    /// The file as far as it goes: what is behind was not settled.
+    /// The stream of the last event in the file.
+    pub(super) stream: Option<String>,
+    pub(super) damaged: Vec<Damage>,
+    /// Whether `damaged` are all damaged streams, found before the first line was written.
+    pub(super) is_surveyed: bool,
+}
+
+impl Progress {
+    pub(super) fn start() -> Self {
+        Self { cursor: Cursor::Start, events: 0, streams: 0, stream: None, damaged: Vec::new(), is_surveyed: false }
+    }
+}
+
+/// What is in a file up to a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Content {
     pub(super) bytes: u64,
+    /// XXH3, 64 bits: whether it is the same file, not whether somebody has forged it.
+    pub(super) hash: u64,
+}
+
+impl Content {
+    pub(super) fn nothing() -> Self {
+        Self { bytes: 0, hash: Xxh3Default::new().digest() }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Checkpoint {
+    format: u32,
+    selected: Selected,
+    pub(super) progress: Progress,
+    pub(super) content: Content,
 }
 
 impl Checkpoint {
+    pub(super) fn new(selected: Selected, progress: Progress, content: Content) -> Self {
+        Self { format: FORMAT, selected, progress, content }
+    }
+
     pub(super) fn path(file: &Path) -> PathBuf {
         let mut name = file.as_os_str().to_owned();
         name.push(".resume");
@@ -54,28 +133,63 @@ impl Checkpoint {
 
     pub(super) fn read(file: &Path, selected: &Selected) -> Result<Self, Failure> {
         let path = Self::path(file);
-        let refuse =
-            |why: String| Failure::new(format!("{}: {why}; without --resume, an export begins anew", path.display()));
+        let refuse = |why: String| Failure::new(format!("{}: {why}", path.display()));
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(refuse("there is no interrupted export to go on with".to_owned()));
-            }
-            Err(error) => return Err(refuse(error.to_string())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(nothing_to_resume(file, &path)),
+            Err(error) => return Err(refuse(format!("can't be read: {error}"))),
         };
         let checkpoint: Self = serde_json::from_str(&text)
-            .map_err(|error| refuse(format!("it is not what an interrupted export leaves: {error}")))?;
-        if checkpoint.selected != *selected {
-            return Err(refuse("the export that it is of had another --category, --stream or --gzip".to_owned()));
+            .ok()
+            .filter(|checkpoint: &Self| checkpoint.format == FORMAT)
+            .ok_or_else(|| refuse(format!("it is not what an interrupted export leaves; {}", begin_anew(file))))?;
+        match checkpoint.selected.difference(selected) {
+            Some(why) => Err(refuse(format!("{why}; or {}", begin_anew(file)))),
+            None => Ok(checkpoint),
         }
-        Ok(checkpoint)
     }
 
-    /// Whole or not at all: another file, then renamed.
+    /// Whole or not at all, and on the disk when this returns.
     pub(super) fn write(&self, file: &Path) -> io::Result<()> {
         let path = Self::path(file);
         let new = path.with_extension("resume.new");
-        fs::write(&new, serde_json::to_vec(self)?)?;
-        fs::rename(&new, &path)
+        let mut written = File::create(&new)?;
+        written.write_all(&serde_json::to_vec(self)?)?;
+        written.sync_all()?;
+        fs::rename(&new, &path)?;
+        sync_directory(&path)
     }
+
+    pub(super) fn remove(file: &Path) -> io::Result<()> {
+        let path = Self::path(file);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| sync_directory(&path)),
+        }
+    }
+}
+
+/// What names a directory has outlasts a crash only when it is synced as well.
+fn sync_directory(of: &Path) -> io::Result<()> {
+    let directory = of.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+fn nothing_to_resume(file: &Path, path: &Path) -> Failure {
+    let (name, path) = (file.display(), path.display());
+    Failure::new(if file.exists() {
+        format!(
+            "{name} is not an interrupted export: there is no {path} beside it. A complete export needs no --resume; to export \
+             anew, remove {name} or name another file, and leave out --resume"
+        )
+    } else {
+        format!("there is no interrupted export to resume, neither {name} nor {path} is there: leave out --resume")
+    })
+}
+
+/// The way out that is always open.
+pub(super) fn begin_anew(file: &Path) -> String {
+    let (name, path) = (file.display(), Checkpoint::path(file));
+    let path = path.display();
+    format!("to begin anew, remove {name} and {path}, or name another file, and leave out --resume")
 }

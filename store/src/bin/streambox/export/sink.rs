@@ -1,132 +1,216 @@
 //! Where lines go to: standard output or a file, plain or packed.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, BufWriter, ErrorKind, Seek as _, SeekFrom, Write},
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, BufRead as _, BufReader, BufWriter, ErrorKind, Read as _, Seek as _, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use flate2::{Compression, write::GzEncoder};
+use xxhash_rust::xxh3::Xxh3Default;
 
-use super::{End, checkpoint::Checkpoint};
+use super::{
+    End,
+    checkpoint::{Checkpoint, Content, begin_anew},
+};
 use crate::failure::Failure;
 
 const BUFFER_BYTES: usize = 128 * 1024;
 
-type Out = BufWriter<Box<dyn Write + Send>>;
-
 pub(super) struct Sink {
-    packer: Packer,
-    /// None: standard output.
-    file: Option<(PathBuf, File)>,
+    out: BufWriter<Target>,
+    /// Packed bytes on their way to `out`.
+    packer: Option<GzEncoder<Vec<u8>>>,
 }
 
-enum Packer {
-    Plain(Out),
-    Gzip(GzEncoder<Out>),
+enum Target {
+    Stdout(io::Stdout),
+    File(Box<Exported>),
+}
+
+/// A file, and what was written to it.
+struct Exported {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    hash: Xxh3Default,
 }
 
 impl Sink {
-    /// A new file, or one that is gone on with behind so many bytes.
-    pub(super) fn open(path: Option<&Path>, gzip: bool, from: Option<u64>) -> Result<Self, Failure> {
-        let Some(path) = path else {
-            return Ok(Self { packer: Packer::new(Box::new(io::stdout()), gzip), file: None });
-        };
-        let opened = match from {
-            None => File::create_new(path),
-            Some(bytes) => reopen(path, bytes),
-        };
+    pub(super) fn stdout(gzip: bool) -> Self {
+        Self::new(Target::Stdout(io::stdout()), gzip)
+    }
+
+    /// A new file.
+    pub(super) fn create(path: &Path, gzip: bool) -> Result<Self, Failure> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+        let file = file.map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => exists(path),
+            _ => unwritable(&error, &path.display().to_string()),
+        })?;
+        lock(&file, path)?;
+        let exported = Exported { path: path.to_owned(), file, bytes: 0, hash: Xxh3Default::new() };
+        Ok(Self::new(Target::File(Box::new(exported)), gzip))
+    }
+
+    /// A file whose beginning has this content. What is behind it was written after the checkpoint, and is written again.
+    pub(super) fn resume(path: &Path, gzip: bool, content: Content) -> Result<Self, Failure> {
         let name = path.display();
-        let failed = |error: io::Error| match error.kind() {
-            ErrorKind::AlreadyExists => Failure::new(format!(
-                "{name} is there already and is left as it is: remove it, name another file, or go on with --resume"
-            )),
-            _ => Failure::new(format!("{name} can't be written: {error}")),
+        let refuse = |why: &str| Failure::new(format!("{name} {why}; {}", begin_anew(path)));
+        let opened = OpenOptions::new().read(true).write(true).open(path);
+        let mut file = match opened {
+            // The export had not come to create it.
+            Err(error) if error.kind() == ErrorKind::NotFound && content.bytes == 0 => return Self::create(path, gzip),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(refuse("is not there any more")),
+            opened => opened.map_err(|error| unwritable(&error, &name.to_string()))?,
         };
-        let file = opened.map_err(failed)?;
-        let out = Box::new(file.try_clone().map_err(failed)?);
-        Ok(Self { packer: Packer::new(out, gzip), file: Some((path.to_owned(), file)) })
+        lock(&file, path)?;
+        let failed = |error: io::Error| Failure::new(format!("{name} can't be read: {error}"));
+        let mut hash = Xxh3Default::new();
+        let read = io::copy(&mut (&file).take(content.bytes), &mut hash).map_err(failed)?;
+        if read < content.bytes {
+            return Err(refuse("is shorter than the export had left it"));
+        }
+        if hash.digest() != content.hash {
+            return Err(refuse("is not as the export had left it"));
+        }
+        if content.bytes == 0 && !begins_as_an_export(&file, gzip).map_err(failed)? {
+            return Err(refuse("is not the export's"));
+        }
+        file.set_len(content.bytes)
+            .and_then(|()| file.seek(SeekFrom::Start(content.bytes)))
+            .map_err(|error| unwritable(&error, &name.to_string()))?;
+        let exported = Exported { path: path.to_owned(), file, bytes: content.bytes, hash };
+        Ok(Self::new(Target::File(Box::new(exported)), gzip))
     }
 
-    pub(super) fn write(&mut self, line: &str) -> Result<(), (io::Error, String)> {
-        let written = self.packer.write(line);
-        written.map_err(|error| (error, self.name()))
+    fn new(target: Target, gzip: bool) -> Self {
+        let packer = gzip.then(|| GzEncoder::new(Vec::new(), Compression::default()));
+        Self { out: BufWriter::with_capacity(BUFFER_BYTES, target), packer }
     }
 
-    /// Brings everything to the disk and returns how long the file is; `None` for standard output.
-    pub(super) fn settle(&mut self) -> Result<Option<u64>, Failure> {
-        let settled = self.packer.settle().and_then(|()| match &self.file {
-            None => Ok(None),
-            Some((_, file)) => file.sync_data().and_then(|()| file.metadata()).map(|file| Some(file.len())),
-        });
-        match settled {
+    pub(super) fn write(&mut self, line: &str) -> Result<(), End> {
+        self.pack(line).map_err(|error| {
+            if error.kind() == ErrorKind::BrokenPipe {
+                End::ReaderHasGone
+            } else {
+                End::Output(unwritable(&error, &self.name()))
+            }
+        })
+    }
+
+    fn pack(&mut self, line: &str) -> io::Result<()> {
+        let Some(packer) = &mut self.packer else { return writeln!(self.out, "{line}") };
+        writeln!(packer, "{line}")?;
+        self.out.write_all(packer.get_ref())?;
+        packer.get_mut().clear();
+        Ok(())
+    }
+
+    /// Brings everything to the disk and returns what the file has; `None` for standard output. Ends a member of a gzip file, so
+    /// that what is there can be unpacked, and another one can follow.
+    pub(super) fn settle(&mut self) -> Result<Option<Content>, Failure> {
+        match self.settled() {
             // Whoever reads standard output has had enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe && self.file.is_none() => Ok(None),
-            settled => settled.map_err(|error| failure(&error, &self.name())),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe && self.path().is_none() => Ok(None),
+            settled => settled.map_err(|error| unwritable(&error, &self.name())),
+        }
+    }
+
+    fn settled(&mut self) -> io::Result<Option<Content>> {
+        if let Some(packer) = &mut self.packer {
+            packer.try_finish()?;
+            self.out.write_all(packer.get_ref())?;
+            *packer = GzEncoder::new(Vec::new(), Compression::default());
+        }
+        self.out.flush()?;
+        let Target::File(exported) = self.out.get_ref() else { return Ok(None) };
+        exported.file.sync_all()?;
+        Ok(Some(exported.content()))
+    }
+
+    fn path(&self) -> Option<&Path> {
+        match self.out.get_ref() {
+            Target::Stdout(_) => None,
+            Target::File(exported) => Some(&exported.path),
         }
     }
 
     pub(super) fn keep(&self, checkpoint: &Checkpoint) -> Result<(), Failure> {
-        let Some((path, _)) = &self.file else { return Ok(()) };
-        checkpoint.write(path).map_err(|error| failure(&error, &Checkpoint::path(path).display().to_string()))
+        let Some(path) = self.path() else { return Ok(()) };
+        checkpoint.write(path).map_err(|error| unwritable(&error, &Checkpoint::path(path).display().to_string()))
     }
 
-    /// The export is complete: there is nothing to go on with.
+    /// There is nothing left to resume.
     pub(super) fn forget(&self) -> Result<(), Failure> {
-        let Some((path, _)) = &self.file else { return Ok(()) };
-        let path = Checkpoint::path(path);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(failure(&error, &path.display().to_string())),
-            _ => Ok(()),
-        }
+        let Some(path) = self.path() else { return Ok(()) };
+        Checkpoint::remove(path).map_err(|error| unwritable(&error, &Checkpoint::path(path).display().to_string()))
     }
 
     fn name(&self) -> String {
-        self.file.as_ref().map_or("standard output".to_owned(), |(path, _)| path.display().to_string())
+        self.path().map_or("standard output".to_owned(), |path| path.display().to_string())
     }
 }
 
-fn reopen(path: &Path, bytes: u64) -> io::Result<File> {
-    let mut file = OpenOptions::new().write(true).open(path)?;
-    if file.metadata()?.len() < bytes {
-        return Err(io::Error::other("it is shorter than it was; without --resume, an export begins anew"));
+impl Exported {
+    fn content(&self) -> Content {
+        Content { bytes: self.bytes, hash: self.hash.digest() }
     }
-    file.set_len(bytes)?;
-    file.seek(SeekFrom::End(0))?;
-    Ok(file)
 }
 
-fn failure(error: &io::Error, name: &str) -> Failure {
-    Failure::new(format!("{name} can't be written: {error}"))
-}
-
-pub(super) fn end((error, name): (io::Error, String)) -> End {
-    if error.kind() == ErrorKind::BrokenPipe { End::ReaderHasGone } else { End::Output(failure(&error, &name)) }
-}
-
-impl Packer {
-    fn new(out: Box<dyn Write + Send>, gzip: bool) -> Self {
-        let out = BufWriter::with_capacity(BUFFER_BYTES, out);
-        if gzip { Self::Gzip(GzEncoder::new(out, Compression::default())) } else { Self::Plain(out) }
-    }
-
-    fn write(&mut self, line: &str) -> io::Result<()> {
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(out) => writeln!(out, "{line}"),
-            Self::Gzip(out) => writeln!(out, "{line}"),
-        }
-    }
-
-    /// Ends a member of the gzip file, so that what is there can be unpacked, and another one can follow.
-    fn settle(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(out) => out.flush(),
-            Self::Gzip(encoder) => {
-                encoder.try_finish()?;
-                let out = std::mem::replace(encoder.get_mut(), BufWriter::new(Box::new(io::sink())));
-                *encoder = GzEncoder::new(out, Compression::default());
-                encoder.get_mut().flush()
+            Self::Stdout(stdout) => stdout.write(bytes),
+            Self::File(exported) => {
+                let written = exported.file.write(bytes)?;
+                exported.hash.update(&bytes[..written]);
+                exported.bytes += written as u64;
+                Ok(written)
             }
         }
     }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stdout(stdout) => stdout.flush(),
+            Self::File(exported) => exported.file.flush(),
+        }
+    }
+}
+
+/// Nothing of it has been settled, so nothing but its beginning says whose it is.
+fn begins_as_an_export(file: &File, gzip: bool) -> io::Result<bool> {
+    let mut file = BufReader::new(file);
+    let beginning = file.fill_buf()?;
+    let own: &[u8] = if gzip { &[0x1f, 0x8b] } else { b"{\"stream\":" };
+    Ok(beginning.is_empty() || beginning.starts_with(own))
+}
+
+/// Two exports into one file would each write over the other's lines.
+fn lock(file: &File, path: &Path) -> Result<(), Failure> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            Err(Failure::new(format!("another export is writing {}: wait for its end", path.display())))
+        }
+        // Not every file system has locks.
+        _ => Ok(()),
+    }
+}
+
+/// A file that is there is never written over.
+pub(super) fn exists(path: &Path) -> Failure {
+    let (name, checkpoint) = (path.display(), Checkpoint::path(path));
+    Failure::new(if checkpoint.exists() {
+        format!(
+            "{name} is there already and is left as it is: it is an interrupted export, which the same command with --resume \
+             resumes. To begin anew, remove {name}, or name another file"
+        )
+    } else {
+        format!("{name} is there already and is left as it is: remove it, or name another file")
+    })
+}
+
+pub(super) fn unwritable(error: &io::Error, name: &str) -> Failure {
+    Failure::new(format!("{name} can't be written: {error}"))
 }

@@ -1,0 +1,17 @@
+//! Which table it is, whatever other tables have had its name.
+
+use crate::{EventStore, error::Error, failure::Attempts};
+
+/// The table's ARN, and its id, or where DynamoDB does not say one, when it was created.
+pub(crate) async fn identity(store: &EventStore) -> Result<String, Error> {
+    let attempts = Attempts::one(store.asker(), "look at", store.table());
+    let describe = store.client().describe_table().table_name(store.table());
+    let output = describe.send().await.map_err(|error| attempts.failed(error))?;
+    let table = output.table();
+    let arn = table.and_then(|table| table.table_arn()).unwrap_or(store.table());
+    let id = table.and_then(|table| {
+        let created = || table.creation_date_time().map(ToString::to_string);
+        table.table_id().map(str::to_owned).or_else(created)
+    });
+    Ok(format!("{arn} ({})", id.unwrap_or_default()))
+}

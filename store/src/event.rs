@@ -175,18 +175,19 @@ impl RecordedEvent {
     /// # Errors
     /// [`Error::Corrupt`] names the event and the rule that it breaks.
     pub fn check(&self) -> Result<(), Error> {
-        self.broken_rule().map_err(|error| {
+        let checked = StreamId::new(self.stream_id.as_str()).and_then(|_| self.check_content());
+        checked.map_err(|error| {
             let what = format!("no append takes this event: {error}");
             Corrupt { stream: self.stream_id.clone(), at: event_key(self.version), what }.into()
         })
     }
 
-    pub(crate) fn broken_rule(&self) -> Result<(), Error> {
-        let stream = StreamId::new(self.stream_id.as_str())?;
+    /// As [`check`](Self::check), but for the stream id.
+    pub(crate) fn check_content(&self) -> Result<(), Error> {
         let event = NewEvent::from_json_text(self.event_type.as_str(), self.payload.as_str())?;
         let event = event.with_metadata(self.metadata.clone());
         let event = if self.is_private { event.private() } else { event };
-        event.check_for(&stream).map(|_| ())
+        event.check_for(&self.stream_id).map(|_| ())
     }
 
     /// The payload as a `T`.

@@ -245,8 +245,8 @@ impl EventStore {
     }
 
     /// Looks at every item of the table, or of a category, and lists what is wrong, as a
-    /// [`futures::Stream`](futures_core::Stream) of findings: gaps, half appends, events and pending entries that can't be
-    /// read, entries whose events are missing or say other things, keys that are none. Writes nothing.
+    /// [`futures::Stream`](futures_core::Stream) of findings: every rule of writing is checked ([`Fault`](crate::Fault) has them).
+    /// Writes nothing.
     ///
     /// The table may be in use: what is missing is read again until an append has had the time to become visible, about two
     /// seconds for each gap that stays. Costs what [`scan_events`](Self::scan_events) does, and a read of the events of each

@@ -77,6 +77,33 @@ pub(crate) fn read_pending(item: Item) -> Result<PendingEntry, Corrupt> {
     Ok(PendingEntry { first, last, public, pending_since_ms, previous, events, stream_id: fields.stream })
 }
 
+/// The copies that a pending entry has, as far as writing limits them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copies {
+    item_bytes: usize,
+}
+
+/// The copies of an item that is a pending entry, if it has any.
+pub(crate) fn copies(item: &Item) -> Option<Copies> {
+    item.contains_key(EVENTS).then(|| Copies { item_bytes: item_bytes(item) })
+}
+
+impl Copies {
+    /// The limit that they are beyond. They are read all the same, or the events are.
+    pub(crate) fn broken_rule(self, entry: &PendingEntry) -> Option<String> {
+        let Self { item_bytes } = self;
+        if item_bytes > MAX_INLINE_ENTRY_BYTES {
+            return Some(format!(
+                "an entry with copies of its events has at most {MAX_INLINE_ENTRY_BYTES} bytes, this one {item_bytes}"
+            ));
+        }
+        entry
+            .events
+            .is_none()
+            .then(|| format!("its copies of events unpack to more than {MAX_INLINE_PAYLOAD_BYTES} bytes"))
+    }
+}
+
 /// What the payload of a copy takes when it is unpacked, by what it says of itself.
 fn copied_bytes(copy: &AttributeValue) -> usize {
     copy.as_m().ok().and_then(|copy| copy.get(PAYLOAD)).map_or(0, payload::claimed_bytes)

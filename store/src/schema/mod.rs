@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
 pub(crate) use self::{
-    entry::{pending_item, read_pending},
+    entry::{copies, pending_item, read_pending},
     event::{EVENT_SUMMARY, Recording, event_bytes, event_item, read_event, read_event_beside, read_event_summary},
     snapshot::{read_snapshot, snapshot_item},
 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Report, finding::Fault};
+use super::{Report, finding::Fault, newest::wrongly_named};
 use crate::{
     EventStore,
     error::Error,
@@ -44,7 +44,9 @@ pub(super) async fn check_entries(
 ) -> Result<(), Error> {
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
     let stream = &first.stream_id;
-    let (items, read_units) = read::settled(store, stream, first.first..=last.last).await?;
+    // The event before says which append the first entry has to name.
+    let from = first.first.saturating_sub(1).max(1);
+    let (items, read_units) = read::settled(store, stream, from..=last.last).await?;
     report.read_units += read_units;
     // Unreadable events are findings of their own.
     let events: BTreeMap<_, _> =
@@ -63,6 +65,13 @@ fn check_entry(entry: &PendingEntry, events: &BTreeMap<u64, Option<RecordedEvent
     if !missing.is_empty() {
         let what = format!("missing are of versions {} to {}: {}", entry.first, entry.last, missing.join(", "));
         return Some(Fault::EntryWithoutEvents { what });
+    }
+    let newest = match entry.first {
+        1 => Some(None),
+        first => events.get(&(first - 1)).and_then(Option::as_ref).map(|before| before.newest_entry),
+    };
+    if let Some(newest) = newest.filter(|newest| *newest != entry.previous) {
+        return Some(Fault::PreviousEntry { what: wrongly_named(entry.previous, newest) });
     }
     let disagrees = |what| Some(Fault::EntryDisagrees { what });
     let events = (entry.first..=entry.last).filter_map(|version| events.get(&version)?.as_ref());

@@ -32,7 +32,7 @@ pub enum Fault {
         /// Its last version.
         last: u64,
     },
-    /// An event's attributes are damaged, or its payload is not JSON.
+    /// An event's attributes are damaged.
     #[error("the event can't be read: {what}")]
     UnreadableEvent {
         /// What is wrong with it.
@@ -42,6 +42,20 @@ pub enum Fault {
     #[error("the event does not fit to the one before it: {what}")]
     ForeignEvent {
         /// In which way.
+        what: String,
+    },
+    /// An event or a pending entry can be read, but no append writes it: the relay may not be able to publish it, and an import
+    /// of it is refused.
+    #[error("no append writes this: {what}")]
+    BrokenRule {
+        /// The rule.
+        what: String,
+    },
+    /// A private event or a pending entry does not name the newest append before it that has a pending entry. The relay halts the
+    /// stream where what an entry names is not there.
+    #[error("the append before: {what}")]
+    PreviousEntry {
+        /// What is named, and what should be.
         what: String,
     },
     /// A pending entry's attributes are damaged: its stream is halted.
@@ -59,6 +73,18 @@ pub enum Fault {
     /// A pending entry says other things than its events: what is published is not what is loaded.
     #[error("the pending entry disagrees with its events: {what}")]
     EntryDisagrees {
+        /// In which way.
+        what: String,
+    },
+    /// A snapshot's attributes are damaged. A load ignores it.
+    #[error("the snapshot can't be read: {what}")]
+    UnreadableSnapshot {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A snapshot is not one of its stream as it is. A load ignores it.
+    #[error("the snapshot is not of this history: {what}")]
+    FalseSnapshot {
         /// In which way.
         what: String,
     },
@@ -88,9 +114,13 @@ impl Fault {
             Self::HalfAppend { .. } => "half_append",
             Self::UnreadableEvent { .. } => "unreadable_event",
             Self::ForeignEvent { .. } => "foreign_event",
+            Self::BrokenRule { .. } => "broken_rule",
+            Self::PreviousEntry { .. } => "previous_entry",
             Self::UnreadableEntry { .. } => "unreadable_entry",
             Self::EntryWithoutEvents { .. } => "entry_without_events",
             Self::EntryDisagrees { .. } => "entry_disagrees",
+            Self::UnreadableSnapshot { .. } => "unreadable_snapshot",
+            Self::FalseSnapshot { .. } => "false_snapshot",
             Self::StreamId { .. } => "stream_id",
             Self::Stray { .. } => "stray",
             Self::Key => "key",

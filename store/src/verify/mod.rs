@@ -3,11 +3,12 @@
 //! - `finding.rs`: what can be wrong.
 //! - `items.rs`: where items come from: a segment of a scan, or one stream's partition.
 //! - `stream.rs`: the checks, item by item, with one stream's state at a time.
-//! - `entries.rs`: a stream's pending entries, compared with its events.
+//! - `entries.rs`: a stream's pending entries, compared with its events; `newest.rs`: which append each has to name.
 
 mod entries;
 mod finding;
 mod items;
+mod newest;
 mod stream;
 
 use std::{

@@ -1,18 +1,17 @@
 //! One stream's checks. Its items come in the order of their keys: events, pending entries, the snapshot.
 
-use serde::de::IgnoredAny;
-
 use super::{
     Outcome, Report, VerifiedCounts,
     entries::{Entries, check_entries},
     finding::Fault,
+    newest::Newest,
 };
 use crate::{
     EventStore,
     error::Error,
     event::{AppendRange, RecordedEvent, event_id},
     read,
-    schema::{self, EVENT_PREFIX, Item, PENDING_PREFIX, SNAPSHOT},
+    schema::{self, ENTRY_FIRST, EVENT_PREFIX, Item, PENDING_PREFIX, SNAPSHOT},
     stream::StreamId,
 };
 
@@ -21,7 +20,9 @@ pub(super) struct StreamCheck {
     stream: StreamId,
     counts: VerifiedCounts,
     tail: Option<Tail>,
+    newest: Newest,
     entries: Entries,
+    snapshot: Option<Item>,
 }
 
 /// The event that was seen last.
@@ -38,7 +39,7 @@ impl StreamCheck {
             report.found(&stream, "its key", Fault::StreamId { why: error.to_string() });
         }
         let counts = VerifiedCounts { streams: 1, ..VerifiedCounts::default() };
-        Self { stream, counts, tail: None, entries: Entries::default() }
+        Self { stream, counts, tail: None, newest: Newest::default(), entries: Entries::default(), snapshot: None }
     }
 
     pub(super) fn stream(&self) -> &StreamId {
@@ -71,15 +72,21 @@ impl StreamCheck {
             }
         } else if entity.starts_with(PENDING_PREFIX) {
             self.counts.pending += 1;
+            let copies = schema::copies(&item);
             match schema::read_pending(item) {
                 Ok(entry) => {
+                    if let Some(what) = copies.and_then(|copies| copies.broken_rule(&entry)) {
+                        report.found(&self.stream, entity, Fault::BrokenRule { what });
+                    }
                     if let Some(full) = self.entries.add(entry) {
                         check_entries(store, &full, report).await?;
                     }
                 }
                 Err(corrupt) => report.found(&self.stream, entity, Fault::UnreadableEntry { what: corrupt.what }),
             }
-        } else if entity != SNAPSHOT {
+        } else if entity == SNAPSHOT {
+            self.snapshot = Some(item);
+        } else {
             report.found(&self.stream, entity, Fault::Key);
         }
         Ok(())
@@ -94,7 +101,31 @@ impl StreamCheck {
         if let Some(entries) = self.entries.take() {
             check_entries(store, &entries, report).await?;
         }
+        if let Some(item) = self.snapshot.take() {
+            self.check_snapshot(store, item, report).await?;
+        }
         self.report_counts(report);
+        Ok(())
+    }
+
+    /// Whether a snapshot is of this history: a load with it is to have the result of a load without it.
+    async fn check_snapshot(&self, store: &EventStore, item: Item, report: &mut Report) -> Result<(), Error> {
+        let snapshot = match schema::read_snapshot(item) {
+            Ok(snapshot) => snapshot,
+            Err(corrupt) => {
+                report.found(&self.stream, SNAPSHOT, Fault::UnreadableSnapshot { what: corrupt.what });
+                return Ok(());
+            }
+        };
+        let version = snapshot.version;
+        // The stream may have grown since its events were looked at.
+        if self.tail.is_none_or(|tail| tail.version < version)
+            && read::event_at(store, &self.stream, version).await?.is_none()
+        {
+            let end = self.tail.map_or(0, |tail| tail.version);
+            let what = format!("it was taken at version {version}, and the stream is at version {end}");
+            report.found(&self.stream, SNAPSHOT, Fault::FalseSnapshot { what });
+        }
         Ok(())
     }
 
@@ -113,10 +144,11 @@ impl StreamCheck {
         Ok(())
     }
 
-    fn missing(&self, from: u64, to: u64, report: &mut Report) {
+    fn missing(&mut self, from: u64, to: u64, report: &mut Report) {
         if from > to {
             return;
         }
+        self.newest.forget();
         let at = if from == to { format!("version {from}") } else { format!("versions {from} to {to}") };
         let fault = match self.tail.and_then(|tail| tail.append) {
             Some((AppendRange { id, first, last }, _)) if last >= from => {
@@ -129,17 +161,25 @@ impl StreamCheck {
 
     fn event(&mut self, version: u64, item: Item, report: &mut Report) {
         let at = schema::event_key(version);
+        let names_entry = item.contains_key(ENTRY_FIRST);
         let event = match schema::read_event(item) {
             Ok(event) => event,
             Err(corrupt) => {
                 report.found(&self.stream, at, Fault::UnreadableEvent { what: corrupt.what });
                 self.tail = Some(Tail { version, append: None });
+                self.newest.forget();
                 return;
             }
         };
-        if let Err(error) = serde_json::from_str::<IgnoredAny>(&event.payload) {
-            let what = format!("the payload is not JSON: {error}");
-            report.found(&self.stream, &at, Fault::UnreadableEvent { what });
+        if let Err(error) = event.check_content() {
+            report.found(&self.stream, &at, Fault::BrokenRule { what: error.to_string() });
+        }
+        if names_entry && !event.is_private {
+            let what = format!("a public event has the attribute {ENTRY_FIRST}, which private events alone have");
+            report.found(&self.stream, &at, Fault::BrokenRule { what });
+        }
+        for (version, what) in self.newest.event(&event) {
+            report.found(&self.stream, schema::event_key(version), Fault::PreviousEntry { what });
         }
         if let Some(what) = self.disagreement(&event) {
             report.found(&self.stream, at, Fault::ForeignEvent { what });
@@ -150,6 +190,9 @@ impl StreamCheck {
     /// What an event says of itself and its append that can't be.
     fn disagreement(&self, event: &RecordedEvent) -> Option<String> {
         let AppendRange { id, first, last } = event.append;
+        if id.is_nil() {
+            return Some("its append id is nil".to_owned());
+        }
         let place = usize::try_from(event.version - first).unwrap_or(usize::MAX);
         if event.event_id != event_id(id, &self.stream, place) {
             return Some(format!("the event id {} is not the one of place {place} in append {id}", event.event_id));

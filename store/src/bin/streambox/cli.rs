@@ -70,9 +70,10 @@ what `import` would refuse; `streambox verify` lists more.
 Reads the whole table: one read unit for each 4 KB of it, other categories included; with --stream that stream alone.";
 
 const VERIFY_HELP: &str = "\
-Looks for: missing events (gaps, parts of appends), events and pending entries that can't be read, payloads that are not \
-JSON, events whose id or append is not that of their place, pending entries whose events are missing or say other things, \
-keys that are none. Writes nothing; the table may be in use.
+Checks every rule of writing: missing events (gaps, parts of appends), events, pending entries and snapshots that can't be read, \
+events that no append takes (type, payload, metadata, sizes), events whose id or append is not that of their place, pending entries \
+whose events are missing or say other things, private events and entries that name another append before them than they should, \
+snapshots ahead of their stream, keys that are none. The README lists the rules. Writes nothing; the table may be in use.
 
 What is missing is read again for about two seconds before it is a finding. Reads the whole table: one read unit for each \
 4 KB of it, other categories included, and the events of pending entries a second time; with --stream that stream alone.

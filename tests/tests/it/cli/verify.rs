@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
-use streambox::{ExpectedVersion, StreamId};
+use streambox::{ExpectedVersion, StreamId, snapshot::NewSnapshot};
 use streambox_tests::engine::{TestTable, event, stream};
 
 use super::{DONE, FAILED, json_lines, streambox};
@@ -53,6 +53,7 @@ async fn findings(table: &TestTable, arguments: &[&str]) -> (Vec<(String, String
 async fn a_sound_table_has_no_findings_and_its_numbers_are_told() {
     let table = filled(9).await;
     table.fill(&stream("permit-1"), 2).await;
+    table.store.write_snapshot(&stream("order-2"), &NewSnapshot::new(6, 1, "{}")).await.unwrap();
     let (found, code, summary) = findings(&table, &[]).await;
     assert_eq!((found, code), (vec![], DONE));
     let counts =
@@ -134,7 +135,7 @@ fn damages() -> Vec<Damage> {
                     table.set(&order, &event_key(2), "payload", text("{")).await;
                 })
             },
-            vec![(event_key(2), "unreadable_event")],
+            vec![(event_key(2), "broken_rule")],
         ),
         (
             "an attribute of an event is of another type",
@@ -172,7 +173,7 @@ fn damages() -> Vec<Damage> {
                     table.set(&order, &event_key(5), "is_private", AttributeValue::Bool(false)).await;
                 })
             },
-            vec![(pending_key(4), "entry_disagrees")],
+            vec![(event_key(5), "broken_rule"), (pending_key(4), "entry_disagrees")],
         ),
         (
             "a pending entry ends before it begins",
@@ -199,7 +200,122 @@ fn damages() -> Vec<Damage> {
             },
             vec![("event#7".to_owned(), "key"), ("order".to_owned(), "key")],
         ),
+        (
+            "a pending entry names an append before that is not there",
+            |table, order| {
+                Box::pin(async move { table.set(&order, &pending_key(4), "previous_first", number(2)).await })
+            },
+            vec![(pending_key(4), "previous_entry")],
+        ),
+        (
+            "a pending entry names the append before by another time",
+            |table, order| Box::pin(async move { table.set(&order, &pending_key(3), "previous_at", number(7)).await }),
+            vec![(pending_key(3), "previous_entry")],
+        ),
+        (
+            "a pending entry names itself as the append before",
+            |table, order| {
+                Box::pin(async move { table.set(&order, &pending_key(4), "previous_first", number(4)).await })
+            },
+            vec![(pending_key(4), "unreadable_entry")],
+        ),
+        (
+            "a private event names itself as an append that has a pending entry",
+            |table, order| Box::pin(async move { table.set(&order, &event_key(5), "entry_first", number(5)).await }),
+            vec![(event_key(5), "previous_entry")],
+        ),
+        (
+            "a public event, published long ago, is made private",
+            |table, order| {
+                Box::pin(async move {
+                    table.delete(&order, &pending_key(3)).await;
+                    table.set(&order, &event_key(3), "is_private", AttributeValue::Bool(true)).await;
+                })
+            },
+            // The entry behind it names it, and it names none.
+            vec![(event_key(3), "previous_entry"), (pending_key(4), "previous_entry")],
+        ),
+        (
+            "a pending entry with copies has more than a kilobyte",
+            |table, order| {
+                Box::pin(async move { table.set(&order, &pending_key(1), "note", text(&"x".repeat(2_000))).await })
+            },
+            vec![(pending_key(1), "broken_rule")],
+        ),
+        (
+            "an append id is nil",
+            |table, order| {
+                Box::pin(async move {
+                    let nil = "00000000-0000-0000-0000-000000000000";
+                    table.set(&order, &event_key(3), "append_id", text(nil)).await;
+                    table.delete(&order, &pending_key(3)).await;
+                })
+            },
+            vec![(event_key(3), "foreign_event")],
+        ),
+        (
+            "a snapshot is rubbish",
+            |table, order| Box::pin(async move { table.set(&order, "snapshot", "body", number(7)).await }),
+            vec![("snapshot".to_owned(), "unreadable_snapshot")],
+        ),
+        (
+            "a snapshot is ahead of its stream",
+            |table, order| {
+                Box::pin(async move {
+                    table.store.write_snapshot(&order, &NewSnapshot::new(7, 1, "{}")).await.expect("it is stored");
+                })
+            },
+            vec![("snapshot".to_owned(), "false_snapshot")],
+        ),
     ]
+}
+
+/// Attributes that no append writes, by what the finding says.
+fn broken_rules() -> Vec<(&'static str, AttributeValue, &'static str)> {
+    let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+    vec![
+        ("event_type", text(""), "it is empty"),
+        ("event_type", text(&"x".repeat(300)), "event type is too long"),
+        ("event_type", text(&"x".repeat(253)), "routing key"),
+        ("event_type", text("\u{1b}[31m"), "control character"),
+        ("payload", text("{"), "not JSON"),
+        ("payload", text(&nested(200)), "payload"),
+        ("metadata", text(&format!(r#"{{"correlation_id":"{}"}}"#, "x".repeat(17_000))), "message headers"),
+    ]
+}
+
+#[tokio::test]
+async fn g12_every_rule_that_an_append_checks_is_checked_of_what_is_there() {
+    let table = TestTable::create().await;
+    let rules = broken_rules();
+    for (number, (attribute, value, _)) in rules.iter().enumerate() {
+        let order = stream(&format!("order-{number}"));
+        table.fill(&order, 3).await;
+        table.delete(&order, &pending_key(2)).await;
+        table.set(&order, &event_key(2), attribute, value.clone()).await;
+    }
+    let verified = streambox(&table, &["verify"]).await;
+    assert_eq!(verified.code(), FAILED);
+    for (number, (attribute, _, says)) in rules.iter().enumerate() {
+        let prefix = format!("order-{number}, {}: no append writes this: ", event_key(2));
+        let found: Vec<_> =
+            verified.stdout.lines().filter(|line| line.starts_with(&format!("order-{number}, "))).collect();
+        assert!(matches!(found[..], [one] if one.starts_with(&prefix) && one.contains(says)), "{attribute}: {found:?}");
+        assert!(!found[0].contains('\u{1b}'));
+        let exported = streambox(&table, &["export", "--stream", &format!("order-{number}")]).await;
+        assert_eq!((exported.code(), exported.stdout.lines().count()), (FAILED, 1), "{attribute}: {exported:?}");
+    }
+    let findings = format!("{} findings", rules.len());
+    assert!(verified.stdout.contains(&findings), "nothing else: {}", verified.stdout);
+}
+
+#[test]
+fn every_kind_of_finding_is_in_the_readme() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let kinds = damages().into_iter().flat_map(|(_, _, found)| found).map(|(_, kind)| kind);
+    for kind in kinds.chain(["stream_id", "stray"]) {
+        assert!(readme.contains(&format!("`{kind}`")), "{kind}");
+    }
 }
 
 #[tokio::test]
@@ -242,7 +358,11 @@ async fn a_stream_id_that_is_none_is_found() {
     let put = table.client().put_item().table_name(&table.name);
     put.item("stream_id", text("order")).item("entity", text("snapshot")).send().await.unwrap();
     let (found, code, _) = findings(&table, &[]).await;
-    assert_eq!((found, code), (vec![("order".to_owned(), "its key".to_owned(), "stream_id".to_owned())], FAILED));
+    let finding = |at: &str, kind: &str| ("order".to_owned(), at.to_owned(), kind.to_owned());
+    assert_eq!(
+        (found, code),
+        (vec![finding("its key", "stream_id"), finding("snapshot", "unreadable_snapshot")], FAILED)
+    );
 }
 
 #[tokio::test]

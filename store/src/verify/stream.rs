@@ -119,13 +119,19 @@ impl StreamCheck {
         };
         let version = snapshot.version;
         // The stream may have grown since its events were looked at.
-        if self.tail.is_none_or(|tail| tail.version < version)
-            && read::event_at(store, &self.stream, version).await?.is_none()
-        {
-            let end = self.tail.map_or(0, |tail| tail.version);
-            let what = format!("it was taken at version {version}, and the stream is at version {end}");
-            report.found(&self.stream, SNAPSHOT, Fault::FalseSnapshot { what });
-        }
+        let (mut items, read_units) = read::settled(store, &self.stream, version..=version).await?;
+        report.read_units += read_units;
+        let end = self.tail.map_or(0, |tail| tail.version);
+        let what = match items.remove(&version).map(schema::read_event) {
+            Some(Ok(event)) if event.append.id != snapshot.append_id => format!(
+                "it was taken at version {version} of append {}, and that version is of append {}",
+                snapshot.append_id, event.append.id
+            ),
+            None if version > end => format!("it was taken at version {version}, and the stream is at version {end}"),
+            // An event that is missing or can't be read is a finding of its own.
+            _ => return Ok(()),
+        };
+        report.found(&self.stream, SNAPSHOT, Fault::FalseSnapshot { what });
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
-use streambox::{ExpectedVersion, StreamId, snapshot::NewSnapshot};
+use streambox::{ExpectedVersion, StreamId, Uuid, snapshot::NewSnapshot};
 use streambox_tests::engine::{TestTable, event, stream};
 
 use super::{DONE, FAILED, json_lines, streambox};
@@ -39,6 +39,13 @@ async fn filled(streams: u64) -> TestTable {
     table
 }
 
+/// Takes a sound snapshot.
+async fn snapshot(table: &TestTable, order: &StreamId, version: u64) {
+    let event = table.store.event(order, version).await.expect("a readable event").expect("the event");
+    let snapshot = NewSnapshot::new(version, event.append.id, 1, "{}");
+    table.store.write_snapshot(order, &snapshot).await.expect("it is stored");
+}
+
 /// Stream, place and kind of each finding, and the exit code.
 async fn findings(table: &TestTable, arguments: &[&str]) -> (Vec<(String, String, String)>, Option<i32>, Value) {
     let finished = streambox(table, &[&["verify", "--format", "json"], arguments].concat()).await;
@@ -53,7 +60,7 @@ async fn findings(table: &TestTable, arguments: &[&str]) -> (Vec<(String, String
 async fn a_sound_table_has_no_findings_and_its_numbers_are_told() {
     let table = filled(9).await;
     table.fill(&stream("permit-1"), 2).await;
-    table.store.write_snapshot(&stream("order-2"), &NewSnapshot::new(6, 1, "{}")).await.unwrap();
+    snapshot(&table, &stream("order-2"), 6).await;
     let (found, code, summary) = findings(&table, &[]).await;
     assert_eq!((found, code), (vec![], DONE));
     let counts =
@@ -262,10 +269,31 @@ fn damages() -> Vec<Damage> {
             "a snapshot is ahead of its stream",
             |table, order| {
                 Box::pin(async move {
-                    table.store.write_snapshot(&order, &NewSnapshot::new(7, 1, "{}")).await.expect("it is stored");
+                    let ahead = NewSnapshot::new(7, Uuid::from_u128(1), 1, "{}");
+                    table.store.write_snapshot(&order, &ahead).await.expect("it is stored");
                 })
             },
             vec![("snapshot".to_owned(), "false_snapshot")],
+        ),
+        (
+            "a snapshot is of a history that there was before",
+            |table, order| {
+                Box::pin(async move {
+                    let before = NewSnapshot::new(6, Uuid::from_u128(1), 1, "{}");
+                    table.store.write_snapshot(&order, &before).await.expect("it is stored");
+                })
+            },
+            vec![("snapshot".to_owned(), "false_snapshot")],
+        ),
+        (
+            "a snapshot was changed after it was taken",
+            |table, order| {
+                Box::pin(async move {
+                    snapshot(table, &order, 3).await;
+                    table.set(&order, "snapshot", "body", text("[]")).await;
+                })
+            },
+            vec![("snapshot".to_owned(), "unreadable_snapshot")],
         ),
     ]
 }

@@ -1,8 +1,12 @@
 //! A DynamoDB client whose time limits tell a slow link from a dead connection, and without the SDK's correction of a wrong clock.
 
-use std::time::Duration;
+use std::{env, time::Duration};
 
 use aws_config::{BehaviorVersion, SdkConfig, timeout::TimeoutConfig};
+use aws_credential_types::provider::{
+    ProvideCredentials, SharedCredentialsProvider, error::CredentialsError,
+    future::ProvideCredentials as ProvidedCredentials,
+};
 use aws_sdk_dynamodb::{
     Client,
     config::{
@@ -124,7 +128,8 @@ impl Intercept for UploadTime {
 }
 
 /// A client from the environment: region, credentials and end point are found as by every AWS program
-/// (`AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL_DYNAMODB`, container and instance roles …).
+/// (`AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL_DYNAMODB`, container and instance roles …). Profiles of `aws sso login` and
+/// `aws login`, and those with a `credential_process`, need the feature `credentials` of this crate.
 ///
 /// It never fails: what is missing is what the first request fails with, an [`Error::Setup`](crate::Error::Setup) that says what to
 /// do. So do requests over HTTPS on a system without certificates of authorities, on which the SDK itself panics in a debug build;
@@ -140,7 +145,29 @@ pub async fn client_from_env_with(limits: RequestLimits) -> Client {
         Some(plain) => loader.http_client(plain),
         None => loader,
     };
-    client_with(&loader.load().await, limits)
+    let config = loader.load().await;
+    let has_keys = env::var_os("AWS_ACCESS_KEY_ID").is_some_and(|key| !key.is_empty());
+    let is_empty = |service: &&str| end_point_of(&config, service).is_some_and(|url| url.is_empty());
+    if !has_keys && ["STS", "SSO", "SSO OIDC", "Signin"].iter().any(is_empty) {
+        let refused = config.into_builder().credentials_provider(SharedCredentialsProvider::new(EmptyEndPoint)).build();
+        return client_with(&refused, limits);
+    }
+    client_with(&config, limits)
+}
+
+/// In place of credentials that may be asked for over an end point that is set and empty: the SDK panics then.
+#[derive(Debug)]
+struct EmptyEndPoint;
+
+impl ProvideCredentials for EmptyEndPoint {
+    fn provide_credentials<'a>(&'a self) -> ProvidedCredentials<'a>
+    where
+        Self: 'a,
+    {
+        ProvidedCredentials::ready(Err(CredentialsError::invalid_configuration(
+            "AWS_ENDPOINT_URL, or `endpoint_url` of the profile, is set and empty: unset it",
+        )))
+    }
 }
 
 /// A client from a configuration that the service has already loaded, with streambox's time limits.
@@ -161,7 +188,7 @@ pub fn client_with(config: &SdkConfig, limits: RequestLimits) -> Client {
     if config.http_client().is_none() {
         builder.set_http_client(authorities::without());
     }
-    let end_points = [end_point_of_service(config), config.endpoint_url().map(str::to_owned)];
+    let end_points = [end_point_of(config, "DynamoDB"), config.endpoint_url().map(str::to_owned)];
     if end_points.iter().flatten().any(String::is_empty) {
         // Set and empty is not set, as with AWS's other tools; the SDK panics.
         builder.set_endpoint_url(end_points.into_iter().flatten().find(|url| !url.is_empty()));
@@ -169,10 +196,9 @@ pub fn client_with(config: &SdkConfig, limits: RequestLimits) -> Client {
     Client::from_conf(builder.build())
 }
 
-/// `AWS_ENDPOINT_URL_DYNAMODB`, or the same in the profile.
-fn end_point_of_service(config: &SdkConfig) -> Option<String> {
-    let key =
-        ServiceConfigKey::builder().service_id("DynamoDB").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+/// `AWS_ENDPOINT_URL_DYNAMODB`, for instance, or the same in the profile; else what is set for all services.
+fn end_point_of(config: &SdkConfig, service: &str) -> Option<String> {
+    let key = ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
     config.service_config()?.load_config(key.ok()?)
 }
 

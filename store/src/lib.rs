@@ -29,6 +29,17 @@
 //! # }
 //! ```
 
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! - `credentials`: profiles of `aws sso login` and `aws login`, and those with a `credential_process`. Keys, and the roles of
+//!   instances, containers and pods, need no feature.
+//! - `testing`: an in-memory engine, and given/when/then. `tune`: how often to take snapshots. `opentelemetry`: the current trace
+//!   context.
+//! - `cli`: the program `streambox`.
+
 pub mod aggregate;
 mod append;
 mod authorities;

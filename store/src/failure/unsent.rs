@@ -18,6 +18,18 @@ const NO_AUTHORITIES: &str = "the system has no certificates of authorities to t
 const NOT_CONFIGURED: &str = "the request could not be sent: check region (AWS_REGION), credentials (AWS_PROFILE, a role, \
                               AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and end point (AWS_ENDPOINT_URL_DYNAMODB)";
 
+const NOT_BUILT_IN: &str = "the profile's credentials are of a kind that this program was built without: build it with the feature `credentials` \
+                            of the crate streambox, or use others (a role, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)";
+const LOG_IN: &str = "the login of the profile is missing or has expired: log in (`aws sso login`, or `aws login`) with the same \
+                      AWS_PROFILE";
+const PROCESS_FAILED: &str = "the `credential_process` of the profile gives no credentials: run it by hand to see why";
+
+/// What the SDK says where one of its features is missing; where nobody has logged in, or not lately; and of a process that
+/// gives out credentials.
+const FEATURE_MISSING: &str = "requires following cargo feature(s) enabled";
+const LOGIN_MISSING: [&str; 4] = ["SSO token", "Login token", "/login/cache/", "UnauthorizedException"];
+const PROCESS: &str = "external process";
+
 /// What the SDK says where the instance's metadata service answers, and has nothing to give: to containers, mostly, which are
 /// one hop too far away from it.
 const METADATA_FORBIDDEN: &str = "IMDS is disabled";
@@ -33,7 +45,19 @@ pub(super) fn judge(error: Option<&(dyn StdError + 'static)>, is_transient: bool
     if causes(error).any(<dyn StdError>::is::<NoAuthorities>) {
         return Verdict::Mend(NO_AUTHORITIES.to_owned());
     }
+    let says = |words: &[&str]| {
+        let said = causes(error).map(ToString::to_string).find(|said| words.iter().any(|word| said.contains(word)));
+        said.map(|said| one_line(&said))
+    };
+    let of_profile = [(&[FEATURE_MISSING][..], NOT_BUILT_IN), (&LOGIN_MISSING, LOG_IN), (&[PROCESS], PROCESS_FAILED)];
     let credentials = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>());
+    if credentials.is_some() {
+        for (words, advice) in of_profile {
+            if let Some(said) = says(words) {
+                return Verdict::Mend(format!("{advice} ({said})"));
+            }
+        }
+    }
     match credentials {
         Some(CredentialsError::CredentialsNotLoaded(_)) => no_credentials(),
         Some(CredentialsError::InvalidConfiguration(_)) => Verdict::Mend(format!(
@@ -64,7 +88,10 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (
 
 /// The innermost cause, in one line.
 fn innermost(error: &(dyn StdError + 'static)) -> String {
-    let text = causes(error).last().map(ToString::to_string).unwrap_or_default();
+    one_line(&causes(error).last().map(ToString::to_string).unwrap_or_default())
+}
+
+fn one_line(text: &str) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
@@ -97,6 +124,22 @@ mod tests {
         let cut = std::io::Error::other("connection closed before message completed");
         assert_eq!(judge(Some(&cut), true, true), Verdict::Again);
         assert!(matches!(judge(None, false, true), Verdict::Mend(_)));
+    }
+
+    #[test]
+    fn what_a_profile_needs_is_told() {
+        let feature =
+            "ProfileFile provider could not be built: This behavior requires following cargo feature(s) enabled: sso. ";
+        let process = "Error retrieving credentials: external process exited with code exit status: 1. Stderr: no\nway";
+        for (error, told) in [
+            (CredentialsError::invalid_configuration(feature), "feature `credentials` of the crate streambox"),
+            (CredentialsError::provider_error("the SSO token has expired and cannot be refreshed"), "`aws sso login`"),
+            (CredentialsError::unhandled("cached Login token is expired"), "`aws login`"),
+            (CredentialsError::provider_error(process), "run it by hand"),
+        ] {
+            let Verdict::Mend(advice) = judged(&error) else { panic!("{error:?} is tried again") };
+            assert!(advice.contains(told) && !advice.contains('\n'), "{advice}");
+        }
     }
 
     #[test]

@@ -172,6 +172,86 @@ async fn an_end_point_that_is_set_and_empty_is_not_set() {
     assert_told(&refused, &["no certificates of authorities"]);
 }
 
+/// Credentials that are asked for over an end point, too, which the SDK does not take empty.
+#[tokio::test]
+async fn an_end_point_that_is_empty_for_credentials_is_told() {
+    let token = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(token.path(), "a token").expect("it can be written");
+    let config = tempfile::NamedTempFile::new().expect("a temporary file");
+    let role =
+        "[profile role]\nendpoint_url =\nrole_arn = arn:aws:iam::123456789012:role/relay\nsource_profile = keys\n";
+    let keys = "[profile keys]\naws_access_key_id = local\naws_secret_access_key = local\n";
+    std::fs::write(config.path(), format!("{role}{keys}")).expect("it can be written");
+    let path = |file: &tempfile::NamedTempFile| file.path().to_str().expect("UTF-8").to_owned();
+    let (token, config) = (path(&token), path(&config));
+    let base = [("AWS_REGION", "eu-west-1"), ("AWS_EC2_METADATA_DISABLED", "true"), ("SSL_CERT_FILE", "/nonexistent")];
+    for variables in [
+        &[
+            ("AWS_ENDPOINT_URL", ""),
+            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/relay"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", &token),
+        ][..],
+        &[("AWS_CONFIG_FILE", &config), ("AWS_PROFILE", "role")],
+    ] {
+        let variables: Vec<_> = base.iter().chain(variables).copied().collect();
+        for (name, arguments) in [
+            ("streambox", &["read", "order-1"][..]),
+            ("streambox-relay", &["run", "--amqp-url", "amqp://127.0.0.1:1/"]),
+        ] {
+            assert_told(&told_by(name, &variables, arguments).await, &["AWS_ENDPOINT_URL", "set and empty: unset it"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn credentials_of_people_work_and_what_they_need_is_told() {
+    let table = TestTable::create().await;
+    table.fill(&stream("order-1"), 1).await;
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let config = home.path().join("config");
+    let profiles = r#"
+[profile process]
+credential_process = echo '{ "Version": 1, "AccessKeyId": "local", "SecretAccessKey": "local" }'
+[profile broken]
+credential_process = sh -c 'echo nobody is logged in >&2; exit 1'
+[profile sso]
+sso_session = people
+sso_account_id = 123456789012
+sso_role_name = reader
+[sso-session people]
+sso_region = eu-west-1
+sso_start_url = https://people.example.com/start
+[profile login]
+login_session = arn:aws:iam::123456789012:user/ann
+"#;
+    std::fs::write(&config, profiles).expect("it can be written");
+    let (config, home) = (config.to_str().expect("UTF-8"), home.path().to_str().expect("UTF-8"));
+    let read = async |profile: &str| {
+        let variables = [
+            ("HOME", home),
+            ("AWS_CONFIG_FILE", config),
+            ("AWS_PROFILE", profile),
+            ("AWS_REGION", REGION),
+            ("AWS_ENDPOINT_URL_DYNAMODB", table.url()),
+            ("STREAMBOX_TABLE", table.name.as_str()),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ];
+        let told = told_by("streambox", &variables, &["read", "order-1"]).await;
+        (told, told_by("streambox-relay", &variables, &["status", "--no-wait"]).await)
+    };
+    let (streambox, relay) = read("process").await;
+    assert_eq!((streambox.code(), relay.code()), (Some(0), Some(0)), "{}{}", streambox.stderr, relay.stderr);
+    for (profile, told) in [
+        ("broken", &["credential_process", "run it by hand", "nobody is logged in"][..]),
+        ("sso", &["log in (`aws sso login`", "AWS_PROFILE"]),
+        ("login", &["`aws login`", "AWS_PROFILE"]),
+    ] {
+        let (streambox, relay) = read(profile).await;
+        assert_told(&streambox, told);
+        assert_told(&relay, told);
+    }
+}
+
 #[tokio::test]
 async fn a_table_that_is_not_there_is_named_with_the_region_that_was_looked_in() {
     let table = TestTable::create().await;

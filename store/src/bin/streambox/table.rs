@@ -40,7 +40,7 @@ pub(crate) async fn check(global: &Global) -> Result<(), Failure> {
     print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
     match differences.len() {
         0 => Ok(()),
-        1 => Err(Failure::new(format!("table {table} is in one way other than streambox expects it"))),
-        count => Err(Failure::new(format!("table {table} is in {count} ways other than streambox expects it"))),
+        1 => Err(Failure::new(format!("table {table} has 1 difference from what streambox expects"))),
+        count => Err(Failure::new(format!("table {table} has {count} differences from what streambox expects"))),
     }
 }

@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
-    ProvisionedThroughput, ScalarAttributeType,
+    ProvisionedThroughput, ScalarAttributeType, TimeToLiveSpecification,
 };
 use serde_json::{Value, json};
 use streambox::{TableDifference, TableNote, check_table};
@@ -157,11 +157,28 @@ async fn every_difference_of_a_table_is_told_with_what_to_do() {
         let told = text.stdout.lines().filter(|line| line.starts_with("difference: ")).count();
         assert_eq!(told, expected.len(), "{}", text.stdout);
         assert!(text.stdout.contains(says), "{}", text.stdout);
-        assert!(text.stderr.contains("other than streambox expects it"), "{}", text.stderr);
+        assert!(text.stderr.contains("from what streambox expects"), "{}", text.stderr);
         let json = streambox(&table, &["table", "check", "--table", &name, "--format", "json"]).await;
         let printed: Value = serde_json::from_str(&json.stdout).unwrap();
         assert_eq!(printed["differences"].as_array().unwrap().len(), expected.len());
         assert_eq!(printed["table"], json!(name));
+    }
+}
+
+#[tokio::test]
+async fn time_to_live_on_a_time_of_streambox_is_a_difference_and_on_another_attribute_a_note() {
+    for (attribute, code, says) in [
+        ("recorded_at", FAILED, "difference: time to live is on for `recorded_at`"),
+        ("expires_at", DONE, "note: time to live is on: DynamoDB deletes items that have the attribute `expires_at`"),
+    ] {
+        let table = TestTable::create().await;
+        let specification = TimeToLiveSpecification::builder().enabled(true).attribute_name(attribute);
+        let specification = specification.build().expect("all that is needed is set");
+        let update = table.client().update_time_to_live().table_name(&table.name);
+        update.time_to_live_specification(specification).send().await.expect("the engine has time to live");
+        let checked = streambox(&table, &["table", "check"]).await;
+        assert_eq!(checked.code(), code, "{checked:?}");
+        assert!(checked.stdout.contains(says), "{}", checked.stdout);
     }
 }
 

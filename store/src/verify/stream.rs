@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     event::{AppendRange, RecordedEvent, event_id},
     read,
-    schema::{self, ENTRY_FIRST, EVENT_PREFIX, Item, PENDING_PREFIX, SNAPSHOT},
+    schema::{self, APPEND_ID, CHECKSUM, ENTRY_FIRST, EVENT_PREFIX, Item, PENDING_PREFIX, SNAPSHOT, VERSION},
     stream::StreamId,
 };
 
@@ -85,7 +85,10 @@ impl StreamCheck {
                 Err(corrupt) => report.found(&self.stream, entity, Fault::UnreadableEntry { what: corrupt.what }),
             }
         } else if entity == SNAPSHOT {
-            self.snapshot = Some(item);
+            // One that an earlier version has written can't be checked. A load ignores it, and the next one takes its place.
+            let is_earlier =
+                item.contains_key(VERSION) && !item.contains_key(APPEND_ID) && !item.contains_key(CHECKSUM);
+            self.snapshot = (!is_earlier).then_some(item);
         } else {
             report.found(&self.stream, entity, Fault::Key);
         }

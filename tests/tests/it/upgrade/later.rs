@@ -28,7 +28,7 @@ const MANY: u64 = 40;
 fn more() -> [(String, AttributeValue); 3] {
     [
         ("zz_tenant".to_owned(), AttributeValue::S("t-1".to_owned())),
-        ("checksum".to_owned(), AttributeValue::N("77".to_owned())),
+        ("digest".to_owned(), AttributeValue::N("77".to_owned())),
         ("shape".to_owned(), AttributeValue::M([("v".to_owned(), AttributeValue::Bool(true))].into())),
     ]
 }

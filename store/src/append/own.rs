@@ -5,6 +5,9 @@ use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, Trans
 /// What DynamoDB says where two operations of a transaction are on one item.
 const SAME_ITEM: &str = "multiple operations on one item";
 
+/// Stands before a table's name in its ARN.
+const TABLE_OF_ARN: &str = ":table/";
+
 /// What an own item does: operation and table.
 pub(super) fn described(item: &TransactWriteItem) -> String {
     let (operation, table) = operation(item);
@@ -23,9 +26,14 @@ pub(super) fn suspects(own: &[TransactWriteItem], message: &str) -> String {
     listed(if suspects.is_empty() { &all } else { &suspects })
 }
 
-/// The own items in a table, if there are any.
-pub(super) fn of_table(own: &[TransactWriteItem], is_it: impl Fn(&str) -> bool) -> Option<String> {
-    let items: Vec<_> = own.iter().enumerate().filter(|(_, item)| is_it(operation(item).1)).collect();
+/// The own items in the table whose ARN a message has, if there are any. The whole name counts: that of one table may be how another's
+/// begins.
+pub(super) fn of_table_in(message: &str, own: &[TransactWriteItem]) -> Option<String> {
+    let (_, behind) = message.split_once(TABLE_OF_ARN)?;
+    let table = behind.split(|char: char| !(char.is_ascii_alphanumeric() || "_-.".contains(char))).next()?;
+    // An item may name its table by ARN, too.
+    let name = |item| operation(item).1.rsplit(TABLE_OF_ARN).next();
+    let items: Vec<_> = own.iter().enumerate().filter(|(_, item)| name(item) == Some(table)).collect();
     (!items.is_empty()).then(|| listed(&items))
 }
 
@@ -163,7 +171,26 @@ mod tests {
             assert_eq!(suspects(&own, message), expected, "{message}");
         }
         assert!(suspects(&own, "Requested resource not found").contains("item 0 (a put in table emails), item 1"));
-        assert_eq!(of_table(&own, |table| table == "counts").map(|items| items.matches("item ").count()), Some(2));
         assert_eq!(suspects(&own[..1], "a riddle"), "item 0 (a put in table emails) of the caller's own");
+    }
+
+    #[test]
+    fn a_permission_is_missing_for_the_own_items_in_that_very_table() {
+        const ARN: &str = "arn:aws:dynamodb:eu-central-1:111122223333:table/counts";
+        let own = [put("count", "a"), put("counts", "b"), put("emails", "c"), put(ARN, "d")];
+        let denied = |resource: &str| {
+            let message = format!(
+                "not authorized to perform: dynamodb:PutItem on resource: {resource} because no policy allows it"
+            );
+            of_table_in(&message, &own)
+        };
+        let expected =
+            format!("one of the caller's own: item 1 (a put in table counts), item 3 (a put in table {ARN})");
+        assert_eq!(denied(ARN), Some(expected));
+        // The store's own tables, whose names begin as those of own items do.
+        for store in ["counts-store", "counts.eu", "counts2", "coun"] {
+            assert_eq!(denied(&ARN.replace("counts", store)), None, "{store}");
+        }
+        assert_eq!(of_table_in("not authorized", &own), None);
     }
 }

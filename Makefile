@@ -31,8 +31,9 @@ test-dynamodb-local: ## Run all tests on AWS's DynamoDB Local instead of the emb
 	@STREAMBOX_TEST_MODE=dynamodb-local localstack/test cargo test $(WORKSPACE) --profile $(PROFILE)
 
 # How a table was made matters to who appends and who relays; MiniStack is slow, and counts reads otherwise than AWS.
-CLOUDFORMATION_TESTS := infra:: append:: transaction:: writers:: private:: message:: consumer:: status:: halt:: skip:: replay:: \
-  telemetry:: worker_rows:: relay_crash:: relay_group:: dynamodb_faults:: broker_restart::
+CLOUDFORMATION_TESTS := infra:: append::lost_answer:: append::private:: append::transaction:: append::writers:: broker::restart:: \
+  operations::cli::append:: operations::status:: operations::telemetry:: $(addsuffix ::,$(addprefix relay::,consumer crash \
+  dynamodb_faults group halt message replay skip worker_rows))
 
 test-cloudformation: ## Deploy infra's templates to MiniStack and run the tests of appends and relay on such tables; needs Python 3
 	@env -u AWS_ENDPOINT_URL_DYNAMODB STREAMBOX_DYNAMODB=ministack STREAMBOX_TEST_TABLES=cloudformation localstack/run bash -c \

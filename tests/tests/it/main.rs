@@ -1,56 +1,14 @@
 //! The promises of streambox, each on real parts: a DynamoDB engine, RabbitMQ, the programs as processes.
 //!
-//! A file is a situation; a test that carries a guarantee bears its number (`g3_…`: README, "Guarantees").
+//! A folder is an area, a file in it a situation; a test that carries a promise bears its number: `g3_…` (README, "Guarantees"),
+//! `u2_…` (UPGRADES.md).
 
 mod aggregate;
 mod append;
-mod broker_faults;
-mod broker_restart;
-mod cache;
-mod cli;
-mod compression;
-mod consumer;
-mod cost;
-mod damaged_items;
-mod dynamodb_faults;
-mod emf;
-mod examples;
-mod execute;
-mod halt;
-mod health;
+mod broker;
+mod harness;
 mod infra;
-mod isolation;
-mod limits;
-mod load;
-mod logs;
-mod message;
-mod model;
-mod observe;
-mod own_broker;
-mod positions;
-mod private;
-mod programs;
+mod operations;
 mod read;
-mod readme;
-mod refusals;
-mod relay_crash;
-mod relay_group;
-mod replay;
-mod scan;
-mod setup;
-mod simulator;
-mod skip;
-mod slow_link;
-mod snapshot;
-mod status;
-mod status_page;
-mod telemetry;
-mod testing;
-mod tls;
-mod trace;
-mod traces;
-mod transaction;
-mod tune;
+mod relay;
 mod upgrade;
-mod worker_rows;
-mod writers;

@@ -16,7 +16,7 @@ use streambox_tests::{
 use super::{assert_receives, drain, expected, golden_table, streams, unpublished};
 
 #[tokio::test]
-async fn every_event_is_read_as_it_was_appended_in_either_direction_and_by_a_scan() {
+async fn u1_every_event_is_read_as_it_was_appended_in_either_direction_and_by_a_scan() {
     let (table, expected) = (golden_table().await, expected());
     for id in streams() {
         let order = stream(&id);
@@ -35,7 +35,7 @@ async fn every_event_is_read_as_it_was_appended_in_either_direction_and_by_a_sca
 }
 
 #[tokio::test]
-async fn workers_and_skips_are_read_a_snapshot_that_can_not_be_checked_is_ignored_and_verify_finds_nothing() {
+async fn u1_u6_workers_and_skips_are_read_a_snapshot_that_can_not_be_checked_is_ignored_and_verify_finds_nothing() {
     let table = golden_table().await;
     let mut load = table.store.load_snapshot(&stream("order-4714"), |_| true).await.unwrap();
     assert!(load.snapshot().is_none(), "it has neither an append id nor a checksum");
@@ -56,7 +56,7 @@ async fn workers_and_skips_are_read_a_snapshot_that_can_not_be_checked_is_ignore
 }
 
 #[tokio::test]
-async fn g3_an_append_goes_on_behind_old_events_and_a_repeat_of_an_old_one_is_known() {
+async fn g3_u1_an_append_goes_on_behind_old_events_and_a_repeat_of_an_old_one_is_known() {
     let table = golden_table().await;
     for (id, previous) in [("order-4711", "4"), ("order-4712", "4"), ("order-4713", "1")] {
         let order = stream(id);
@@ -75,7 +75,7 @@ async fn g3_an_append_goes_on_behind_old_events_and_a_repeat_of_an_old_one_is_kn
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g5_g6_a_relay_publishes_old_entries_byte_for_byte_in_order_and_deletes_them() {
+async fn g5_g6_u1_a_relay_publishes_old_entries_byte_for_byte_in_order_and_deletes_them() {
     let (table, url) = (golden_table().await, shared_broker_url());
     let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
     let drained = drain(&table, &url, &inbox).await;

@@ -68,7 +68,7 @@ async fn grown_table() -> TestTable {
 }
 
 #[tokio::test]
-async fn unknown_attributes_and_entities_change_nothing_of_what_is_read_or_appended() {
+async fn u2_unknown_attributes_and_entities_change_nothing_of_what_is_read_or_appended() {
     let (table, expected) = (grown_table().await, expected());
     let mut read = Vec::new();
     for id in super::streams() {
@@ -103,7 +103,7 @@ async fn unknown_attributes_and_entities_change_nothing_of_what_is_read_or_appen
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g5_unknown_attributes_and_entities_change_nothing_of_what_is_published() {
+async fn g5_u2_unknown_attributes_and_entities_change_nothing_of_what_is_published() {
     let (table, url) = (grown_table().await, shared_broker_url());
     let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
     let before = table.items().await;
@@ -117,7 +117,7 @@ async fn g5_unknown_attributes_and_entities_change_nothing_of_what_is_published(
 }
 
 #[tokio::test]
-async fn verify_names_what_it_does_not_know_and_nothing_else() {
+async fn u2_verify_names_what_it_does_not_know_and_nothing_else() {
     let table = grown_table().await;
     let verified = run("streambox", Some(&table), None, ["verify", "--format", "json"]).await;
     let lines: Vec<Value> = verified.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -160,7 +160,7 @@ fn changes() -> Vec<Change> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g5_g7_what_must_not_be_overlooked_halts_its_stream_and_no_other_and_is_published_once_it_is_known() {
+async fn g5_g7_u3_what_must_not_be_overlooked_halts_its_stream_and_no_other_and_is_published_once_it_is_known() {
     let url = shared_broker_url();
     for (kind, change, told) in changes() {
         // An event that no entry copies is in `compressed`, an entry with a copy in `private`.
@@ -207,7 +207,7 @@ async fn g5_g7_what_must_not_be_overlooked_halts_its_stream_and_no_other_and_is_
 }
 
 #[tokio::test]
-async fn g9_a_snapshot_of_a_schema_that_is_not_known_is_ignored() {
+async fn g9_u6_a_snapshot_of_a_schema_that_is_not_known_is_ignored() {
     let table = TestTable::create().await;
     let orders = Repository::<Order>::new(table.store.clone());
     for items in 1..=3 {
@@ -223,7 +223,7 @@ async fn g9_a_snapshot_of_a_schema_that_is_not_known_is_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn relays_of_two_versions_share_the_streams_and_one_takes_over_from_the_other() {
+async fn u4_relays_of_two_versions_share_the_streams_and_one_takes_over_from_the_other() {
     const STREAMS: u64 = 30;
     let (table, url) = (TestTable::create().await, shared_broker_url());
     let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();

@@ -98,7 +98,7 @@ async fn written() -> Written {
 }
 
 #[tokio::test]
-async fn writers_write_what_format_1_has_and_nothing_else() {
+async fn u5_writers_write_what_format_1_has_and_nothing_else() {
     let (format, written): (Value, _) = (serde_json::from_str(FORMAT).expect("JSON"), written().await);
     let places: BTreeSet<_> =
         format.as_object().unwrap().keys().filter(|key| *key != "about").map(String::as_str).collect();
@@ -125,7 +125,7 @@ async fn writers_write_what_format_1_has_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_plain_append_needs_no_attribute_that_is_only_there_sometimes() {
+async fn u5_a_plain_append_needs_no_attribute_that_is_only_there_sometimes() {
     let table = TestTable::create().await;
     table.store.append(&stream("order-1"), NoStream, [event(1)]).await.unwrap();
     let sent = table.wire.take();

@@ -6,7 +6,7 @@ use serde_json::Value;
 use streambox::{EventStore, ExpectedVersion, Metadata, NewEvent, Uuid, snapshot::NewSnapshot};
 use streambox_tests::engine::{TestTable, stream};
 
-const README: &str = include_str!("../../../README.md");
+const README: &str = include_str!("../../../../README.md");
 
 /// The blocks of the README in one language.
 fn blocks(language: &str) -> Vec<&str> {

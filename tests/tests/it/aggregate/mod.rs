@@ -1,0 +1,7 @@
+//! Typed events, commands, snapshots and the cache.
+
+mod cache;
+mod events;
+mod execute;
+mod snapshot;
+mod tune;

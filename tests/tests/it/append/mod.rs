@@ -1,0 +1,10 @@
+//! What an append stores and refuses, alone or in a transaction, and what it costs.
+
+mod causation;
+mod compression;
+mod limits;
+mod lost_answer;
+mod positions;
+mod private;
+mod transaction;
+mod writers;

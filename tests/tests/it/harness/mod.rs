@@ -1,0 +1,8 @@
+//! What the harness itself promises, random and simulated runs, and that the documents are true.
+
+mod examples;
+mod model;
+mod own_broker;
+mod readme;
+mod simulator;
+mod testing;

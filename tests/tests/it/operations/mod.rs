@@ -1,0 +1,14 @@
+//! What an operator sees and does: both programs' commands, logs, status, health and metrics, and what things cost.
+
+mod cli;
+mod cost;
+mod emf;
+mod health;
+mod logs;
+mod observe;
+mod programs;
+mod setup;
+mod slow_link;
+mod status;
+mod status_page;
+mod telemetry;

@@ -38,7 +38,6 @@
 //!   instances, containers and pods, need no feature.
 //! - `testing`: an in-memory engine, and given/when/then. `tune`: how often to take snapshots. `opentelemetry`: the current trace
 //!   context.
-//! - `cli`: the program `streambox`.
 
 pub mod aggregate;
 mod append;

@@ -23,6 +23,18 @@ pub enum Link {
     Blocked,
 }
 
+impl Link {
+    /// Its name in labels and on the status page.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
 /// The state of one publisher.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

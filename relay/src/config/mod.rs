@@ -1,21 +1,22 @@
 //! The program's settings: flags, each with an environment variable, checked before anything is begun.
 //!
-//! [`grammar`] is what can be said on the command line; [`check`] turns it into settings, or says what is wrong. [`watching`]
-//! has both for what a running relay shows.
+//! [`cli`] has the commands and their flags; [`validate`] turns them into settings, or reports what is wrong.
+//! [`observability`] has both for what a running relay shows.
 
-pub mod check;
-pub mod grammar;
-pub mod watching;
+pub mod cli;
+mod error;
+pub mod observability;
+pub mod validate;
 
-pub use check::BadConfiguration;
-pub use grammar::{
-    BrokerOptions, Cli, Command, Format, GroupOptions, LogFormat, LogOptions, RelayOptions, ReplayOf, ReplayOptions,
-    RunOptions, SkipOptions, StatusOptions, TableOption, WorkOptions,
+pub use cli::{
+    BrokerOptions, Cli, Command, Format, GroupOptions, HealthOptions, LogFormat, LogOptions, RelayOptions, ReplayOf,
+    ReplayOptions, RunOptions, SkipOptions, StatusOptions, TableOption, WorkOptions,
 };
-pub use watching::{Asked, EmfOptions, HealthOptions, HttpOption};
+pub use error::BadConfiguration;
+pub use observability::{Asked, EmfOptions, HttpOption};
 
 #[cfg(feature = "opentelemetry")]
-pub use grammar::TraceOption;
+pub use cli::TraceOption;
 
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,7 @@
 
 use std::{collections::VecDeque, sync::Mutex, time::Duration};
 
-use serde::Serialize;
-
-use super::view::View;
+use super::view::{Sample, View};
 
 /// From one sample to the next.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
@@ -13,21 +11,6 @@ pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 pub const HISTORY: Duration = Duration::from_secs(SAMPLE_INTERVAL.as_secs() * MAX_SAMPLES as u64);
 
 const MAX_SAMPLES: usize = 180;
-
-/// The relay at one moment, in numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Sample {
-    /// When, by this machine's clock: milliseconds since the Unix epoch.
-    pub at_ms: i64,
-    /// Pending entries of all streams; none before the first scan.
-    pub entries: Option<u64>,
-    /// Age of the oldest; 0 where nothing is pending.
-    pub oldest_age_seconds: f64,
-    /// Events published in a second since the sample before.
-    pub published_per_second: f64,
-    /// How many streams are halted.
-    pub halted_streams: u64,
-}
 
 /// The samples, at most [`HISTORY`] of them.
 #[derive(Debug, Default)]

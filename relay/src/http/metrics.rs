@@ -219,7 +219,7 @@ impl Metrics {
             drop(self.request_failures.get_or_create(&RequestLabel { request }));
         }
         for link in [Link::Connecting, Link::Connected, Link::Blocked] {
-            drop(self.connections.get_or_create(&StateLabel { state: state_name(link) }));
+            drop(self.connections.get_or_create(&StateLabel { state: link.name() }));
         }
     }
 
@@ -243,7 +243,7 @@ impl Metrics {
         self.deletes_waiting.set(signed(view.deletes_waiting));
         self.reconnects.inner().store(view.connections.iter().map(|one| one.reconnects).sum(), Ordering::Relaxed);
         for link in [Link::Connecting, Link::Connected, Link::Blocked] {
-            let state = state_name(link);
+            let state = link.name();
             let count = view.connections.iter().filter(|connection| connection.state == state).count();
             self.connections.get_or_create(&StateLabel { state }).set(signed(count as u64));
         }
@@ -275,15 +275,6 @@ impl Observer for Metrics {
 
     fn request_failed(&self, request: Request) {
         self.request_failures.get_or_create(&RequestLabel { request: request.name() }).inc();
-    }
-}
-
-/// A connection's state in labels and on the page.
-pub(super) fn state_name(link: Link) -> &'static str {
-    match link {
-        Link::Connecting => "connecting",
-        Link::Connected => "connected",
-        Link::Blocked => "blocked",
     }
 }
 

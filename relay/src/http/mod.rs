@@ -35,12 +35,12 @@ use tokio::{
 };
 
 pub use health::{ASK_TIMEOUT, AskError, Health, ask};
-pub use history::{HISTORY, History, SAMPLE_INTERVAL, Sample};
+pub use history::{HISTORY, History, SAMPLE_INTERVAL};
 pub use metrics::{Losses, Metrics};
 pub use server::{ANSWER_TIMEOUT, HEADER_TIMEOUT, MAX_CONNECTIONS};
 pub use view::{
     About, BEHIND_AFTER, BROKER_SILENT_AFTER, BacklogView, BrokerTrouble, ConnectionView, FailureView, HaltedView,
-    STUCK_AFTER, TABLE_SILENT_AFTER, View,
+    STUCK_AFTER, Sample, TABLE_SILENT_AFTER, View,
 };
 
 use crate::telemetry::Telemetry;

@@ -8,7 +8,6 @@ use std::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{history::Sample, metrics::state_name};
 use crate::{
     broker::{Link, PublisherState},
     telemetry::{Backlog, HaltedStream, LastError, Snapshot, Telemetry},
@@ -163,6 +162,21 @@ pub struct FailureView {
     pub seconds_ago: f64,
 }
 
+/// The relay at one moment, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Sample {
+    /// When, by this machine's clock: milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// Pending entries of all streams; none before the first scan.
+    pub entries: Option<u64>,
+    /// Age of the oldest; 0 where nothing is pending.
+    pub oldest_age_seconds: f64,
+    /// Events published in a second since the sample before.
+    pub published_per_second: f64,
+    /// How many streams are halted.
+    pub halted_streams: u64,
+}
+
 impl View {
     /// The relay as its telemetry shows it now.
     #[must_use]
@@ -245,7 +259,7 @@ impl fmt::Display for BrokerTrouble {
 /// - One connection that works is enough: batches go to the publishers that are connected.
 /// - A connection that works and confirms nothing is none.
 fn broker_trouble(connections: &[ConnectionView], unanswered_for: Option<f64>) -> Option<BrokerTrouble> {
-    let is = |link: Link| move |connection: &&ConnectionView| connection.state == state_name(link);
+    let is = |link: Link| move |connection: &&ConnectionView| connection.state == link.name();
     if let Some(blocked) = connections.iter().find(is(Link::Blocked)) {
         let why = blocked.blocked_because.as_deref().unwrap_or("the broker gives no reason");
         return Some(BrokerTrouble::Blocked(why.to_owned()));
@@ -334,7 +348,7 @@ fn failure_view(error: &LastError, now: Instant) -> FailureView {
 
 fn connection_view(publisher: &PublisherState, now: Instant) -> ConnectionView {
     ConnectionView {
-        state: state_name(publisher.link),
+        state: publisher.link.name(),
         for_seconds: now.saturating_duration_since(publisher.since).as_secs_f64(),
         reconnects: publisher.reconnects,
         last_error: publisher.last_error.clone(),

@@ -6,7 +6,7 @@ use std::{fmt, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use streambox::{StreamId, outbox::SkipTarget, table_name};
 
-use super::watching::{EmfOptions, HealthOptions, HttpOption};
+use super::observability::{EmfOptions, HttpOption};
 use crate::broker::{DEFAULT_CLOUDEVENTS_SOURCE, LinkOptions, MessageFormat, Unroutable, without_password};
 
 const AFTER_HELP: &str = "\
@@ -53,7 +53,7 @@ image has nothing else to ask with. It needs neither the table nor the broker.
 Exit codes: 0 well, 1 not well, or no answer within 4 seconds, 2 usage, 78 bad configuration.";
 
 /// What belongs to one call alone, and has no variable.
-pub(super) const THIS_CALL: &str = "This call";
+const THIS_CALL: &str = "This call";
 
 /// Publishes the outbox of a streambox event store to RabbitMQ: at least once, in stream order.
 #[derive(Debug, Parser)]
@@ -297,6 +297,18 @@ pub struct ReplayOptions {
     /// The form of the summary.
     #[arg(long, value_enum, default_value = "text", help_heading = THIS_CALL)]
     pub format: Format,
+}
+
+/// `health`.
+#[derive(Clone, Debug, Args)]
+pub struct HealthOptions {
+    /// Ask whether it does its work (/readyz), not only whether its loop turns (/livez).
+    #[arg(long, help_heading = THIS_CALL)]
+    pub ready: bool,
+
+    /// Where the relay serves.
+    #[command(flatten)]
+    pub http: HttpOption,
 }
 
 /// What a replay is of.

@@ -6,25 +6,16 @@ use lapin::{types::ShortString, uri::AMQPUri};
 use streambox::{StreamId, limits::MAX_WORKER_ID_BYTES, outbox::WorkerId};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::grammar::{BrokerOptions, GroupOptions, RelayOptions, ReplayOptions, RunOptions, WorkOptions};
+use super::{
+    cli::{BrokerOptions, GroupOptions, RelayOptions, ReplayOptions, RunOptions, WorkOptions},
+    error::BadConfiguration,
+};
 use crate::{
     broker::{BrokerSettings, MessageForm, parse_url, without_password},
     core::{Bounds, GroupSettings, LEAST_TIMEOUT_INTERVALS},
     relay::RelaySettings,
     replay::{Of, ReplaySettings},
 };
-
-/// A setting that can't be used: which one, its value, and what is allowed.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{setting} = {value:?}: {why}")]
-pub struct BadConfiguration {
-    /// Flag and environment variable.
-    pub setting: &'static str,
-    /// What it was set to; a password in it is left out.
-    pub value: String,
-    /// What is wrong, and what is allowed.
-    pub why: String,
-}
 
 impl RelayOptions {
     /// The relay's settings.

@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, value_parser};
 
-use super::{check::BadConfiguration, grammar::THIS_CALL};
+use super::error::BadConfiguration;
 use crate::emf::EmfSettings;
 
 const HTTP: &str = "--http (STREAMBOX_HTTP)";
@@ -37,18 +37,6 @@ pub struct EmfOptions {
     /// Time from one line for CloudWatch to the next, in seconds. Alarms on sums expect a line for each of their periods.
     #[arg(long, env = "STREAMBOX_EMF_INTERVAL_S", default_value_t = 60, value_parser = value_parser!(u32).range(1..=3_600))]
     pub emf_interval_s: u32,
-}
-
-/// `health`.
-#[derive(Clone, Debug, Args)]
-pub struct HealthOptions {
-    /// Ask whether it does its work (/readyz), not only whether its loop turns (/livez).
-    #[arg(long, help_heading = THIS_CALL)]
-    pub ready: bool,
-
-    /// Where the relay serves.
-    #[command(flatten)]
-    pub http: HttpOption,
 }
 
 /// Whom a health check asks.

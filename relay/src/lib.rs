@@ -31,5 +31,5 @@ pub mod text;
 pub mod traces;
 
 pub use chain::{Chain, sentence};
-pub use relay::{RelayError, RelaySettings, Report, Until, run, run_observed};
+pub use relay::{RelayError, RelaySettings, RunSummary, Until, run, run_observed};
 pub use telemetry::Telemetry;

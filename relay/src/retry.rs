@@ -9,9 +9,9 @@ const FIRST_RECONNECT_DELAY: Duration = Duration::from_millis(100);
 pub(crate) const LONGEST_RECONNECT_DELAY: Duration = Duration::from_secs(10);
 
 /// Exponentially growing, jittered (±50 %) waiting times, without an end.
-pub(crate) struct Delays(ExponentialBackoff);
+pub(crate) struct Backoff(ExponentialBackoff);
 
-impl Delays {
+impl Backoff {
     pub(crate) fn for_reconnects() -> Self {
         Self(
             ExponentialBackoffBuilder::new()

@@ -88,7 +88,7 @@ impl PublishedBatch {
 pub enum Request {
     /// A page of the index.
     Scan,
-    /// Pending entries, events, or the proof that an append was published.
+    /// Pending entries, events, or a visibility check.
     Read,
     /// Deleting confirmed entries.
     Delete,
@@ -203,8 +203,8 @@ pub struct LastError {
 pub struct Telemetry {
     snapshot: Arc<watch::Sender<Arc<Snapshot>>>,
     observer: Arc<dyn Observer>,
-    /// When the relay's loop has turned last.
-    turned: Arc<Mutex<Instant>>,
+    /// When the relay's loop ticked last.
+    last_tick: Arc<Mutex<Instant>>,
     /// What the publishers say of themselves.
     publishers: Arc<Mutex<Vec<watch::Receiver<PublisherState>>>>,
 }
@@ -262,8 +262,8 @@ impl Telemetry {
     /// Tells `observer` the moments.
     #[must_use]
     pub fn new(observer: Arc<dyn Observer>) -> Self {
-        let (snapshot, turned) = (watch::Sender::new(Arc::default()), Mutex::new(Instant::now()));
-        Self { snapshot: Arc::new(snapshot), observer, turned: Arc::new(turned), publishers: Arc::default() }
+        let (snapshot, last_tick) = (watch::Sender::new(Arc::default()), Mutex::new(Instant::now()));
+        Self { snapshot: Arc::new(snapshot), observer, last_tick: Arc::new(last_tick), publishers: Arc::default() }
     }
 
     /// What each publisher's connection is doing; empty before they are started.
@@ -284,18 +284,18 @@ impl Telemetry {
         *self.publishers.lock().expect("nobody panics with this lock") = publishers;
     }
 
-    /// When the relay's loop has turned last; before the first turn, when this was made. It turns at least at every report,
+    /// When the relay's loop ticked last; before its first tick, when this was made. It ticks at least at every report,
     /// every 10 seconds, however little there is to do: one that stands still is stuck.
     ///
     /// # Panics
     /// Never: nobody panics with the lock.
     #[must_use]
-    pub fn last_turn(&self) -> Instant {
-        *self.turned.lock().expect("nobody panics with this lock")
+    pub fn last_tick(&self) -> Instant {
+        *self.last_tick.lock().expect("nobody panics with this lock")
     }
 
-    pub(crate) fn turned(&self, now: Instant) {
-        *self.turned.lock().expect("nobody panics with this lock") = now;
+    pub(crate) fn tick(&self, now: Instant) {
+        *self.last_tick.lock().expect("nobody panics with this lock") = now;
     }
 
     /// The newest snapshot, and a signal whenever there is a newer one.

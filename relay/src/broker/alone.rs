@@ -5,7 +5,7 @@
 //!   one of those that were under way.
 //! - [`Isolation::Connection`]: one at a time, each on a connection of its own. If that ends, it is the event's fault.
 //!
-//! Connections are opened when there is something to publish, and their delays are their own: the publishers of batches go
+//! Connections are opened when there is something to publish, and their backoff is their own: the publishers of batches go
 //! on meanwhile.
 
 use std::{collections::BTreeMap, collections::HashSet, future::Future, sync::Arc, time::Duration};
@@ -19,14 +19,14 @@ use tokio::{
 
 use super::{
     BrokerSettings,
-    failure::Broken,
+    failure::ConnectionError,
     publisher::{PublisherEnded, connected, rest, stopped_while_blocked},
     session::{Session, judge, message_of, open_more, refused, send},
     state::{Link, PublisherState, Status},
 };
 use crate::{
     core::{Isolation, Outcome, Outgoing},
-    retry::Delays,
+    retry::Backoff,
 };
 
 /// Attempts that wait to be taken over. Who publishes bounds how many there are.
@@ -118,11 +118,11 @@ async fn answer_unknown(attempts: &mut mpsc::Receiver<Attempt>) {
     }
 }
 
-async fn grace_is_over(stop: &mut watch::Receiver<bool>) -> Broken {
+async fn grace_is_over(stop: &mut watch::Receiver<bool>) -> ConnectionError {
     // An error is an end, too.
     let _ = stop.wait_for(|stop| *stop).await;
     sleep(STOP_GRACE).await;
-    Broken::Stopped
+    ConnectionError::Stopped
 }
 
 async fn publish_on_connections(
@@ -131,13 +131,13 @@ async fn publish_on_connections(
     status: Status,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut delays = Delays::for_reconnects();
+    let mut backoff = Backoff::for_reconnects();
     while let Some(attempt) = attempts.recv().await {
-        let Some(mut session) = connected(&settings, &status, &mut delays, &mut stop).await else {
+        let Some(mut session) = connected(&settings, &status, &mut backoff, &mut stop).await else {
             attempt.end(Outcome::Unknown);
             return answer_unknown(&mut attempts).await;
         };
-        delays.reset();
+        backoff.reset();
         let mut stop_blocked = stop.clone();
         let published = tokio::select! {
             published = session.publish(std::slice::from_ref(&attempt.outgoing)) => published,
@@ -149,15 +149,15 @@ async fn publish_on_connections(
                 attempt.end(outcomes.into_iter().next().unwrap_or(Outcome::Unknown));
                 session.close().await;
             }
-            Err(end) if end.broken.is_nobodys_fault() => {
-                status.lost(&end.broken);
+            Err(end) if end.error.is_nobodys_fault() => {
+                status.lost(&end.error);
                 attempt.end(Outcome::Unknown);
             }
             Err(end) => {
-                status.lost(&end.broken);
+                status.lost(&end.error);
                 attempt.end(Outcome::Poison(format!(
                     "published on a connection of its own, it ended that: {}",
-                    end.broken
+                    end.error
                 )));
             }
         }
@@ -170,16 +170,16 @@ async fn publish_on_channels(
     status: Status,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut delays = Delays::for_reconnects();
+    let mut backoff = Backoff::for_reconnects();
     while let Some(first) = attempts.recv().await {
-        let opened = connected(&settings, &status, &mut delays, &mut stop).await;
+        let opened = connected(&settings, &status, &mut backoff, &mut stop).await;
         let Some(session) = opened else {
             first.end(Outcome::Unknown);
             return answer_unknown(&mut attempts).await;
         };
-        if let Some(broken) = share(session, first, &mut attempts, &settings, &status, &mut stop).await {
-            status.lost(&broken);
-            if matches!(broken, Broken::Stopped) || rest(&broken, &mut delays, &mut stop).await {
+        if let Some(error) = share(session, first, &mut attempts, &settings, &status, &mut stop).await {
+            status.lost(&error);
+            if matches!(error, ConnectionError::Stopped) || rest(&error, &mut backoff, &mut stop).await {
                 return answer_unknown(&mut attempts).await;
             }
         }
@@ -194,7 +194,7 @@ async fn share(
     settings: &BrokerSettings,
     status: &Status,
     stop: &mut watch::Receiver<bool>,
-) -> Option<Broken> {
+) -> Option<ConnectionError> {
     let connection = session.share();
     // One channel is the session's.
     let channels = match connection.configuration().channel_max() {
@@ -212,7 +212,7 @@ async fn share(
             stopped = grace_is_over(stop) => stopped,
         }
     });
-    let broken = loop {
+    let error = loop {
         if let Some(attempt) = attempt.take() {
             if channels == 0 {
                 attempt.end(Outcome::Suspect("the broker allows no further channel".to_owned()));
@@ -227,7 +227,7 @@ async fn share(
         }
         tokio::select! {
             biased;
-            changed = session.changed() => if let Err(broken) = changed { break Some(broken) },
+            changed = session.changed() => if let Err(error) = changed { break Some(error) },
             Some((number, outcome)) = under_way.next(), if !under_way.is_empty() => {
                 // Without an outcome the connection has ended, as `changed` is about to say.
                 if let Some(outcome) = outcome && let Some(attempt) = asked.remove(&number) {
@@ -244,15 +244,15 @@ async fn share(
     };
     drop(under_way);
     for attempt in asked.into_values() {
-        attempt.end(match &broken {
-            Some(broken) if !broken.is_nobodys_fault() => Outcome::Suspect(broken.to_string()),
+        attempt.end(match &error {
+            Some(error) if !error.is_nobodys_fault() => Outcome::Suspect(error.to_string()),
             _ => Outcome::Unknown,
         });
     }
-    if broken.is_none() {
+    if error.is_none() {
         session.close().await;
     }
-    broken
+    error
 }
 
 /// What became of one event on a channel of its own; none if its connection ended.
@@ -270,8 +270,9 @@ async fn publish_on_channel(
     let Some(channel) = within(timeouts.channel, &state, open_more(&connection)).await else {
         return Some(Outcome::Unknown);
     };
-    let poison =
-        |broken: &Broken| Outcome::Poison(format!("published on a channel of its own, it closed that: {broken}"));
+    let poison = |error: &ConnectionError| {
+        Outcome::Poison(format!("published on a channel of its own, it closed that: {error}"))
+    };
     let failed = |error: lapin::Error| {
         // The connection's status may lag behind its end.
         let is_of_the_connection = error.is_amqp_hard_error()
@@ -284,7 +285,7 @@ async fn publish_on_channel(
             );
         let is_of_the_channel =
             !is_of_the_connection && (error.is_amqp_soft_error() || connection.status().connected());
-        is_of_the_channel.then(|| poison(&Broken::from_lapin(&error, settings)))
+        is_of_the_channel.then(|| poison(&ConnectionError::from_lapin(&error, settings)))
     };
     let channel = match channel {
         Ok(channel) => channel,
@@ -297,7 +298,7 @@ async fn publish_on_channel(
         None => return Some(Outcome::Unknown),
     };
     match within(timeouts.confirm, &state, confirm).await {
-        Some(Ok(Confirmation::NotRequested)) => Some(Outcome::Poison(Broken::NotConfirmed.to_string())),
+        Some(Ok(Confirmation::NotRequested)) => Some(Outcome::Poison(ConnectionError::NotConfirmed.to_string())),
         Some(Ok(confirmation)) => {
             let is_acked = confirmation.is_ack();
             let message_id =
@@ -305,7 +306,7 @@ async fn publish_on_channel(
             Some(judge(settings, &message, is_acked, &HashSet::from_iter(message_id)))
         }
         Some(Err(error)) => failed(error),
-        None => Some(Outcome::Poison(Broken::Unconfirmed { limit: timeouts.confirm }.to_string())),
+        None => Some(Outcome::Poison(ConnectionError::Unconfirmed { limit: timeouts.confirm }.to_string())),
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Refusal(String);
 
 /// Why a connection was given up.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
+pub(super) enum ConnectionError {
     #[error("{0}")]
     Refused(Refusal),
     /// The broker has closed the channel or the connection, for a reason that it named.
@@ -47,7 +47,7 @@ pub(super) enum Broken {
     Stopped,
 }
 
-impl Broken {
+impl ConnectionError {
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal.clone()),
@@ -101,42 +101,47 @@ impl Broken {
 }
 
 /// The broker's own words go along: they name what was refused.
-fn from_broker(error: &AMQPError, settings: &BrokerSettings) -> Broken {
+fn from_broker(error: &AMQPError, settings: &BrokerSettings) -> ConnectionError {
     let (uri, address, said) = (&settings.uri, settings.address(), error.get_message().as_str());
     let (user, exchange) = (&uri.authority.userinfo.username, settings.exchange.as_str());
     match error.kind() {
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) if said.contains("access to topic") => {
-            Broken::refused(format!(
+            ConnectionError::refused(format!(
                 "user {user:?} may not publish with this routing key: its topic permissions of exchange {exchange:?} in \
                  vhost {:?} do not cover it ({said})",
                 uri.vhost,
             ))
         }
-        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) if said.contains("exchange") => Broken::refused(format!(
-            "user {user:?} may not use exchange {exchange:?} of vhost {:?}: it needs the permission to write to it, and to \
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) if said.contains("exchange") => {
+            ConnectionError::refused(format!(
+                "user {user:?} may not use exchange {exchange:?} of vhost {:?}: it needs the permission to write to it, and to \
              configure it where it does not exist yet ({said})",
-            uri.vhost,
-        )),
-        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Broken::refused(format!(
+                uri.vhost,
+            ))
+        }
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => ConnectionError::refused(format!(
             "the broker at {address} refuses the login of user {user:?}: check user and password of --amqp-url ({said})",
         )),
         AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if said.contains("inequivalent arg") => {
-            Broken::refused(inequivalent(exchange, said))
+            ConnectionError::refused(inequivalent(exchange, said))
         }
         AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) if settings.form.queue.is_some() => {
             let queue = settings.form.queue.as_ref().map_or("", |queue| queue.as_str());
-            Broken::refused(format!("there is no queue {queue:?} in vhost {:?}: declare it first ({said})", uri.vhost))
+            ConnectionError::refused(format!(
+                "there is no queue {queue:?} in vhost {:?}: declare it first ({said})",
+                uri.vhost
+            ))
         }
         // Beside an unknown vhost and a missing permission, a limit of connections: that one may pass.
-        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if !said.contains("limit") => Broken::refused(format!(
+        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if !said.contains("limit") => ConnectionError::refused(format!(
             "user {user:?} can't use vhost {:?} at {address}: check that it exists (`amqp://host` without a path, or with /%2f, \
              is the default one) and that the user has permissions in it ({said})",
             uri.vhost,
         )),
         AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => {
-            Broken::Forced(format!("the broker at {address} says: {said}"))
+            ConnectionError::Forced(format!("the broker at {address} says: {said}"))
         }
-        _ => Broken::Named(format!("the broker at {address} says: {said}")),
+        _ => ConnectionError::Named(format!("the broker at {address} says: {said}")),
     }
 }
 
@@ -158,7 +163,7 @@ fn inequivalent(exchange: &str, said: &str) -> String {
     format!("exchange {exchange:?} {what}: name another exchange with --exchange ({said})")
 }
 
-fn from_io(error: &io::Error, settings: &BrokerSettings) -> Broken {
+fn from_io(error: &io::Error, settings: &BrokerSettings) -> ConnectionError {
     let address = settings.address();
     let inner = error.get_ref();
     if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
@@ -166,21 +171,21 @@ fn from_io(error: &io::Error, settings: &BrokerSettings) -> Broken {
     }
     if let Some(file) = inner.and_then(|inner| inner.downcast_ref::<super::TlsError>()) {
         let source = file.source().map(|source| format!(": {source}")).unwrap_or_default();
-        return Broken::refused(format!("{file}{source}"));
+        return ConnectionError::refused(format!("{file}{source}"));
     }
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => Broken::Failed(format!("nothing listens at {address}")),
+        io::ErrorKind::ConnectionRefused => ConnectionError::Failed(format!("nothing listens at {address}")),
         io::ErrorKind::TimedOut => {
-            Broken::Slow { what: "connecting (name, TCP, TLS)", limit: settings.connect_timeout() }
+            ConnectionError::Slow { what: "connecting (name, TCP, TLS)", limit: settings.connect_timeout() }
         }
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
-            Broken::Failed(format!("{address} has closed the connection without a word"))
+            ConnectionError::Failed(format!("{address} has closed the connection without a word"))
         }
-        _ => Broken::Failed(format!("the connection to {address} has failed: {error}")),
+        _ => ConnectionError::Failed(format!("the connection to {address} has failed: {error}")),
     }
 }
 
-fn from_tls(error: &rustls::Error, settings: &BrokerSettings) -> Broken {
+fn from_tls(error: &rustls::Error, settings: &BrokerSettings) -> ConnectionError {
     use rustls::Error;
     let (address, host) = (settings.address(), &settings.uri.authority.host);
     let trusted = match &settings.tls.authorities {
@@ -189,29 +194,31 @@ fn from_tls(error: &rustls::Error, settings: &BrokerSettings) -> Broken {
     };
     let which = settings.tls.certificate.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
     match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => Broken::refused(format!(
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => ConnectionError::refused(format!(
             "the certificate of {address} comes from an authority that is not trusted; trusted are {trusted}"
         )),
         Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            Broken::refused(format!("the certificate of {address} has expired: renew it there ({error})"))
+            ConnectionError::refused(format!("the certificate of {address} has expired: renew it there ({error})"))
         }
         Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
-            Broken::refused(format!("the certificate of {address} is not valid yet: check the clocks ({error})"))
+            ConnectionError::refused(format!(
+                "the certificate of {address} is not valid yet: check the clocks ({error})"
+            ))
         }
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => Broken::refused(format!(
+        ) => ConnectionError::refused(format!(
             "the certificate of {address} is not for the name {host:?}: use a name that stands in it ({error})"
         )),
         Error::InvalidCertificate(_) => {
-            Broken::refused(format!("the certificate of {address} is not accepted: {error}"))
+            ConnectionError::refused(format!("the certificate of {address} is not accepted: {error}"))
         }
-        Error::AlertReceived(AlertDescription::CertificateRequired) => Broken::refused(format!(
+        Error::AlertReceived(AlertDescription::CertificateRequired) => ConnectionError::refused(format!(
             "{address} asks for a client certificate: name it with --amqp-cert-file and --amqp-key-file"
         )),
-        Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            Broken::refused(format!("the client certificate{which} has expired: renew it ({address} says: {error})"))
-        }
+        Error::AlertReceived(AlertDescription::CertificateExpired) => ConnectionError::refused(format!(
+            "the client certificate{which} has expired: renew it ({address} says: {error})"
+        )),
         Error::AlertReceived(
             AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate
@@ -219,10 +226,10 @@ fn from_tls(error: &rustls::Error, settings: &BrokerSettings) -> Broken {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied,
-        ) => Broken::refused(format!("{address} does not accept the client certificate{which}: {error}")),
-        Error::InvalidMessage(_) => {
-            Broken::refused(format!("what answers at {address} does not speak TLS: use its TLS port, or amqp://"))
-        }
-        _ => Broken::Failed(format!("TLS with {address} has failed: {error}")),
+        ) => ConnectionError::refused(format!("{address} does not accept the client certificate{which}: {error}")),
+        Error::InvalidMessage(_) => ConnectionError::refused(format!(
+            "what answers at {address} does not speak TLS: use its TLS port, or amqp://"
+        )),
+        _ => ConnectionError::Failed(format!("TLS with {address} has failed: {error}")),
     }
 }

@@ -23,9 +23,9 @@ use super::tls::TlsFiles;
 
 /// Cuts the socket when it is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Plug(Arc<Mutex<Option<TcpStream>>>);
+pub(super) struct SocketGuard(Arc<Mutex<Option<TcpStream>>>);
 
-impl Drop for Plug {
+impl Drop for SocketGuard {
     fn drop(&mut self) {
         if let Some(socket) = self.0.lock().ok().and_then(|mut socket| socket.take()) {
             // It may be closed already.
@@ -34,15 +34,15 @@ impl Drop for Plug {
     }
 }
 
-/// Opens an AMQP connection: name, TCP, TLS, handshake. The plug cuts it, also while it is being opened.
+/// Opens an AMQP connection: name, TCP, TLS, handshake. The guard cuts it, also while it is being opened.
 pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
     tls: TlsFiles,
-    plug: &Plug,
+    guard: &SocketGuard,
     limit: Duration,
 ) -> lapin::Result<Connection> {
-    let socket = Arc::clone(&plug.0);
+    let socket = Arc::clone(&guard.0);
     let runtime = lapin::runtime::default_runtime()?;
     let reactor = runtime.clone();
     let open = move |uri: AMQPUri, _| {

@@ -9,13 +9,13 @@ use tokio::{
 
 use super::{
     BrokerSettings,
-    failure::Broken,
-    session::{BrokenBatch, Session},
+    failure::ConnectionError,
+    session::{BrokenOffBatch, Session},
     state::{Link, PublisherState, Status},
 };
 use crate::{
     core::{Outcome, Outgoing},
-    retry::{Delays, LONGEST_RECONNECT_DELAY},
+    retry::{Backoff, LONGEST_RECONNECT_DELAY},
 };
 
 /// A handle to a publisher's task. The task ends when the handle is dropped.
@@ -93,10 +93,10 @@ async fn supervise(
     status: Status,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut delays = Delays::for_reconnects();
+    let mut backoff = Backoff::for_reconnects();
     loop {
         let session = tokio::select! {
-            session = connected(&settings, &status, &mut delays, &mut stop) => session,
+            session = connected(&settings, &status, &mut backoff, &mut stop) => session,
             () = give_back(&mut batches) => return,
         };
         let Some(session) = session else { return give_back(&mut batches).await };
@@ -104,15 +104,15 @@ async fn supervise(
         tracing::info!(address, exchange = settings.exchange.as_str(), "connected to the broker");
         let opened_at = Instant::now();
         let served = serve(session, &mut batches, &status, &mut stop).await;
-        let Some(broken) = served.broken else { return give_back(&mut batches).await };
+        let Some(error) = served.error else { return give_back(&mut batches).await };
         // A connection that broke at its first batch would break at the next one's, too: without this the shortest delay
         // would be the only one. The events of a batch that broke for a reason that was named are not in the next one.
         if served.has_published || served.has_suspects || opened_at.elapsed() > LONGEST_RECONNECT_DELAY {
-            delays.reset();
+            backoff.reset();
         }
-        status.lost(&broken);
+        status.lost(&error);
         tokio::select! {
-            stopped = rest(&broken, &mut delays, &mut stop) => if stopped { return give_back(&mut batches).await },
+            stopped = rest(&error, &mut backoff, &mut stop) => if stopped { return give_back(&mut batches).await },
             () = give_back(&mut batches) => return,
         }
     }
@@ -130,7 +130,7 @@ async fn give_back(batches: &mut mpsc::Receiver<Batch>) {
 pub(super) async fn connected<'a>(
     settings: &'a BrokerSettings,
     status: &'a Status,
-    delays: &mut Delays,
+    backoff: &mut Backoff,
     stop: &mut watch::Receiver<bool>,
 ) -> Option<Session<'a>> {
     loop {
@@ -138,26 +138,26 @@ pub(super) async fn connected<'a>(
             opened = Session::open(settings, status) => opened,
             _ = stop.wait_for(|stop| *stop) => return None,
         };
-        let broken = match opened {
+        let error = match opened {
             Ok(session) => return Some(session),
-            Err(broken) => broken,
+            Err(error) => error,
         };
-        status.lost(&broken);
-        if rest(&broken, delays, stop).await {
+        status.lost(&error);
+        if rest(&error, backoff, stop).await {
             return None;
         }
     }
 }
 
 /// Rests after a connection ended or did not come about. Whether it is time to stop.
-pub(super) async fn rest(broken: &Broken, delays: &mut Delays, stop: &mut watch::Receiver<bool>) -> bool {
-    let delay = delays.next();
+pub(super) async fn rest(error: &ConnectionError, backoff: &mut Backoff, stop: &mut watch::Receiver<bool>) -> bool {
+    let delay = backoff.next();
     let retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-    if broken.refusal().is_some() {
+    if error.refusal().is_some() {
         let what = "the broker refuses a connection; this ends the program if it has never accepted one, and is retried otherwise";
-        tracing::warn!(error = %broken, retry_in_ms, "{what}");
+        tracing::warn!(error = %error, retry_in_ms, "{what}");
     } else {
-        tracing::warn!(error = %broken, retry_in_ms, "no connection to the broker; it is tried again for ever");
+        tracing::warn!(error = %error, retry_in_ms, "no connection to the broker; it is tried again for ever");
     }
     tokio::select! {
         () = sleep(delay) => false,
@@ -169,11 +169,11 @@ pub(super) async fn rest(broken: &Broken, delays: &mut Delays, stop: &mut watch:
 pub(super) async fn stopped_while_blocked(
     mut state: watch::Receiver<PublisherState>,
     stop: &mut watch::Receiver<bool>,
-) -> Broken {
+) -> ConnectionError {
     // Either error is an end, too.
     let _ = stop.wait_for(|stop| *stop).await;
     let _ = state.wait_for(|state| state.link == Link::Blocked).await;
-    Broken::Stopped
+    ConnectionError::Stopped
 }
 
 /// What has become of a connection.
@@ -183,7 +183,7 @@ struct Served {
     /// Whether its last batch broke for a reason that may lie in one of its events.
     has_suspects: bool,
     /// None: nobody has anything more to publish.
-    broken: Option<Broken>,
+    error: Option<ConnectionError>,
 }
 
 /// Publishes until the connection breaks or nobody has anything more to publish.
@@ -200,7 +200,7 @@ async fn serve(
             biased;
             changed = session.changed() => match changed {
                 Ok(()) => continue,
-                Err(broken) => return Served { has_published, has_suspects: false, broken: Some(broken) },
+                Err(error) => return Served { has_published, has_suspects: false, error: Some(error) },
             },
             batch = batches.recv(), if !is_blocked => batch,
             // Nothing is in flight, and nothing would be taken.
@@ -208,33 +208,33 @@ async fn serve(
         };
         let Some(Batch { outgoing, outcomes }) = batch else {
             session.close().await;
-            return Served { has_published, has_suspects: false, broken: None };
+            return Served { has_published, has_suspects: false, error: None };
         };
         let published = tokio::select! {
             published = session.publish(&outgoing) => published,
             stopped = stopped_while_blocked(status.subscribe(), stop) => Err(stopped.into()),
         };
-        let BrokenBatch { broken, any_confirmed } = match published {
+        let BrokenOffBatch { error, any_confirmed } = match published {
             Ok(published) => {
                 has_published = true;
                 // A relay that has gone does not ask any more.
                 let _ = outcomes.send(published);
                 continue;
             }
-            Err(broken) => broken,
+            Err(error) => error,
         };
-        let has_suspects = broken.may_be_of_a_message(any_confirmed);
+        let has_suspects = error.may_be_of_a_message(any_confirmed);
         let outcome = if has_suspects {
             let events = outgoing.len();
-            tracing::warn!(error = %broken, events, "a batch broke off: each of its events is published alone now");
-            Outcome::Suspect(broken.to_string())
+            tracing::warn!(error = %error, events, "a batch broke off: each of its events is published alone now");
+            Outcome::Suspect(error.to_string())
         } else {
             Outcome::Unknown
         };
         // Before the answer, so that nobody takes it for ready.
-        status.lost(&broken);
+        status.lost(&error);
         let _ = outcomes.send(vec![outcome; outgoing.len()]);
-        return Served { has_published, has_suspects, broken: Some(broken) };
+        return Served { has_published, has_suspects, error: Some(error) };
     }
 }
 

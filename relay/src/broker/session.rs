@@ -25,7 +25,7 @@ use lapin::{
 };
 use tokio::time::{Instant, interval_at, sleep_until, timeout};
 
-use super::{BrokerSettings, Message, Unpublishable, Unroutable, failure::Broken, link, state::Status};
+use super::{BrokerSettings, Message, Unpublishable, Unroutable, failure::ConnectionError, link, state::Status};
 use crate::core::{Outcome, Outgoing};
 
 /// The heartbeat that is asked for; the URL's parameter `heartbeat` comes first. A peer that is silent for two is gone.
@@ -41,7 +41,7 @@ const REASON_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(super) struct Session<'a> {
     /// First, so that the socket is cut before anything of lapin's is dropped, and can't be used by it any more.
-    _plug: link::Plug,
+    _guard: link::SocketGuard,
     settings: &'a BrokerSettings,
     channel: Channel,
     health: Health<'a>,
@@ -60,11 +60,11 @@ struct Health<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) async fn open(settings: &'a BrokerSettings, status: &'a Status) -> Result<Self, Broken> {
-        let plug = link::Plug::default();
+    pub(super) async fn open(settings: &'a BrokerSettings, status: &'a Status) -> Result<Self, ConnectionError> {
+        let guard = link::SocketGuard::default();
         let limit = settings.connect_timeout();
-        let slow = |_| Broken::Slow { what: "connecting", limit };
-        let connection = Arc::new(timeout(limit, connect(settings, &plug)).await.map_err(slow)??);
+        let slow = |_| ConnectionError::Slow { what: "connecting", limit };
+        let connection = Arc::new(timeout(limit, connect(settings, &guard)).await.map_err(slow)??);
         let events = Box::pin(connection.events_listener());
         let mut health = Health {
             connection: Arc::clone(&connection),
@@ -80,7 +80,7 @@ impl<'a> Session<'a> {
         while let Some(Some(_)) = health.events.next().now_or_never() {}
         health.ends_with_channel = true;
         status.connected();
-        Ok(Self { _plug: plug, settings, channel, health })
+        Ok(Self { _guard: guard, settings, channel, health })
     }
 
     /// Its connection, for more channels ([`open_more`]). From now on an error of a channel ends nothing else.
@@ -94,20 +94,20 @@ impl<'a> Session<'a> {
         self.health.is_blocked
     }
 
-    /// Waits until the connection is blocked, unblocked or broken.
-    pub(super) async fn changed(&mut self) -> Result<(), Broken> {
+    /// Waits until the connection is blocked, unblocked or lost.
+    pub(super) async fn changed(&mut self) -> Result<(), ConnectionError> {
         self.health.changed().await
     }
 
     /// Publishes a batch and waits at the barrier. The outcomes are in the order of the batch.
-    pub(super) async fn publish(&mut self, batch: &[Outgoing]) -> Result<Vec<Outcome>, BrokenBatch> {
+    pub(super) async fn publish(&mut self, batch: &[Outgoing]) -> Result<Vec<Outcome>, BrokenOffBatch> {
         let (settings, channel) = (self.settings, &self.channel);
         let messages: Vec<_> =
             batch.iter().map(|outgoing| message_of(settings, &self.health.connection, outgoing)).collect();
 
         // All are handed to lapin at once, which then writes them in large pieces. By one task: each future takes its place
         // among the confirms and in the queue of frames in one go, when it is polled first.
-        let broken = |error: lapin::Error| Broken::from_lapin(&error, settings);
+        let failed = |error: lapin::Error| ConnectionError::from_lapin(&error, settings);
         let sendable = batch.iter().zip(&messages).enumerate();
         let mut writing: FuturesUnordered<_> = sendable
             .filter_map(|(place, (outgoing, message))| {
@@ -121,13 +121,13 @@ impl<'a> Session<'a> {
         loop {
             // What is there already needs no clock.
             let written = match writing.try_next().now_or_never() {
-                Some(written) => written.map_err(broken),
-                None => self.health.within(limit, what, async { writing.try_next().await.map_err(broken) }).await,
+                Some(written) => written.map_err(failed),
+                None => self.health.within(limit, what, async { writing.try_next().await.map_err(failed) }).await,
             };
             match written {
                 Ok(Some((place, confirm))) => confirms.push(async move { Ok((place, confirm.await?)) }),
                 Ok(None) => break,
-                Err(broken) => return Err(BrokenBatch::of(broken, &mut confirms, false)),
+                Err(error) => return Err(BrokenOffBatch::of(error, &mut confirms, false)),
             }
         }
 
@@ -136,23 +136,23 @@ impl<'a> Session<'a> {
         let limit = settings.timeouts.confirm;
         loop {
             let confirmed = match confirms.try_next().now_or_never() {
-                Some(confirmed) => confirmed.map_err(broken),
+                Some(confirmed) => confirmed.map_err(failed),
                 None => {
-                    self.health.within(limit, CONFIRMING, async { confirms.try_next().await.map_err(broken) }).await
+                    self.health.within(limit, CONFIRMING, async { confirms.try_next().await.map_err(failed) }).await
                 }
             };
             let (place, confirmation) = match confirmed {
                 Ok(Some(confirmed)) => confirmed,
                 Ok(None) => break,
-                Err(broken) => {
+                Err(error) => {
                     let any_confirmed = acked.iter().any(Option::is_some);
-                    return Err(BrokenBatch::of(broken, &mut confirms, any_confirmed));
+                    return Err(BrokenOffBatch::of(error, &mut confirms, any_confirmed));
                 }
             };
             acked[place] = Some(match confirmation {
                 Confirmation::Ack(_) => true,
                 Confirmation::Nack(_) => false,
-                Confirmation::NotRequested => return Err(Broken::NotConfirmed.into()),
+                Confirmation::NotRequested => return Err(ConnectionError::NotConfirmed.into()),
             });
             let message = confirmation.take_message();
             returned.extend(message.and_then(|message| message.delivery.properties.message_id().clone()));
@@ -180,14 +180,14 @@ impl<'a> Session<'a> {
 }
 
 /// A batch that broke off: it says nothing about any of its messages.
-pub(super) struct BrokenBatch {
-    pub(super) broken: Broken,
+pub(super) struct BrokenOffBatch {
+    pub(super) error: ConnectionError,
     /// Whether some of its messages were confirmed before: whoever ended it was there.
     pub(super) any_confirmed: bool,
 }
 
-impl BrokenBatch {
-    fn of<C>(broken: Broken, confirms: &mut FuturesUnordered<C>, any_confirmed: bool) -> Self
+impl BrokenOffBatch {
+    fn of<C>(error: ConnectionError, confirms: &mut FuturesUnordered<C>, any_confirmed: bool) -> Self
     where
         C: Future<Output = Result<(usize, Confirmation), lapin::Error>>,
     {
@@ -195,27 +195,27 @@ impl BrokenBatch {
             let mut ready = std::iter::from_fn(|| confirms.next().now_or_never().flatten());
             ready.any(|confirmed| matches!(confirmed, Ok((_, Confirmation::Ack(_) | Confirmation::Nack(_)))))
         };
-        Self { broken, any_confirmed }
+        Self { error, any_confirmed }
     }
 }
 
-impl From<Broken> for BrokenBatch {
-    fn from(broken: Broken) -> Self {
-        Self { broken, any_confirmed: false }
+impl From<ConnectionError> for BrokenOffBatch {
+    fn from(error: ConnectionError) -> Self {
+        Self { error, any_confirmed: false }
     }
 }
 
 impl Health<'_> {
-    async fn changed(&mut self) -> Result<(), Broken> {
+    async fn changed(&mut self) -> Result<(), ConnectionError> {
         let mut look = interval_at(Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
         loop {
             let event = tokio::select! {
                 biased;
-                event = self.events.next() => event.ok_or(Broken::Closed)?,
+                event = self.events.next() => event.ok_or(ConnectionError::Closed)?,
                 _ = look.tick() => {
                     let status = self.connection.status();
                     if !status.connected() {
-                        return Err(Broken::Closed);
+                        return Err(ConnectionError::Closed);
                     }
                     // It was said before anybody listened.
                     if status.blocked() != self.is_blocked {
@@ -235,7 +235,7 @@ impl Health<'_> {
                     return Ok(());
                 }
                 Event::Error(error) if self.ends_with_channel || !error.is_amqp_soft_error() => {
-                    return Err(Broken::from_lapin(&error, self.settings));
+                    return Err(ConnectionError::from_lapin(&error, self.settings));
                 }
                 _ => {}
             }
@@ -259,15 +259,15 @@ impl Health<'_> {
         &mut self,
         limit: Duration,
         what: &'static str,
-        work: impl Future<Output = Result<T, Broken>>,
-    ) -> Result<T, Broken> {
+        work: impl Future<Output = Result<T, ConnectionError>>,
+    ) -> Result<T, ConnectionError> {
         let mut work = pin!(work);
         let mut deadline = Instant::now() + limit;
         loop {
             tokio::select! {
                 biased;
                 done = &mut work => match done {
-                    Err(met @ Broken::ClosedBefore(_)) => return Err(reason(&mut self.events, met, self.settings).await),
+                    Err(met @ ConnectionError::ClosedBefore(_)) => return Err(reason(&mut self.events, met, self.settings).await),
                     done => return done,
                 },
                 changed = self.changed() => {
@@ -280,26 +280,30 @@ impl Health<'_> {
     }
 }
 
-fn slow(what: &'static str, limit: Duration) -> Broken {
-    if what == CONFIRMING { Broken::Unconfirmed { limit } } else { Broken::Slow { what, limit } }
+fn slow(what: &'static str, limit: Duration) -> ConnectionError {
+    if what == CONFIRMING { ConnectionError::Unconfirmed { limit } } else { ConnectionError::Slow { what, limit } }
 }
 
 /// Why the connection has ended, where lapin tells it; else what was met.
-async fn reason(events: &mut (impl Stream<Item = Event> + Unpin), met: Broken, settings: &BrokerSettings) -> Broken {
+async fn reason(
+    events: &mut (impl Stream<Item = Event> + Unpin),
+    met: ConnectionError,
+    settings: &BrokerSettings,
+) -> ConnectionError {
     let error = |event| async { if let Event::Error(error) = event { Some(error) } else { None } };
     let mut errors = pin!(events.filter_map(error));
     match timeout(REASON_TIMEOUT, errors.next()).await {
-        Ok(Some(error)) => Broken::from_lapin(&error, settings),
+        Ok(Some(error)) => ConnectionError::from_lapin(&error, settings),
         Ok(None) | Err(_) => met,
     }
 }
 
-async fn connect(settings: &BrokerSettings, plug: &link::Plug) -> Result<Connection, Broken> {
+async fn connect(settings: &BrokerSettings, guard: &link::SocketGuard) -> Result<Connection, ConnectionError> {
     let mut uri = settings.uri.clone();
     uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT_SECONDS));
     let properties = ConnectionProperties::default().with_connection_name("streambox-relay".into());
-    let connected = link::connect(uri, properties, settings.tls.clone(), plug, settings.connect_timeout());
-    connected.await.map_err(|error| Broken::from_lapin(&error, settings))
+    let connected = link::connect(uri, properties, settings.tls.clone(), guard, settings.connect_timeout());
+    connected.await.map_err(|error| ConnectionError::from_lapin(&error, settings))
 }
 
 /// Opens another channel of a connection, for publishing.
@@ -342,29 +346,29 @@ pub(super) async fn send(
     publishing.await
 }
 
-async fn open_channel(connection: &Connection, settings: &BrokerSettings) -> Result<Channel, Broken> {
-    let broken = |error: &lapin::Error| Broken::from_lapin(error, settings);
+async fn open_channel(connection: &Connection, settings: &BrokerSettings) -> Result<Channel, ConnectionError> {
+    let failed = |error: &lapin::Error| ConnectionError::from_lapin(error, settings);
     let exchange = &settings.exchange;
     if let Some(queue) = &settings.form.queue {
-        return open_channel_for_queue(connection, queue).await.map_err(|error| broken(&error));
+        return open_channel_for_queue(connection, queue).await.map_err(|error| failed(&error));
     }
-    let mut channel = connection.create_channel().await.map_err(|error| broken(&error))?;
+    let mut channel = connection.create_channel().await.map_err(|error| failed(&error))?;
     if let Err(refused) = declare(&channel, exchange, false).await {
         // An error has closed the channel. It is enough that the exchange exists, where the user may not configure it, and
         // where it has arguments of its owner's: an alternate exchange, for instance.
         let has_arguments = has_other_arguments(&refused);
         if !is_access_refused(&refused) && !has_arguments {
-            return Err(broken(&refused));
+            return Err(failed(&refused));
         }
-        channel = connection.create_channel().await.map_err(|error| broken(&error))?;
+        channel = connection.create_channel().await.map_err(|error| failed(&error))?;
         if !has_arguments && declare(&channel, exchange, true).await.is_err() {
             // From 4.3 on RabbitMQ tells even that only to who may configure it.
-            let probe = connection.create_channel().await.map_err(|error| broken(&error))?;
-            take_back_a_message(&probe, exchange).await.map_err(|_| broken(&refused))?;
-            channel = connection.create_channel().await.map_err(|error| broken(&error))?;
+            let probe = connection.create_channel().await.map_err(|error| failed(&error))?;
+            probe_exchange(&probe, exchange).await.map_err(|_| failed(&refused))?;
+            channel = connection.create_channel().await.map_err(|error| failed(&error))?;
         }
     }
-    channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| broken(&error))?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| failed(&error))?;
     Ok(channel)
 }
 
@@ -384,7 +388,7 @@ async fn declare(channel: &Channel, exchange: &ShortString, passive: bool) -> la
 
 /// Asks whether an exchange exists and may be written to: the broker looks when a transaction publishes, and delivers nothing
 /// before it is committed, which this one never is.
-async fn take_back_a_message(channel: &Channel, exchange: &ShortString) -> lapin::Result<()> {
+async fn probe_exchange(channel: &Channel, exchange: &ShortString) -> lapin::Result<()> {
     channel.tx_select().await?;
     let (key, options) = (ShortString::default(), BasicPublishOptions::default());
     channel.basic_publish(exchange.clone(), key, options, &[], BasicProperties::default()).await?;
@@ -469,9 +473,9 @@ mod tests {
     use super::*;
 
     /// What a publish meets on a channel whose connection the broker has just closed.
-    fn met(settings: &BrokerSettings) -> Broken {
+    fn met(settings: &BrokerSettings) -> ConnectionError {
         let met = ErrorKind::InvalidChannelState(ChannelState::Closing, "basic.publish");
-        Broken::from_lapin(&met.into(), settings)
+        ConnectionError::from_lapin(&met.into(), settings)
     }
 
     fn settings() -> BrokerSettings {
@@ -484,7 +488,7 @@ mod tests {
         let forced = AMQPError::new(AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED), "maintenance".into());
         let error = ErrorKind::ProtocolError(forced).into();
         let mut events = stream::iter([Event::Connected, Event::Error(error)]).chain(stream::pending());
-        assert!(matches!(met(&settings), Broken::ClosedBefore(_)));
+        assert!(matches!(met(&settings), ConnectionError::ClosedBefore(_)));
         let told = reason(&mut events, met(&settings), &settings).await.to_string();
         assert_eq!(told, "the broker at host:5672 says: maintenance");
     }

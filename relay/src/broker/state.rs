@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::failure::{Broken, Refusal};
+use super::failure::{ConnectionError, Refusal};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,10 +112,10 @@ impl Status {
         self.enter(Link::Connected, |_| {});
     }
 
-    pub(super) fn lost(&self, broken: &Broken) {
+    pub(super) fn lost(&self, error: &ConnectionError) {
         self.enter(Link::Connecting, |state| {
-            state.last_error = Some(broken.to_string());
-            state.refusal = broken.refusal();
+            state.last_error = Some(error.to_string());
+            state.refusal = error.refusal();
         });
     }
 

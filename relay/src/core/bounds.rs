@@ -24,12 +24,12 @@ pub struct Bounds {
     /// Pending entries that one read asks for.
     pub entries_per_read: u16,
     /// Streams whose last published entry is remembered after they have been worked on, so that the next one needs no
-    /// proof. Each takes about 160 bytes, if its id has 42.
+    /// visibility check. Each takes about 160 bytes, if its id has 42.
     pub remembered_streams: NonZeroUsize,
     /// Halted streams that are remembered. Beyond that the oldest is forgotten: it is simply tried anew.
     pub remembered_halts: NonZeroUsize,
-    /// Appends to a stream that are this close, by the times that their writers gave them, need proof that the earlier
-    /// one was published, unless this relay has published it. It has to be longer than any two writers' clocks are
+    /// Appends to a stream that are this close, by the times that their writers gave them, need a visibility check of the
+    /// earlier one, unless this relay has published it. It has to be longer than any two writers' clocks are
     /// apart. AWS refuses a writer whose clock is more than 5 minutes wrong, some of its services more than 15, unless its
     /// client corrects the time (`streambox::client` does not).
     pub settle_window: Duration,
@@ -54,7 +54,7 @@ impl Default for Bounds {
             remembered_streams: NonZeroUsize::new(250_000).expect("not zero"),
             remembered_halts: NonZeroUsize::new(10_000).expect("not zero"),
             // One clock may be early and the other late: 10 minutes by what AWS documents, thrice that to be sure. What
-            // a longer one costs is one proof (4 read units) for a stream that this relay does not remember.
+            // a longer one costs is one visibility check (4 read units) for a stream that this relay does not remember.
             settle_window: Duration::from_mins(30),
             first_delay: Duration::from_secs(1),
             longest_delay: Duration::from_mins(1),
@@ -69,13 +69,13 @@ impl Bounds {
     }
 
     /// The delay before an append that is not visible yet is looked for again.
-    pub(super) fn settle_delay(&self, failures: u32) -> Duration {
-        growing(FIRST_SETTLE_DELAY, failures, self.longest_delay)
+    pub(super) fn visibility_delay(&self, failures: u32) -> Duration {
+        growing(FIRST_VISIBILITY_DELAY, failures, self.longest_delay)
     }
 }
 
 /// A transaction is half visible for milliseconds.
-const FIRST_SETTLE_DELAY: Duration = Duration::from_millis(20);
+const FIRST_VISIBILITY_DELAY: Duration = Duration::from_millis(20);
 
 fn growing(first: Duration, failures: u32, longest: Duration) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(failures)).min(longest)

@@ -25,8 +25,8 @@ pub(super) enum Step {
     ReadPending { from: u64 },
     /// The events of the entry in front, from a version on.
     ReadEvents { from: u64, last: u64 },
-    /// Proof that the append which begins at `first` was published.
-    Prove { first: u64 },
+    /// Whether the previous entry, which begins at `first`, was published.
+    CheckVisibility { first: u64 },
     /// Its next event can be published.
     Publish,
     /// An event is in flight, a read is under way, or confirmed entries are not deleted yet.
@@ -45,8 +45,8 @@ pub(super) struct Lane {
     begun_through: u64,
     /// How far an entry was published when it was let go: not published again on the next attempt.
     progress: Option<Progress>,
-    /// Whether the append before the entry in front was proved published.
-    front_is_settled: bool,
+    /// Whether the previous entry is known as published.
+    front_is_checked: bool,
     under_way: UnderWay,
     /// Where the next read of entries begins; none once the end was reached.
     read_from: Option<u64>,
@@ -62,8 +62,8 @@ pub(super) struct Lane {
     undeleted: BTreeSet<u64>,
     /// Reads that failed in a row.
     failures: u32,
-    /// How often in a row the append before the entry in front was neither visible nor published.
-    unsettled: u32,
+    /// How often in a row the visibility check of the entry in front failed.
+    failed_checks: u32,
     /// How far the next event is kept apart from others; none for an event that may be part of a batch.
     isolation: Option<Isolation>,
     /// How often in a row nothing became known of the next event.
@@ -120,7 +120,7 @@ impl Lane {
             entries: VecDeque::new(),
             events: VecDeque::new(),
             begun_through: 0,
-            front_is_settled: false,
+            front_is_checked: false,
             under_way: UnderWay::Nothing,
             read_from: Some(1),
             unreadable: None,
@@ -129,7 +129,7 @@ impl Lane {
             published_through,
             undeleted: BTreeSet::new(),
             failures: 0,
-            unsettled: 0,
+            failed_checks: 0,
             bytes: 0,
         }
     }
@@ -177,7 +177,7 @@ impl Lane {
             return self.read_from.map_or(finish, |from| Step::ReadPending { from });
         };
         if let Some(first) = self.before(front, settle_window) {
-            return Step::Prove { first };
+            return Step::CheckVisibility { first };
         }
         if self.events.is_empty() {
             let from = front.next_public(self.begun_through).unwrap_or(front.first);
@@ -186,13 +186,13 @@ impl Lane {
         Step::Publish
     }
 
-    /// The append before `front`, where it is not known to be published.
+    /// The first version of the entry before `front`, if it is not known to be published.
     fn before(&self, front: &PendingEntry, settle_window: Duration) -> Option<u64> {
         let previous = front.previous?;
-        if self.front_is_settled || self.published_through >= previous.first {
+        if self.front_is_checked || self.published_through >= previous.first {
             return None;
         }
-        // Times of two writers. Where their clocks disagree, but by less than the window, the worst is a proof that was
+        // Times of two writers. Where their clocks disagree, but by less than the window, the worst is a check that was
         // not needed.
         let apart_ms = front.pending_since_ms.saturating_sub(previous.recorded_at_ms);
         let window_ms = i64::try_from(settle_window.as_millis()).unwrap_or(i64::MAX);
@@ -229,7 +229,7 @@ impl Lane {
 
     /// Unpacks the copies that the entry in front carries, less what was published of it before.
     fn begin_front(&mut self) {
-        self.front_is_settled = false;
+        self.front_is_checked = false;
         self.begun_through = 0;
         let Some(front) = self.entries.front_mut() else {
             self.halted = self.unreadable.take();
@@ -258,20 +258,20 @@ impl Lane {
         self.events = events.into_iter().map(Arc::new).collect();
     }
 
-    pub(super) fn predecessor_is_published(&mut self) {
+    pub(super) fn previous_is_published(&mut self) {
         self.end_read();
-        self.unsettled = 0;
-        self.front_is_settled = true;
+        self.failed_checks = 0;
+        self.front_is_checked = true;
     }
 
-    /// The append before the entry in front is not known to be published: everything is read again, after a rest.
+    /// The previous entry is not known to be published: everything is read again, after a rest.
     /// Returns how often that has come in a row before.
-    pub(super) fn predecessor_is_missing(&mut self) -> u32 {
-        let unsettled = self.unsettled;
+    pub(super) fn previous_is_not_published(&mut self) -> u32 {
+        let failed_checks = self.failed_checks;
         self.forget();
-        self.unsettled = unsettled + 1;
+        self.failed_checks = failed_checks + 1;
         self.under_way = UnderWay::Read;
-        unsettled
+        failed_checks
     }
 
     /// The first version of the entry in front.

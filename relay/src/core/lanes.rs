@@ -18,13 +18,13 @@ use super::{
 };
 use crate::text::shell_word;
 
-/// After so many looks at an append before that is neither visible nor published, its stream halts: some 20 seconds. A
+/// After this many failed visibility checks in a row a stream halts: about 20 seconds. A
 /// transaction is half visible for milliseconds.
-const MAX_SETTLE_ATTEMPTS: u32 = 10;
+const MAX_VISIBILITY_CHECKS: u32 = 10;
 
 /// What became of a stream that a scan has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Admission {
     /// A lane was opened for it.
     Admitted,
     /// A lane was opened for another attempt: it is halted until something of it is confirmed.
@@ -87,7 +87,7 @@ pub(super) struct Lanes {
     /// Whether a stream waits for a lane.
     is_crowded: bool,
     /// What was published last of streams whose lane is gone. It is a fact that stays one, whoever works on the stream
-    /// meanwhile: everything up to there has reached the broker. Only ever spares a proof.
+    /// meanwhile: everything up to there has reached the broker. It only ever saves a visibility check.
     remembered: LruCache<StreamId, u64>,
     halts: Halts,
     notices: Vec<Notice>,
@@ -148,25 +148,25 @@ impl Lanes {
         max_attempts: Option<u32>,
         bounds: &Bounds,
         now: Instant,
-    ) -> Found {
+    ) -> Admission {
         self.is_crowded = false;
         if let Some(lane) = self.open.get(stream) {
-            return if lane.is_retry() { Found::Halted } else { Found::UnderWay };
+            return if lane.is_retry() { Admission::Halted } else { Admission::UnderWay };
         }
-        let Permission::Now(retry) = self.halts.found(stream, max_attempts, now) else { return Found::Halted };
+        let Permission::Now(retry) = self.halts.found(stream, max_attempts, now) else { return Admission::Halted };
         // However many are halted, there is room for the others.
         let most_retries = bounds.max_suspects.min(bounds.max_streams).div_ceil(2);
         if retry.is_some() && self.open.values().filter(|lane| lane.is_retry()).count() >= most_retries {
-            return Found::Halted;
+            return Admission::Halted;
         }
         if self.open.len() >= bounds.max_streams {
             self.is_crowded = true;
-            return Found::NoRoom;
+            return Admission::NoRoom;
         }
         let published_through = self.remembered.pop(stream).unwrap_or(0);
         self.open.insert(stream.clone(), Lane::new(published_through, retry));
         self.to_read.push_back(stream.clone());
-        if retry.is_some() { Found::Retried } else { Found::Admitted }
+        if retry.is_some() { Admission::Retried } else { Admission::Admitted }
     }
 
     /// A scan has come to the end of the index.
@@ -245,26 +245,26 @@ impl Lanes {
                 lane.take_events(events);
                 None
             }
-            Answer::Predecessor(Predecessor::Published) => {
-                lane.predecessor_is_published();
+            Answer::VisibilityCheck(Predecessor::Published) => {
+                lane.previous_is_published();
                 None
             }
-            Answer::Predecessor(seen) => {
+            Answer::VisibilityCheck(seen) => {
                 let version = lane.front();
-                let attempts = lane.predecessor_is_missing();
+                let attempts = lane.previous_is_not_published();
                 // The next attempt costs one look, not as many again.
-                if attempts >= MAX_SETTLE_ATTEMPTS || lane.is_retry() {
-                    lane.halt(Cause { version, reason: unsettled(read, seen, version) });
+                if attempts >= MAX_VISIBILITY_CHECKS || lane.is_retry() {
+                    lane.halt(Cause { version, reason: unpublished(read, seen, version) });
                     None
                 } else {
-                    Some(bounds.settle_delay(attempts))
+                    Some(bounds.visibility_delay(attempts))
                 }
             }
             Answer::Failed => Some(bounds.delay(lane.fail())),
             Answer::Unreadable(reason) => {
                 let version = match read {
                     Read::Events { from, .. } => *from,
-                    Read::Pending { .. } | Read::Predecessor { .. } => lane.front(),
+                    Read::Pending { .. } | Read::VisibilityCheck { .. } => lane.front(),
                 };
                 lane.halt(Cause { version, reason });
                 None
@@ -417,7 +417,7 @@ impl Lanes {
         }
         match step {
             Step::ReadPending { .. } => self.to_read.push_back(stream.clone()),
-            Step::ReadEvents { .. } | Step::Prove { .. } => self.to_complete.push_back(stream.clone()),
+            Step::ReadEvents { .. } | Step::CheckVisibility { .. } => self.to_complete.push_back(stream.clone()),
             Step::Publish => self.publish(stream, bounds, now),
             Step::Wait => {}
             Step::Close => self.close(stream, bounds, now),
@@ -494,7 +494,7 @@ fn read_of(stream: &StreamId, lane: &Lane, bounds: &Bounds) -> Option<Read> {
             Some(Read::Pending { stream, from, limit })
         }
         Step::ReadEvents { from, last } => Some(Read::Events { stream, from, last }),
-        Step::Prove { first } => Some(Read::Predecessor { stream, first }),
+        Step::CheckVisibility { first } => Some(Read::VisibilityCheck { stream, first }),
         _ => None,
     }
 }
@@ -503,12 +503,12 @@ fn reserve_of(read: &Read) -> usize {
     match read {
         Read::Pending { limit, .. } => usize::from(*limit) * MAX_ENTRY_BYTES,
         Read::Events { .. } => MAX_EVENTS_BYTES,
-        Read::Predecessor { .. } => 0,
+        Read::VisibilityCheck { .. } => 0,
     }
 }
 
-fn unsettled(read: &Read, seen: Predecessor, version: u64) -> String {
-    let Read::Predecessor { stream, first } = read else { return String::new() };
+fn unpublished(read: &Read, seen: Predecessor, version: u64) -> String {
+    let Read::VisibilityCheck { stream, first } = read else { return String::new() };
     let before = format!("the append before, which begins at version {first},");
     match seen {
         Predecessor::Missing => format!(

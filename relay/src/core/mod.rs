@@ -6,8 +6,8 @@
 //! - A lane, that is a stream that is worked on, publishes one event at a time, in version order, and the next one only
 //!   after the broker has confirmed it.
 //! - An entry's deletion is asked for only after every event of it was confirmed.
-//! - Before an entry is published the append before it must be settled: published by this relay, too old to be still
-//!   becoming visible, or proved published by a serializable read.
+//! - An entry is published only when the previous entry is known as published: by this relay, by its age (it can't be still
+//!   becoming visible), or by a visibility check, a serializable read.
 //! - An event that can't be published halts its own stream and no other. If the broker answers for more than one event (it
 //!   closes a channel or a connection, or does not confirm), each of them is published alone until it is known which it was.
 //! - Lanes, reads, batches, deletes under way and bytes held are bounded.
@@ -47,7 +47,7 @@ use self::{
     bounds::Jitter,
     deletes::Deletes,
     group::Group,
-    lanes::{Found, Lanes},
+    lanes::{Admission, Lanes},
     scan::Scan,
 };
 
@@ -343,7 +343,7 @@ impl Core {
     fn admit(&mut self, now: Instant) {
         while let Some(stream) = self.scan.front().cloned() {
             match self.found(&stream, now) {
-                Found::NoRoom => return,
+                Admission::NoRoom => return,
                 found => self.scan.pop(found),
             }
         }
@@ -352,7 +352,7 @@ impl Core {
         }
     }
 
-    fn found(&mut self, stream: &StreamId, now: Instant) -> Found {
+    fn found(&mut self, stream: &StreamId, now: Instant) -> Admission {
         let max_attempts = (self.settings.until == Until::Drained).then_some(DRAIN_ATTEMPTS);
         self.lanes.found(stream, max_attempts, &self.settings.bounds, now)
     }

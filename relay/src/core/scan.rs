@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     bounds::{Bounds, Jitter},
-    lanes::Found,
+    lanes::Admission,
     task::IndexPage,
 };
 
@@ -58,7 +58,7 @@ impl Backlog {
 
 /// How far a pass has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum PassProgress {
     /// No page of it was read.
     Start,
     /// There is a page behind the last one that was read.
@@ -85,7 +85,7 @@ pub(super) struct Scan {
     /// The streams of the page that was read last, as far as they are not admitted yet.
     found: VecDeque<StreamId>,
     is_under_way: bool,
-    place: Place,
+    progress: PassProgress,
     pass_began: Instant,
     /// When the next page may be read.
     next_at: Instant,
@@ -108,7 +108,7 @@ impl Scan {
             poll_interval,
             found: VecDeque::new(),
             is_under_way: false,
-            place: Place::Start,
+            progress: PassProgress::Start,
             pass_began: now,
             next_at: now,
             seen: Seen::Nothing,
@@ -131,7 +131,7 @@ impl Scan {
 
     /// When the next page is to be read; never before there is room for what the last one has brought.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        (!self.is_under_way && self.found.is_empty() && self.place != Place::End).then_some(self.next_at)
+        (!self.is_under_way && self.found.is_empty() && self.progress != PassProgress::End).then_some(self.next_at)
     }
 
     /// Begins to read the next page, if it is time. Whether it is the first one of a pass.
@@ -140,7 +140,7 @@ impl Scan {
             return None;
         }
         self.is_under_way = true;
-        let from_start = self.place == Place::Start;
+        let from_start = self.progress == PassProgress::Start;
         if from_start {
             self.pass_began = now;
         }
@@ -194,7 +194,7 @@ impl Scan {
         if so_far.is_whole || self.backlog.is_none_or(|known| !known.is_whole || known.entries <= so_far.entries) {
             self.backlog = Some(so_far);
         }
-        self.place = if page.has_more { Place::Middle } else { Place::End };
+        self.progress = if page.has_more { PassProgress::Middle } else { PassProgress::End };
         self.next_at = if page.has_more { now } else { self.pass_began + self.poll_interval };
     }
 
@@ -204,12 +204,12 @@ impl Scan {
     }
 
     /// The stream in front is dealt with.
-    pub(super) fn pop(&mut self, found: Found) {
+    pub(super) fn pop(&mut self, found: Admission) {
         self.found.pop_front();
         self.seen = self.seen.max(match found {
-            Found::Admitted | Found::UnderWay => Seen::Work,
-            Found::Retried => Seen::Attempts,
-            Found::Halted | Found::NoRoom => Seen::Halted,
+            Admission::Admitted | Admission::UnderWay => Seen::Work,
+            Admission::Retried => Seen::Attempts,
+            Admission::Halted | Admission::NoRoom => Seen::Halted,
         });
         if self.seen >= Seen::Attempts {
             self.empty_passes = 0;
@@ -218,7 +218,7 @@ impl Scan {
 
     /// Ends the pass, if everything that it has found is dealt with. Whether it has.
     pub(super) fn end_pass(&mut self, is_idle: bool, now: Instant) -> bool {
-        if self.place != Place::End || !self.found.is_empty() {
+        if self.progress != PassProgress::End || !self.found.is_empty() {
             return false;
         }
         let is_empty = self.seen < Seen::Attempts && is_idle;
@@ -229,7 +229,7 @@ impl Scan {
             self.next_at = self.next_at.max(now + rest);
         }
         (self.seen, self.pages) = (Seen::Nothing, 0);
-        self.place = Place::Start;
+        self.progress = PassProgress::Start;
         self.pass = None;
         true
     }

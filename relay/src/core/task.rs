@@ -98,8 +98,8 @@ pub enum Read {
         /// The last version that is needed.
         last: u64,
     },
-    /// Proof that an append was published.
-    Predecessor {
+    /// Whether the previous entry was published, by a serializable read.
+    VisibilityCheck {
         /// The stream.
         stream: StreamId,
         /// The append's first version.
@@ -111,7 +111,7 @@ impl Read {
     /// The stream that is read.
     #[must_use]
     pub fn stream(&self) -> &StreamId {
-        let (Self::Pending { stream, .. } | Self::Events { stream, .. } | Self::Predecessor { stream, .. }) = self;
+        let (Self::Pending { stream, .. } | Self::Events { stream, .. } | Self::VisibilityCheck { stream, .. }) = self;
         stream
     }
 }
@@ -123,8 +123,8 @@ pub enum Answer {
     Pending(PendingPage),
     /// To [`Read::Events`].
     Events(Vec<OutboxEvent>),
-    /// To [`Read::Predecessor`].
-    Predecessor(Predecessor),
+    /// To [`Read::VisibilityCheck`].
+    VisibilityCheck(Predecessor),
     /// The read can't succeed as the table is: the stream halts.
     Unreadable(String),
     /// The read failed and may succeed later.

@@ -14,7 +14,7 @@ use crate::{
     text::how_long,
 };
 
-/// A loop that has not turned for so long is stuck: it turns at least every 10 seconds.
+/// A loop without a tick for this long is stuck: it ticks at least every 10 seconds.
 pub const STUCK_AFTER: Duration = Duration::from_mins(1);
 
 /// A table whose index was not read for so long, beside the poll interval, does not answer.
@@ -184,7 +184,7 @@ impl View {
         let (now, now_ms) = (Instant::now(), now_ms());
         let snapshot = telemetry.watch().borrow().clone();
         let publishers = telemetry.publishers();
-        let idle = now.saturating_duration_since(telemetry.last_turn());
+        let idle = now.saturating_duration_since(telemetry.last_tick());
         let not_live = (idle > STUCK_AFTER).then(|| format!("the relay's loop has not turned for {}", how_long(idle)));
         let connections: Vec<_> = publishers.iter().map(|publisher| connection_view(publisher, now)).collect();
         let unanswered_for = snapshot.unanswered_since.map(|since| now.saturating_duration_since(since).as_secs_f64());

@@ -20,7 +20,7 @@ pub(super) enum Step {
     Scan,
     Pending,
     Events,
-    Predecessor,
+    VisibilityCheck,
     Delete,
     Heartbeat,
     Workers,
@@ -32,7 +32,7 @@ impl Step {
     pub(super) fn request(self) -> Request {
         match self {
             Self::Scan => Request::Scan,
-            Self::Pending | Self::Events | Self::Predecessor => Request::Read,
+            Self::Pending | Self::Events | Self::VisibilityCheck => Request::Read,
             Self::Delete => Request::Delete,
             Self::Heartbeat | Self::RemoveWorker => Request::Heartbeat,
             Self::Workers => Request::Workers,
@@ -43,7 +43,7 @@ impl Step {
         match read {
             Read::Pending { .. } => Self::Pending,
             Read::Events { .. } => Self::Events,
-            Read::Predecessor { .. } => Self::Predecessor,
+            Read::VisibilityCheck { .. } => Self::VisibilityCheck,
         }
     }
 }
@@ -103,7 +103,9 @@ pub(super) async fn read(outbox: &Outbox, read: Read, stray: Option<Corrupt>) ->
             Answer::Pending(page)
         }),
         Read::Events { stream, from, last } => outbox.events(stream, *from, *last).await.map(Answer::Events),
-        Read::Predecessor { stream, first } => outbox.predecessor(stream, *first).await.map(Answer::Predecessor),
+        Read::VisibilityCheck { stream, first } => {
+            outbox.predecessor(stream, *first).await.map(Answer::VisibilityCheck)
+        }
     };
     match answer {
         Ok(answer) => Answered::of(step, Done::Read(read, answer)),

@@ -41,7 +41,7 @@ pub struct RelaySettings {
 /// What a relay has done.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct Report {
+pub struct RunSummary {
     /// Events that the broker has confirmed.
     pub published: u64,
     /// Pending entries that were deleted.
@@ -86,7 +86,7 @@ pub async fn run(
     settings: RelaySettings,
     until: Until,
     stop: impl Future<Output = ()>,
-) -> Result<Report, RelayError> {
+) -> Result<RunSummary, RelayError> {
     run_observed(store, settings, &Telemetry::default(), until, stop).await
 }
 
@@ -100,7 +100,7 @@ pub async fn run_observed(
     telemetry: &Telemetry,
     until: Until,
     stop: impl Future<Output = ()>,
-) -> Result<Report, RelayError> {
+) -> Result<RunSummary, RelayError> {
     let outbox = store.outbox();
     // Before anything is published: a table that is not there, or is another one, is a mistake to report, not to retry. Index
     // and table are looked at each, since each needs its own keys and permission. Either may just be being built, or DynamoDB be

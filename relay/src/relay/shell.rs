@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    RelayError, Report,
+    RelayError, RunSummary,
     io::{self, Answered, Failure, Step},
     silence::Silence,
 };
@@ -138,12 +138,12 @@ impl Shell {
         stop: impl Future<Output = ()>,
         stop_publishers: &watch::Sender<bool>,
         drain_timeout: Duration,
-    ) -> Result<Report, RelayError> {
+    ) -> Result<RunSummary, RelayError> {
         let mut stop = pin!(stop);
         let mut deadline: Option<Instant> = None;
         loop {
             let now = Instant::now();
-            self.telemetry.turned(now);
+            self.telemetry.tick(now);
             self.core.set_ready_publishers(self.publishers.ready());
             while let Some(task) = self.core.next_task(now) {
                 self.start(task);
@@ -400,12 +400,12 @@ impl Shell {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    fn report(&self) -> Report {
+    fn report(&self) -> RunSummary {
         let (totals, seconds) = (self.core.totals(), self.started.elapsed().as_secs_f64());
         let publishing_seconds = (self.last_confirm - self.started).as_secs_f64();
         let per_second = |events: u64| if publishing_seconds > 0.0 { events as f64 / publishing_seconds } else { 0.0 };
         let halted = self.core.halts();
-        Report {
+        RunSummary {
             published: totals.published,
             entries_deleted: totals.deleted,
             seconds,

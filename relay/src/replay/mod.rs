@@ -28,15 +28,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-pub use position::{BadPosition, Position};
-pub use source::Of;
+pub use position::{BadPosition, Of, Position};
 
 use self::{pace::Pace, source::Source, window::Window};
 use crate::{
     broker::{self, Alone, BrokerSettings, Publisher, PublisherEnded, Refusal, replay_ended},
     chain::Chain,
     core::{Outcome, Outgoing},
-    retry::Delays,
+    retry::Backoff,
 };
 
 /// Most events that are read ahead: at most these are published twice after an interruption.
@@ -160,7 +159,7 @@ pub async fn replay(
         publisher,
         alone,
         pace: Pace::new(settings.rate, began),
-        delays: Delays::for_reconnects(),
+        backoff: Backoff::for_reconnects(),
         stopped,
         next_keep: began + KEEP_INTERVAL,
         next_report: began + REPORT_INTERVAL,
@@ -207,7 +206,7 @@ struct Run {
     publisher: Publisher,
     alone: Alone,
     pace: Pace,
-    delays: Delays,
+    backoff: Backoff,
     stopped: watch::Receiver<bool>,
     next_keep: Instant,
     next_report: Instant,
@@ -224,7 +223,7 @@ impl Run {
     ) -> Result<(), ReplayError> {
         while !self.position.is_done {
             let Ok(read) =
-                unless_stopped(&mut self.stopped, read(&mut self.source, &self.settings, &mut self.delays)).await
+                unless_stopped(&mut self.stopped, read(&mut self.source, &self.settings, &mut self.backoff)).await
             else {
                 return Ok(());
             };
@@ -351,10 +350,10 @@ async fn unless_stopped<T>(stopped: &mut watch::Receiver<bool>, work: impl Futur
 }
 
 /// Reads a window; one that is not full is the last.
-async fn read(source: &mut Source, settings: &ReplaySettings, delays: &mut Delays) -> Result<Window, Error> {
+async fn read(source: &mut Source, settings: &ReplaySettings, backoff: &mut Backoff) -> Result<Window, Error> {
     let mut window = Window::default();
     while window.len() < WINDOW_EVENTS
-        && let Some(event) = next_event(source, delays).await?
+        && let Some(event) = next_event(source, backoff).await?
     {
         if settings.includes(&event) {
             window.push(event, source.next());
@@ -366,16 +365,16 @@ async fn read(source: &mut Source, settings: &ReplaySettings, delays: &mut Delay
 }
 
 /// The next event. A table that is away for the moment is asked again until it answers.
-async fn next_event(source: &mut Source, delays: &mut Delays) -> Result<Option<RecordedEvent>, Error> {
+async fn next_event(source: &mut Source, backoff: &mut Backoff) -> Result<Option<RecordedEvent>, Error> {
     loop {
         match source.next_event().await {
             Err(error @ Error::Unavailable { .. }) => {
                 tracing::warn!(error = %Chain(&error), "a read failed; it is tried again");
-                sleep(delays.next()).await;
+                sleep(backoff.next()).await;
                 source.reopen()?;
             }
             Ok(event) => {
-                delays.reset();
+                backoff.reset();
                 return Ok(event);
             }
             Err(error) => return Err(error),

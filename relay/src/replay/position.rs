@@ -3,11 +3,41 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use streambox::StreamId;
 
-use super::{ReplaySettings, source::OfText};
+use super::ReplaySettings;
 
 /// The format of the positions that this version writes and reads.
 const FORMAT: u32 = 1;
+
+/// What is replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// The events of one stream.
+    Stream {
+        /// The stream.
+        stream: StreamId,
+        /// The first version.
+        from: u64,
+        /// The last version, where it does not go on to the end.
+        to: Option<u64>,
+    },
+    /// The events of all streams of a category.
+    Category(String),
+    /// The events of all streams.
+    All,
+}
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream { stream, from, to: Some(to) } => write!(f, "stream {stream} from version {from} to {to}"),
+            Self::Stream { stream, from, to: None } => write!(f, "stream {stream} from version {from}"),
+            Self::Category(category) => write!(f, "category {category}"),
+            Self::All => f.write_str("all streams"),
+        }
+    }
+}
 
 /// How far a replay has come, and which replay it is: [`Display`](fmt::Display) writes it as one line of JSON, [`FromStr`] reads
 /// it.
@@ -34,6 +64,25 @@ pub struct Position {
     /// resumes here.
     #[serde(skip)]
     pub ahead: u64,
+}
+
+/// What is replayed, as a position keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OfText {
+    Stream { stream: String, from: u64, to: Option<u64> },
+    Category(String),
+    All,
+}
+
+impl From<&Of> for OfText {
+    fn from(of: &Of) -> Self {
+        match of {
+            Of::Stream { stream, from, to } => Self::Stream { stream: stream.to_string(), from: *from, to: *to },
+            Of::Category(category) => Self::Category(category.clone()),
+            Of::All => Self::All,
+        }
+    }
 }
 
 /// Where it goes on.

@@ -1,41 +1,9 @@
 //! Where a replay's events come from: one stream, or a scan of the table.
 
-use std::fmt;
-
 use futures_util::TryStreamExt as _;
-use serde::{Deserialize, Serialize};
-use streambox::{Error, EventScan, EventStore, EventStream, ReadOptions, RecordedEvent, ScanOptions, StreamId};
+use streambox::{Error, EventScan, EventStore, EventStream, ReadOptions, RecordedEvent, ScanOptions};
 
-use super::position::Next;
-
-/// What is replayed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Of {
-    /// The events of one stream.
-    Stream {
-        /// The stream.
-        stream: StreamId,
-        /// The first version.
-        from: u64,
-        /// The last version, where it does not go on to the end.
-        to: Option<u64>,
-    },
-    /// The events of all streams of a category.
-    Category(String),
-    /// The events of all streams.
-    All,
-}
-
-impl fmt::Display for Of {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stream { stream, from, to: Some(to) } => write!(f, "stream {stream} from version {from} to {to}"),
-            Self::Stream { stream, from, to: None } => write!(f, "stream {stream} from version {from}"),
-            Self::Category(category) => write!(f, "category {category}"),
-            Self::All => f.write_str("all streams"),
-        }
-    }
-}
+use super::position::{Next, Of};
 
 pub(super) struct Source {
     store: EventStore,
@@ -104,24 +72,5 @@ fn open(store: &EventStore, of: &Of, next: &Next) -> Result<Events, Error> {
         }
         Of::Category(category) => scan(ScanOptions::new().category(category)),
         Of::All => scan(ScanOptions::new()),
-    }
-}
-
-/// What is replayed, as a position keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum OfText {
-    Stream { stream: String, from: u64, to: Option<u64> },
-    Category(String),
-    All,
-}
-
-impl From<&Of> for OfText {
-    fn from(of: &Of) -> Self {
-        match of {
-            Of::Stream { stream, from, to } => Self::Stream { stream: stream.to_string(), from: *from, to: *to },
-            Of::Category(category) => Self::Category(category.clone()),
-            Of::All => Self::All,
-        }
     }
 }

@@ -23,9 +23,9 @@ pub struct Coverage {
     pub alone: u64,
     /// Those among them that broke their channel or their connection.
     pub poison: u64,
-    /// Reads that prove that an append was published.
-    pub proofs: u64,
-    /// Proofs that showed an entry which the Query had not.
+    /// Visibility checks.
+    pub visibility_checks: u64,
+    /// Those that showed an entry which the Query had not.
     pub hidden: u64,
     /// Entries that stood in the index without being pending any more when they were read.
     pub stale: u64,
@@ -63,7 +63,7 @@ impl Coverage {
             ("suspected", self.suspected),
             ("alone", self.alone),
             ("poison", self.poison),
-            ("proofs", self.proofs),
+            ("visibility_checks", self.visibility_checks),
             ("hidden", self.hidden),
             ("stale", self.stale),
             ("failed_deletes", self.failed_deletes),
@@ -87,7 +87,7 @@ impl Coverage {
             &mut self.suspected,
             &mut self.alone,
             &mut self.poison,
-            &mut self.proofs,
+            &mut self.visibility_checks,
             &mut self.hidden,
             &mut self.stale,
             &mut self.failed_deletes,

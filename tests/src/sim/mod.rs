@@ -40,7 +40,7 @@ pub use self::{
     coverage::Coverage,
     mutant::Mutant,
     oracle::{Promise, Violation},
-    scenario::{AppendPlan, Breaks, Fault, FaultKind, Limits, Ms, Place, Poison, Scenario, WorkerPlan},
+    scenario::{AppendPlan, Breaks, Fault, FaultKind, Limits, Membership, Ms, Poison, Scenario, WorkerPlan},
 };
 
 /// A seed that breaks a promise.

@@ -16,11 +16,11 @@ pub enum Mutant {
     ReturnIsAck,
     /// The next event of a stream is sent before the one before it was confirmed.
     TwoInFlight,
-    /// An append before that is not visible is taken for published.
-    ForgetPredecessor,
+    /// A previous entry that is not visible is taken for published.
+    SkipVisibilityCheck,
     /// A broken connection is taken for a success.
     UnknownIsPublished,
-    /// Clocks are believed to be right within seconds: two appends that are further apart need no proof.
+    /// Clocks are believed to be right within seconds: two appends that are further apart need no visibility check.
     TrustClocks,
     /// An entry that was published in part is deleted.
     DeleteInPart,

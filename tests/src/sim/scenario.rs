@@ -65,12 +65,12 @@ pub struct WorkerPlan {
     /// When it starts.
     pub starts_at_ms: Ms,
     /// How it takes part.
-    pub place: Place,
+    pub membership: Membership,
 }
 
 /// How a relay takes part in the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Membership {
     /// As it should.
     Member,
     /// Under the name of the first one, by mistake.
@@ -271,14 +271,14 @@ fn poison(random: &mut Rng, streams: u8) -> Poison {
 }
 
 fn worker(random: &mut Rng, number: usize, duration: Ms) -> WorkerPlan {
-    let place = match random.u8(0..8) {
-        0 if number > 0 => Place::SameId,
-        1 => Place::Outside,
-        2 => Place::Drain,
-        _ => Place::Member,
+    let membership = match random.u8(0..8) {
+        0 if number > 0 => Membership::SameId,
+        1 => Membership::Outside,
+        2 => Membership::Drain,
+        _ => Membership::Member,
     };
     let starts_at_ms = if number == 0 || random.bool() { random.u64(0..20) } else { random.u64(0..duration) };
-    WorkerPlan { starts_at_ms, place }
+    WorkerPlan { starts_at_ms, membership }
 }
 
 impl Limits {

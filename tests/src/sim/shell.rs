@@ -296,12 +296,12 @@ impl World<'_> {
                     None => Answer::Unreadable(format!("an event from version {from} on is missing")),
                 }
             }
-            Read::Predecessor { first, .. } => {
-                self.coverage.proofs += 1;
+            Read::VisibilityCheck { first, .. } => {
+                self.coverage.visibility_checks += 1;
                 let seen = self.table.predecessor(stream, *first, self.now);
                 self.coverage.hidden += u64::from(seen == Predecessor::Pending);
-                let is_forgotten = self.mutant == Some(Mutant::ForgetPredecessor);
-                Answer::Predecessor(if is_forgotten { Predecessor::Published } else { seen })
+                let is_forgotten = self.mutant == Some(Mutant::SkipVisibilityCheck);
+                Answer::VisibilityCheck(if is_forgotten { Predecessor::Published } else { seen })
             }
         };
         Done::Read(read, answer)

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::{
     mutant::Mutant,
     oracle::Promise,
-    scenario::{Limits, Place, Scenario},
+    scenario::{Limits, Membership, Scenario},
     world,
 };
 
@@ -77,8 +77,8 @@ fn candidates(scenario: &Scenario) -> impl Iterator<Item = Scenario> {
         push(&|smaller| smaller.poison = None);
     }
     for (number, worker) in scenario.workers.iter().enumerate() {
-        if worker.place != Place::Member {
-            push(&|smaller| smaller.workers[number].place = Place::Member);
+        if worker.membership != Membership::Member {
+            push(&|smaller| smaller.workers[number].membership = Membership::Member);
         }
         if worker.starts_at_ms > 0 {
             push(&|smaller| smaller.workers[number].starts_at_ms = 0);

@@ -13,7 +13,7 @@ use super::{
     mutant::Mutant,
     oracle::{Oracle, Promise, Violation},
     queue::{Happening, Queue},
-    scenario::{FaultKind, Limits, Ms, Place, Scenario},
+    scenario::{FaultKind, Limits, Membership, Ms, Scenario},
     table::{IndexKey, Table, stream_id},
     worker::Worker,
 };
@@ -274,16 +274,16 @@ impl World<'_> {
         }
         let life = self.workers[number].as_ref().map_or(0, |worker| worker.life) + 1;
         let plan = self.scenario.workers[number];
-        let id = match plan.place {
-            Place::Outside | Place::Drain => None,
-            Place::SameId => Some("relay-0".to_owned()),
+        let id = match plan.membership {
+            Membership::Outside | Membership::Drain => None,
+            Membership::SameId => Some("relay-0".to_owned()),
             // Every other worker has a name that stays, as in a StatefulSet.
-            Place::Member if number.is_multiple_of(2) => Some(format!("relay-{number}")),
-            Place::Member => Some(format!("relay-{number}-{}", self.now)),
+            Membership::Member if number.is_multiple_of(2) => Some(format!("relay-{number}")),
+            Membership::Member => Some(format!("relay-{number}-{}", self.now)),
         };
         let id = id.map(|id| WorkerId::new(id).expect("a valid worker id"));
         let mut settings = settings(&self.scenario.limits, self.mutant, id.clone());
-        if plan.place == Place::Drain {
+        if plan.membership == Membership::Drain {
             settings.until = Until::Drained;
         }
         self.note(|| format!("worker {number} starts as {id:?}"));

@@ -4,7 +4,7 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
 use streambox::Role;
 use streambox_relay::{
-    Chain, RelaySettings, Report, Telemetry, Until,
+    Chain, RelaySettings, RunSummary, Telemetry, Until,
     config::{BadConfiguration, Format, RelayOptions, RunOptions},
     emf::{self, Emf},
     http::{self, About, Losses, Metrics, Show as _, Watch},
@@ -103,20 +103,20 @@ async fn publish(
     telemetry: &Telemetry,
     until: Until,
     stop: impl Future<Output = ()>,
-) -> Result<Report, Failure> {
+) -> Result<RunSummary, Failure> {
     let store = store(&options.table, Role::Relay).await;
     tracing::info!(table = options.table.table, exchange = options.broker.exchange, "the relay starts");
     Ok(run_observed(&store, settings, telemetry, until, stop).await?)
 }
 
-fn shown(report: &Report, format: Format) -> String {
+fn shown(report: &RunSummary, format: Format) -> String {
     match format {
         Format::Json => json(report),
         Format::Text => summary(report),
     }
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &RunSummary) -> String {
     let mut lines = vec![format!(
         "published {} events, deleted {} pending entries in {:.1} s ({:.0} events/s until the last confirm); {}",
         report.published,

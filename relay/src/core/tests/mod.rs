@@ -52,7 +52,7 @@ fn page(entries: Vec<PendingEntry>) -> Answer {
 
 /// Opens a lane and gives it these entries.
 fn begin(core: &mut Core, stream: &StreamId, entries: Vec<PendingEntry>, now: Instant) {
-    assert!(matches!(core.found(stream, now), Found::Admitted | Found::Retried));
+    assert!(matches!(core.found(stream, now), Admission::Admitted | Admission::Retried));
     let read = core.next_read().expect("a read of the pending entries");
     core.answered(&read, page(entries), now);
 }
@@ -162,7 +162,7 @@ fn g7_suspects_are_kept_apart_until_it_is_known_which_one_it_was() {
 
     // Its next attempt is made apart from the start, and it reads one entry.
     let later = now + Duration::from_secs(1);
-    assert_eq!(core.found(&stream(2), later), Found::Retried);
+    assert_eq!(core.found(&stream(2), later), Admission::Retried);
     let read = core.next_read().expect("a read of the pending entries");
     assert!(matches!(read, Read::Pending { limit: 1, .. }));
     core.answered(&read, page(vec![entry(&stream(2), 1, 2, None)]), later);
@@ -232,7 +232,7 @@ fn a_lane_closes_when_its_deletes_are_done() {
     begin(&mut core, &order, vec![entry(&order, 1, 1, None)], now);
     core.next_batch();
     publish(&mut core, &order, 1, Outcome::Confirmed, now);
-    assert_eq!(core.found(&order, now), Found::UnderWay, "a lagging index shows the entry still");
+    assert_eq!(core.found(&order, now), Admission::UnderWay, "a lagging index shows the entry still");
     let deletes = core.next_deletes(now);
     assert!(core.open_streams() > 0 && core.deletes_waiting() > 0);
     core.deleted(&deletes, vec![], now);
@@ -285,32 +285,32 @@ fn deletes_rest_longer_only_while_none_of_them_is_done() {
 }
 
 #[test]
-fn g6_a_close_predecessor_is_proved_before_its_successor_is_published() {
+fn g6_a_close_previous_entry_is_checked_before_the_next_is_published() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     begin(&mut core, &order, vec![entry(&order, 5, 5, Some((4, 3)))], now);
     assert_eq!(versions(&core.next_batch()), NOTHING);
     let read = core.next_read().unwrap();
-    assert_eq!(read, Read::Predecessor { stream: order.clone(), first: 4 });
-    core.answered(&read, Answer::Predecessor(Predecessor::Published), now);
+    assert_eq!(read, Read::VisibilityCheck { stream: order.clone(), first: 4 });
+    core.answered(&read, Answer::VisibilityCheck(Predecessor::Published), now);
     assert_eq!(versions(&core.next_batch()), [5]);
 }
 
 #[test]
-fn g6_clocks_that_run_apart_make_a_proof_not_a_gap() {
+fn g6_clocks_that_run_apart_cost_a_check_not_a_gap() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     begin(&mut core, &order, vec![entry(&order, 5, 5, Some((4, -3_600_000)))], now);
-    assert!(matches!(core.next_read(), Some(Read::Predecessor { first: 4, .. })));
+    assert!(matches!(core.next_read(), Some(Read::VisibilityCheck { first: 4, .. })));
 }
 
 #[test]
-fn a_predecessor_far_in_the_past_needs_no_proof() {
+fn a_previous_entry_far_in_the_past_needs_no_check() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     begin(&mut core, &order, vec![entry(&order, 5, 5, Some((4, 4 * 3_600_000)))], now);
     assert_eq!(versions(&core.next_batch()), [5]);
 }
 
 #[test]
-fn a_predecessor_that_this_relay_has_published_needs_no_proof() {
+fn a_previous_entry_that_this_relay_has_published_needs_no_check() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     begin(&mut core, &order, vec![entry(&order, 1, 1, None)], now);
     core.next_batch();
@@ -329,21 +329,21 @@ fn g6_an_entry_between_two_that_is_not_visible_yet_is_waited_for() {
     core.next_batch();
     publish(&mut core, &order, 1, Outcome::Confirmed, now);
     assert_eq!(versions(&core.next_batch()), NOTHING);
-    let proof = core.next_read().unwrap();
-    assert_eq!(proof, Read::Predecessor { stream: order.clone(), first: 2 });
-    let (mut proof, mut due) = (proof, now);
+    let check = core.next_read().unwrap();
+    assert_eq!(check, Read::VisibilityCheck { stream: order.clone(), first: 2 });
+    let (mut check, mut due) = (check, now);
     for seen in [Predecessor::Unsettled, Predecessor::Pending] {
-        core.answered(&proof, Answer::Predecessor(seen), due);
+        core.answered(&check, Answer::VisibilityCheck(seen), due);
         assert_eq!(core.next_read(), None, "it is not looked for again and again without a rest");
         due = core.lanes.next_due().unwrap();
         core.lanes.wake(&Bounds::default(), due);
         let read = core.next_read().unwrap();
         assert!(matches!(read, Read::Pending { from: 1, .. }), "{read:?}");
         core.answered(&read, page(vec![entry(&order, 4, 4, Some((2, 1)))]), due);
-        proof = core.next_read().unwrap();
-        assert_eq!(proof, Read::Predecessor { stream: order.clone(), first: 2 });
+        check = core.next_read().unwrap();
+        assert_eq!(check, Read::VisibilityCheck { stream: order.clone(), first: 2 });
     }
-    core.answered(&proof, Answer::Predecessor(Predecessor::Pending), due);
+    core.answered(&check, Answer::VisibilityCheck(Predecessor::Pending), due);
     due = core.lanes.next_due().unwrap();
     core.lanes.wake(&Bounds::default(), due);
     let read = core.next_read().unwrap();
@@ -367,8 +367,8 @@ fn g7_a_refused_event_halts_its_own_stream_and_no_other() {
 
     let (_, halt) = core.halts().next().unwrap();
     assert_eq!((halt.version, halt.reason.as_str(), halt.attempts), (1, "no queue is bound", 1));
-    assert_eq!(core.found(&bad, now), Found::Halted);
-    assert_eq!(core.found(&bad, now + 1_000 * MS), Found::Retried);
+    assert_eq!(core.found(&bad, now), Admission::Halted);
+    assert_eq!(core.found(&bad, now + 1_000 * MS), Admission::Retried);
 }
 
 #[test]
@@ -378,7 +378,7 @@ fn g7_a_halted_stream_is_tried_at_growing_intervals_and_goes_on_when_the_cause_i
         begin(&mut core, &order, vec![entry(&order, 1, 1, None)], now);
         core.next_batch();
         publish(&mut core, &order, 1, Outcome::Refused("no queue".to_owned()), now);
-        assert_eq!(core.found(&order, now + (delay_ms - 1) * MS), Found::Halted);
+        assert_eq!(core.found(&order, now + (delay_ms - 1) * MS), Admission::Halted);
         now += delay_ms * MS;
     }
     begin(&mut core, &order, vec![entry(&order, 1, 1, None)], now);
@@ -473,9 +473,9 @@ fn g10_lanes_reads_and_bytes_are_bounded() {
     let bounds = Bounds { max_streams: 4, max_reads: 2, max_buffered_bytes: 1_750_000, ..Bounds::default() };
     let (mut core, now) = (with(bounds), Instant::now());
     for id in 1..=4 {
-        assert_eq!(core.found(&stream(id), now), Found::Admitted);
+        assert_eq!(core.found(&stream(id), now), Admission::Admitted);
     }
-    assert_eq!(core.found(&stream(5), now), Found::NoRoom);
+    assert_eq!(core.found(&stream(5), now), Admission::NoRoom);
     let reads = [core.next_read().unwrap(), core.next_read().unwrap()];
     assert_eq!(core.next_read(), None, "two reads are under way");
     core.answered(&reads[0], page(vec![entry(&stream(1), 1, 499, None)]), now);
@@ -548,7 +548,7 @@ fn private_events_of_an_entry_are_passed_over_and_it_is_deleted_after_its_last_p
         publish(&mut core, &order, version, Outcome::Confirmed, now);
     }
     assert_eq!(core.next_deletes(now), [key(&order, 1)]);
-    // Version 5 is a private append without an entry; the one before it is known as published, so no proof is needed.
+    // Version 5 is a private append without an entry; the one before it is known as published, so no check is needed.
     assert_eq!(versions(&core.next_batch()), [6]);
 }
 
@@ -557,12 +557,12 @@ fn g7_an_append_before_that_never_shows_halts_the_stream_visibly() {
     let (mut core, order, mut now) = (core(), stream(1), Instant::now());
     let only = || vec![entry(&order, 5, 5, Some((4, 3)))];
     begin(&mut core, &order, only(), now);
-    let mut proofs = 0;
+    let mut checks = 0;
     while let Some(read) = core.next_read() {
         match read {
-            Read::Predecessor { .. } => {
-                proofs += 1;
-                core.answered(&read, Answer::Predecessor(Predecessor::Unsettled), now);
+            Read::VisibilityCheck { .. } => {
+                checks += 1;
+                core.answered(&read, Answer::VisibilityCheck(Predecessor::Unsettled), now);
             }
             _ => core.answered(&read, page(only()), now),
         }
@@ -571,7 +571,7 @@ fn g7_an_append_before_that_never_shows_halts_the_stream_visibly() {
             core.lanes.wake(&Bounds::default(), now);
         }
     }
-    assert_eq!(proofs, 11);
+    assert_eq!(checks, 11);
     let (_, halt) = core.halts().next().expect("the stream is halted");
     assert_eq!(halt.version, 5);
     assert!(halt.reason.contains("version 4"), "{}", halt.reason);
@@ -585,11 +585,11 @@ fn a_stream_with_more_makes_room_for_those_that_wait_for_a_lane() {
     let read = core.next_read().unwrap();
     core.answered(&read, Answer::Pending(PendingPage::new(vec![entry(&long, 1, 1, None)], None, true)), now);
     core.next_batch();
-    assert_eq!(core.found(&short, now), Found::NoRoom);
+    assert_eq!(core.found(&short, now), Admission::NoRoom);
     publish(&mut core, &long, 1, Outcome::Confirmed, now);
     let deletes = core.next_deletes(now);
     core.deleted(&deletes, vec![], now);
-    assert_eq!(core.found(&short, now), Found::Admitted);
+    assert_eq!(core.found(&short, now), Admission::Admitted);
 }
 
 #[test]
@@ -603,9 +603,9 @@ fn an_entry_that_an_operator_has_skipped_is_passed_over_and_its_stream_goes_on()
     // Version 2 is skipped, that is the entry of versions 1 to 2 is removed.
     let later = now + 1_000 * MS;
     begin(&mut core, &order, vec![entry(&order, 3, 3, Some((1, 0)))], later);
-    let proof = core.next_read().unwrap();
-    assert_eq!(proof, Read::Predecessor { stream: order.clone(), first: 1 });
-    core.answered(&proof, Answer::Predecessor(Predecessor::Published), later);
+    let check = core.next_read().unwrap();
+    assert_eq!(check, Read::VisibilityCheck { stream: order.clone(), first: 1 });
+    core.answered(&check, Answer::VisibilityCheck(Predecessor::Published), later);
     assert_eq!(versions(&core.next_batch()), [3]);
     publish(&mut core, &order, 3, Outcome::Confirmed, later);
     assert_eq!(core.halted_streams(), 0);
@@ -621,8 +621,8 @@ fn a_confirmed_entry_that_is_read_again_before_it_is_deleted_is_neither_publishe
     core.next_batch();
     publish(&mut core, &order, 1, Outcome::Confirmed, now);
     let deletes = core.next_deletes(now);
-    let proof = core.next_read().unwrap();
-    core.answered(&proof, Answer::Predecessor(Predecessor::Unsettled), now);
+    let check = core.next_read().unwrap();
+    core.answered(&check, Answer::VisibilityCheck(Predecessor::Unsettled), now);
     let due = core.lanes.next_due().unwrap();
     core.lanes.wake(&Bounds::default(), due);
     let read = core.next_read().unwrap();

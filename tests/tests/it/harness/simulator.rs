@@ -57,7 +57,7 @@ fn g6_two_events_of_a_stream_in_flight_are_found() {
 
 #[test]
 fn g6_a_half_visible_append_that_is_forgotten_is_found() {
-    assert_eq!(found(Mutant::ForgetPredecessor).1, Promise::Order);
+    assert_eq!(found(Mutant::SkipVisibilityCheck).1, Promise::Order);
 }
 
 #[test]
@@ -89,9 +89,9 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn a_failure_prints_its_seed_and_a_trace_that_can_be_read() {
-    let (seed, _) = found(Mutant::ForgetPredecessor);
-    let failure = sim::check(seed, Some(Mutant::ForgetPredecessor)).unwrap_err();
-    let again = sim::check(seed, Some(Mutant::ForgetPredecessor)).unwrap_err();
+    let (seed, _) = found(Mutant::SkipVisibilityCheck);
+    let failure = sim::check(seed, Some(Mutant::SkipVisibilityCheck)).unwrap_err();
+    let again = sim::check(seed, Some(Mutant::SkipVisibilityCheck)).unwrap_err();
     let text = failure.to_string();
     assert_eq!(text, again.to_string());
     assert!(text.contains(&format!("seed {seed} ")) && text.contains("was delivered before"), "{text}");

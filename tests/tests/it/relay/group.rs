@@ -228,7 +228,7 @@ struct Worker {
     wire: Wire,
     telemetry: Telemetry,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<Result<streambox_relay::Report, streambox_relay::RelayError>>,
+    running: JoinHandle<Result<streambox_relay::RunSummary, streambox_relay::RelayError>>,
 }
 
 fn settings(inbox: &Inbox, group: Option<GroupSettings>) -> RelaySettings {

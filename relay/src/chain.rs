@@ -6,7 +6,7 @@ use streambox::Error;
 #[must_use]
 pub fn sentence(error: &Error) -> String {
     match error {
-        Error::Setup { .. } => error.to_string(),
+        Error::Configuration { .. } => error.to_string(),
         error => Chain(error).to_string(),
     }
 }

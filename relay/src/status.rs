@@ -161,7 +161,7 @@ impl Looker {
     /// who is alive. One read unit for each reading.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn wait_for_heartbeats(&mut self) -> Result<(), Error> {
         let began = Instant::now();
         loop {
@@ -179,7 +179,7 @@ impl Looker {
     /// Reads everything.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn look(&mut self) -> Result<Status, Error> {
         let outbox = self.store.outbox();
         let pending = outbox.count_pending(self.scope.max_entries).await?;

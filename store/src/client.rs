@@ -131,7 +131,7 @@ impl Intercept for UploadTime {
 /// (`AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL_DYNAMODB`, container and instance roles …). Profiles of `aws sso login` and
 /// `aws login`, and those with a `credential_process`, need the feature `credentials` of this crate.
 ///
-/// It never fails: what is missing is what the first request fails with, an [`Error::Setup`](crate::Error::Setup) that says what to
+/// It never fails: what is missing is what the first request fails with, an [`Error::Configuration`](crate::Error::Configuration) that says what to
 /// do. So do requests over HTTPS on a system without certificates of authorities, on which the SDK itself panics in a debug build;
 /// an `http://` end point works there.
 pub async fn client_from_env() -> Client {
@@ -174,7 +174,7 @@ impl ProvideCredentials for EmptyEndPoint {
 ///
 /// It signs each request with this machine's own time. By default the SDK corrects the time of a request by the clock of AWS, and
 /// a machine whose clock is hours off appends as if nothing were wrong; its events carry that time. Without the correction AWS
-/// refuses a clock that is more than some minutes off, and each request fails with an [`Error::Setup`](crate::Error::Setup) that says
+/// refuses a clock that is more than some minutes off, and each request fails with an [`Error::Configuration`](crate::Error::Configuration) that says
 /// so. The relay relies on it: see [`EventStore::new`](crate::EventStore::new) for a client that is made in another way.
 #[must_use]
 pub fn client(config: &SdkConfig) -> Client {

@@ -51,9 +51,9 @@ pub enum Error {
     },
 
     /// DynamoDB refused the request for good: the table is missing, a permission is, or the credentials are.
-    /// Mend the set-up.
+    /// Fix the configuration.
     #[error("{operation} of {subject}: {advice}")]
-    Setup {
+    Configuration {
         /// What was tried.
         operation: &'static str,
         /// The stream or the table that it was tried on.

@@ -91,7 +91,7 @@ impl EventStore {
     /// - [`Error::Conflict`]: the stream is elsewhere; the error says where. Nothing was written.
     /// - [`Error::Invalid`]: more than 99 events, more than 400 KB an event or 4 MB in all, and the like. Nothing was sent.
     /// - [`Error::Unavailable`]: no answer within the operation timeout (10 s by default); see there.
-    /// - [`Error::Setup`]: table, permission or credentials are missing.
+    /// - [`Error::Configuration`]: table, permission or credentials are missing.
     /// - [`Error::Corrupt`]: the stream holds what this library never writes.
     pub async fn append(
         &self,
@@ -132,7 +132,7 @@ impl EventStore {
     ///
     /// # Errors
     /// - [`Error::Corrupt`]: an event is missing or unreadable; the error says which.
-    /// - [`Error::Unavailable`], [`Error::Setup`]: as DynamoDB answers.
+    /// - [`Error::Unavailable`], [`Error::Configuration`]: as DynamoDB answers.
     pub async fn read(&self, stream: &StreamId) -> Result<History, Error> {
         let mut reader = self.reader(stream);
         let mut events = reader.next_page().await?.unwrap_or_default();
@@ -189,7 +189,7 @@ impl EventStore {
     /// length. Where the newest append is still becoming visible, the position is already the one behind all of it.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where the newest event is unreadable; [`Error::Unavailable`], [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Corrupt`] where the newest event is unreadable; [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn position(&self, stream: &StreamId) -> Result<StreamPosition, Error> {
         let newest = self.last_event(stream).await?;
         Ok(newest.map_or_else(|| StreamPosition::start(stream.clone()), |event| position_after(self, &event)))
@@ -198,7 +198,7 @@ impl EventStore {
     /// Whether a stream has an event. One request, strongly consistent; read units of its first event alone.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn exists(&self, stream: &StreamId) -> Result<bool, Error> {
         read::exists(self, stream).await
     }
@@ -207,7 +207,7 @@ impl EventStore {
     /// each 4 KB of it. One event says nothing about those around it: a gap shows only to what reads more of the stream.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where the event is unreadable; [`Error::Unavailable`], [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Corrupt`] where the event is unreadable; [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn event(&self, stream: &StreamId, version: u64) -> Result<Option<RecordedEvent>, Error> {
         // Versions begin with 1.
         if version == 0 { Ok(None) } else { self.event_at(stream, version).await }
@@ -276,7 +276,7 @@ impl EventStore {
     /// Region or account, restored, or created anew has another identity. One request, `DescribeTable`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn table_identity(&self) -> Result<String, Error> {
         table::identity(self).await
     }

@@ -64,7 +64,7 @@ pub(super) struct Failure {
 
 impl Failure {
     fn of(error: &Error) -> Self {
-        Self { text: sentence(error), is_refusal: matches!(error, Error::Setup { .. }) }
+        Self { text: sentence(error), is_refusal: matches!(error, Error::Configuration { .. }) }
     }
 }
 

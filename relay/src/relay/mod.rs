@@ -77,7 +77,7 @@ pub enum RelayError {
 /// flight at most for the drain timeout, deletes what was confirmed, and returns.
 ///
 /// # Errors
-/// [`Error::Setup`] where the first reads of index and table are refused, and [`Refusal`] where the broker refuses the login, the
+/// [`Error::Configuration`] where the first reads of index and table are refused, and [`Refusal`] where the broker refuses the login, the
 /// virtual host, the exchange or TLS before there was any connection. Everything that happens later is retried for ever:
 /// what worked once may be in the middle of a change, of a password for instance. [`RelayError::Ended`] if one of its own
 /// tasks ends unexpectedly.
@@ -107,7 +107,7 @@ pub async fn run_observed(
     // away: both pass, and are waited for.
     for refused in [outbox.scan(None, 1).await.err(), outbox.workers().await.err()] {
         match refused {
-            Some(error @ Error::Setup { .. }) => return Err(error.into()),
+            Some(error @ Error::Configuration { .. }) => return Err(error.into()),
             Some(error) => tracing::warn!("{}; it is looked at again until it answers", sentence(&error)),
             None => {}
         }

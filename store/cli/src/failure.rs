@@ -27,13 +27,13 @@ impl From<Error> for Failure {
 }
 
 pub(crate) fn exit_code(error: &Error) -> u8 {
-    if matches!(error, Error::Setup { .. }) { BAD_CONFIGURATION } else { FAILED }
+    if matches!(error, Error::Configuration { .. }) { BAD_CONFIGURATION } else { FAILED }
 }
 
 /// An error as people read it: its causes behind it, unless it says already what to mend.
 pub(crate) fn sentence(error: &Error) -> String {
     let mut text = error.to_string();
-    if matches!(error, Error::Setup { .. }) {
+    if matches!(error, Error::Configuration { .. }) {
         return text;
     }
     for cause in iter::successors(error.source(), |&error| error.source()).map(ToString::to_string) {

@@ -247,7 +247,7 @@ fn repeated(error: &Error) -> Error {
         Error::Invalid(invalid) => Error::Invalid(invalid.clone()),
         Error::Corrupt(corrupt) => Error::Corrupt(corrupt.clone()),
         Error::UnknownEvent(unknown) => Error::UnknownEvent(unknown.clone()),
-        Error::Setup { operation, subject, advice, source } => Error::Setup {
+        Error::Configuration { operation, subject, advice, source } => Error::Configuration {
             operation,
             subject: subject.clone(),
             advice: advice.clone(),

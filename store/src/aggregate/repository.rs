@@ -111,7 +111,7 @@ impl<A: Aggregate> Repository<A> {
     /// - [`Error::Invalid`]: the id breaks a rule of [`StreamId`]. Nothing was sent.
     /// - [`Error::UnknownEvent`]: the type of an event is not known.
     /// - [`Error::Corrupt`]: an event is missing or unreadable, or its payload does not decode.
-    /// - [`Error::Unavailable`], [`Error::Setup`]: as DynamoDB answers.
+    /// - [`Error::Unavailable`], [`Error::Configuration`]: as DynamoDB answers.
     pub async fn load(&self, id: impl Display) -> Result<Loaded<A>, Error> {
         let stream = Self::stream_id(id)?;
         // The future of a request of the SDK is large; callers hold theirs in their own.

@@ -180,7 +180,7 @@ impl Call<'_> {
                     Cancelled::Again => {}
                     Cancelled::Refused { place, code, message } => {
                         let advice = self.refused(place, &code, &message);
-                        return Err(self.attempts.setup(advice, error));
+                        return Err(self.attempts.configuration(advice, error));
                     }
                 }
             } else {
@@ -188,7 +188,7 @@ impl Call<'_> {
                     Verdict::Again => self.outcome_unknown |= !is_refusal(&error),
                     Verdict::Mend(advice) => {
                         let advice = self.blamed_on_own(&error).await.unwrap_or(advice);
-                        return Err(self.attempts.setup(advice, error));
+                        return Err(self.attempts.configuration(advice, error));
                     }
                 }
             }

@@ -109,7 +109,7 @@ impl Transaction {
     /// - [`Error::Conflict`]: one of the streams is elsewhere; the error says which and where. Nothing was written.
     /// - [`Error::ItemRefused`]: the condition of an own item does not hold. Nothing was written.
     /// - [`Error::Invalid`]: over a limit, a stream twice, an own item in the store's table. Nothing was sent.
-    /// - [`Error::Unavailable`], [`Error::Setup`], [`Error::Corrupt`]: as with [`EventStore::append`].
+    /// - [`Error::Unavailable`], [`Error::Configuration`], [`Error::Corrupt`]: as with [`EventStore::append`].
     pub async fn commit(self) -> Result<Committed, Error> {
         let Self { store, append_id, parts, items } = self;
         // A request of the SDK is a large and deeply nested future, and callers hold theirs in their own.

@@ -235,8 +235,13 @@ impl<'a> Attempts<'a> {
         Error::Busy { operation: self.operation, subject: self.subject.to_owned(), attempts: self.made }
     }
 
-    pub(crate) fn setup(&self, advice: String, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-        Error::Setup { operation: self.operation, subject: self.subject.to_owned(), advice, source: source.into() }
+    pub(crate) fn configuration(&self, advice: String, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        Error::Configuration {
+            operation: self.operation,
+            subject: self.subject.to_owned(),
+            advice,
+            source: source.into(),
+        }
     }
 
     /// A transaction that was cancelled, for what it is. A condition that does not hold is the caller's to judge.
@@ -253,7 +258,7 @@ impl<'a> Attempts<'a> {
             Cancelled::Conflict | Cancelled::ConditionFailed => self.busy(),
             Cancelled::Refused { code, message } => {
                 let advice = self.asker.cancelled(&code, &message);
-                self.setup(
+                self.configuration(
                     advice.unwrap_or_else(|| format!("DynamoDB refuses the transaction: {code}: {message}")),
                     source,
                 )
@@ -268,7 +273,7 @@ impl<'a> Attempts<'a> {
     {
         match self.judge(&error) {
             Verdict::Again => self.unavailable(false, error),
-            Verdict::Mend(advice) => self.setup(advice, error),
+            Verdict::Mend(advice) => self.configuration(advice, error),
         }
     }
 }

@@ -36,7 +36,7 @@ impl Outbox {
     /// 1,000 entries. Eventually consistent.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn count_pending(&self, max_entries: u64) -> Result<PendingCount, Error> {
         let mut attempts = Attempts::of(self.store.asker(), "count the outbox", self.store.table());
         let scan = self

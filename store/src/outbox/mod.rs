@@ -217,7 +217,7 @@ impl Outbox {
     /// it, half a unit where it is empty.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn scan(&self, from: Option<ScanCursor>, limit: u16) -> Result<ScanPage, Error> {
         let attempts = Attempts::one(self.store.asker(), "scan the outbox", self.store.table());
         let answer = self
@@ -267,7 +267,7 @@ impl Outbox {
     /// An append's entry may become visible later than that of the append after it: see [`Self::predecessor`].
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn pending(&self, stream: &StreamId, from: u64, limit: u16) -> Result<PendingPage, Error> {
         let keys = schema::pending_keys_from(from);
         let (items, has_more) = self.pending_items(stream, keys, limit, Direction::Forward).await?;
@@ -324,7 +324,7 @@ impl Outbox {
     /// without a gap, never empty.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
+    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB
     /// answers.
     pub async fn events(&self, stream: &StreamId, from: u64, last: u64) -> Result<Vec<OutboxEvent>, Error> {
         let mut reader = EventReader::beginning_with(self.store.clone(), stream.clone(), from).reaching(last);
@@ -338,7 +338,7 @@ impl Outbox {
     /// moment in which the next append's is there. This read is serialized with the transactions themselves.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn predecessor(&self, stream: &StreamId, first: u64) -> Result<Predecessor, Error> {
         let attempts = Attempts::one(self.store.asker(), "read the append before", stream.as_str());
         let get = |entity| transact_get(self.store.table(), schema::key(stream.as_str(), entity));
@@ -381,7 +381,7 @@ impl Outbox {
     /// Returns the keys that DynamoDB did not get to: ask again for those.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers; any of the entries may have been deleted then.
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers; any of the entries may have been deleted then.
     ///
     /// # Panics
     /// If there are more than 25 keys.

@@ -171,7 +171,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Error::Invalid`] where `by` or `reason` is empty or too long, or a key is not one of a pending entry; [`Error::Busy`]
-    /// where other transactions were in the way; [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers. Repeating it is
+    /// where other transactions were in the way; [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers. Repeating it is
     /// harmless.
     pub async fn skip(&self, request: &SkipRequest) -> Result<Skipping, Error> {
         check("name of who skips", &request.by, MAX_SKIP_BY_BYTES)?;
@@ -235,7 +235,7 @@ impl Outbox {
     /// read of a record (a newer version may write it otherwise) is empty or 0.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn skips(&self, limit: u16) -> Result<Vec<Skip>, Error> {
         let attempts = Attempts::one(self.store.asker(), "read the skips", self.store.table());
         let output = self

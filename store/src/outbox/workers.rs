@@ -165,7 +165,7 @@ impl Outbox {
     /// Writes a worker's row, whatever stood there before: one write unit.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn put_worker(&self, row: &WorkerRow) -> Result<(), Error> {
         let attempts = Attempts::one(self.store.asker(), "write the heartbeat", row.id.as_str());
         self.store
@@ -186,7 +186,7 @@ impl Outbox {
     /// may write it otherwise) is empty or 0.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers.
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn workers(&self) -> Result<Vec<WorkerRow>, Error> {
         let attempts = Attempts::one(self.store.asker(), "read the workers", self.store.table());
         let query = self
@@ -216,7 +216,7 @@ impl Outbox {
     /// Removes a worker's row. One that is gone already is no error.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB answers; the row may be gone then.
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers; the row may be gone then.
     pub async fn remove_worker(&self, id: &WorkerId) -> Result<(), Error> {
         let attempts = Attempts::one(self.store.asker(), "remove the worker", id.as_str());
         self.store

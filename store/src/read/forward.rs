@@ -96,7 +96,7 @@ impl EventReader {
     /// before; the end is never in the middle of an append.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where the next event is missing or unreadable, after those before it were handed out; [`Error::Unavailable`] and [`Error::Setup`] as DynamoDB
+    /// [`Error::Corrupt`] where the next event is missing or unreadable, after those before it were handed out; [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB
     /// answers. The reader can be asked again after an error; it goes on where it was.
     pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
         self.position.check_table(self.store.place())?;

@@ -95,7 +95,7 @@ impl SnapshotLoad {
     /// [`EventReader::next_page`].
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as
+    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as
     /// DynamoDB answers.
     pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
         if !self.first.is_empty() {

@@ -73,7 +73,7 @@ impl EventStore {
     /// [`SnapshotLoad::snapshot`].
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Setup`] as
+    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as
     /// DynamoDB answers. A snapshot that is unreadable is no error.
     pub async fn load_snapshot(
         &self,
@@ -93,7 +93,7 @@ impl EventStore {
     /// write units for each KB.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: the item has more than 400 KB; nothing was sent. [`Error::Unavailable`] and [`Error::Setup`]
+    /// [`Error::Invalid`]: the item has more than 400 KB; nothing was sent. [`Error::Unavailable`] and [`Error::Configuration`]
     /// as DynamoDB answers.
     pub async fn write_snapshot(&self, stream: &StreamId, snapshot: &NewSnapshot) -> Result<SnapshotWrite, Error> {
         write::write(self, stream, snapshot).await

@@ -167,7 +167,7 @@ pub enum TableNote {
 /// `dynamodb:DescribeContinuousBackups` and `dynamodb:DescribeTimeToLive` are granted.
 ///
 /// # Errors
-/// [`Error::Setup`] where the table is missing or a permission is, [`Error::Unavailable`] where DynamoDB does not answer.
+/// [`Error::Configuration`] where the table is missing or a permission is, [`Error::Unavailable`] where DynamoDB does not answer.
 pub async fn check_table(client: &Client, table: &str) -> Result<TableCheck, Error> {
     let attempts = Attempts::one(Asker::new(client, table, Role::Operator), "check", table);
     let output = client.describe_table().table_name(table).send().await.map_err(|error| attempts.failed(error))?;

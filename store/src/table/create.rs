@@ -37,7 +37,7 @@ pub enum TableCreation {
 /// Creates the table, on-demand, with its index, and waits until both are active. For development and tests.
 ///
 /// # Errors
-/// [`Error::Setup`] where DynamoDB refuses it, [`Error::Unavailable`] where it does not answer or the table is not active
+/// [`Error::Configuration`] where DynamoDB refuses it, [`Error::Unavailable`] where it does not answer or the table is not active
 /// within [`CREATE_TABLE_TIMEOUT`].
 pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation, Error> {
     let mut attempts = Attempts::one(Asker::new(client, table, Role::Operator), "create table", table);

@@ -35,7 +35,7 @@ const PLACES: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 ///
 /// # Errors
 /// [`Error::Invalid`]: an event or the state can't be stored, or the settings have no length. [`Error::Unavailable`]
-/// and [`Error::Setup`] as DynamoDB answers.
+/// and [`Error::Configuration`] as DynamoDB answers.
 pub async fn tune<A>(
     store: &EventStore,
     settings: &TuneSettings,

@@ -54,7 +54,7 @@ impl From<RelayError> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Setup { .. } => Self { code: BAD_CONFIGURATION, message: sentence(&error) },
+            Error::Configuration { .. } => Self { code: BAD_CONFIGURATION, message: sentence(&error) },
             error => Self::new(sentence(&error)),
         }
     }

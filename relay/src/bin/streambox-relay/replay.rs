@@ -40,7 +40,7 @@ pub(crate) async fn run(store: &EventStore, options: &ReplayOptions) -> Result<b
             let way = way_on(options.state.as_deref());
             let message = format!("{}; {} events were published{way}", Chain(&error), last.confirmed());
             return Err(match error {
-                ReplayError::Store(error @ streambox::Error::Setup { .. }) => Failure::from(error),
+                ReplayError::Store(error @ streambox::Error::Configuration { .. }) => Failure::from(error),
                 ReplayError::Broker(refusal) => Failure::configuration(&refusal),
                 _ => Failure::new(message),
             });

@@ -185,7 +185,7 @@ async fn loads_that_wait_for_one_that_fails_fail_with_it() {
     let table = TestTable::create().await;
     let elsewhere = Repository::<Order>::new(EventStore::new(table.store_client(), "no-such-table"));
     let loads = join_all((0..LOADS).map(|_| elsewhere.load("1"))).await;
-    assert!(loads.into_iter().all(|loaded| matches!(loaded, Err(Error::Setup { .. }))));
+    assert!(loads.into_iter().all(|loaded| matches!(loaded, Err(Error::Configuration { .. }))));
     assert_eq!(table.wire.take().len(), 2, "the first one's request, and one for all the others");
 }
 

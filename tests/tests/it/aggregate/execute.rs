@@ -104,7 +104,7 @@ async fn an_error_of_the_store_is_told_from_a_rejection() {
     let table = TestTable::create().await;
     let elsewhere = Repository::<Order>::new(EventStore::new(table.client(), "no-such-table"));
     let error = elsewhere.execute("1", Order::ship).await.unwrap_err();
-    assert!(matches!(error, ExecuteError::Store(Error::Setup { .. })), "{error}");
+    assert!(matches!(error, ExecuteError::Store(Error::Configuration { .. })), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

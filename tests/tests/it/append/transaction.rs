@@ -288,7 +288,7 @@ async fn an_own_item_that_dynamodb_refuses_for_good_is_no_conflict() {
         .commit()
         .await
         .unwrap_err();
-    assert!(matches!(error, Error::Setup { .. }), "{error}");
+    assert!(matches!(error, Error::Configuration { .. }), "{error}");
     assert!(!matches!(error, Error::Invalid(Invalid::NoEvents)));
     assert_eq!(table.items().await, 0);
 }
@@ -353,7 +353,7 @@ async fn what_is_wrong_with_an_own_item_is_not_blamed_on_the_stores_table() {
         let own = [reserve(&emails, "ann@example.org", "customer-1"), item];
         let transaction = table.store.transaction().append(&stream("order-1"), NoStream, [event(1)]);
         let error = own.into_iter().fold(transaction, streambox::Transaction::item).commit().await.unwrap_err();
-        let Error::Setup { advice, .. } = &error else { panic!("{error:?}") };
+        let Error::Configuration { advice, .. } = &error else { panic!("{error:?}") };
         assert!(
             advice.contains(&format!("item 1 of the caller's own, {operation} in table {its_table}"))
                 || advice.contains(&format!("item 1 ({operation} in table {its_table})")),

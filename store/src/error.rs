@@ -5,8 +5,6 @@ use std::{collections::HashMap, error::Error as StdError};
 use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
-use crate::aggregate::UnknownEvent;
-use crate::metadata::Metadata;
 use crate::stream::{ExpectedVersion, StreamId, StreamPosition};
 
 type Source = Box<dyn StdError + Send + Sync>;
@@ -298,11 +296,12 @@ pub enum Invalid {
     AppendId(Uuid),
 }
 
+/// Names [`Metadata::HEADERS`](crate::Metadata::HEADERS).
 fn headers_too_large(limit_bytes: usize, bytes: usize) -> String {
     format!(
-        "has too much in its message headers: stream id, event type and the metadata {} have at most {limit_bytes} bytes \
-         together, these have {bytes}; put large values into the payload or under other metadata names",
-        Metadata::HEADERS.map(|name| format!("`{name}`")).join(", ")
+        "has too much in its message headers: stream id, event type and the metadata `correlation_id`, `causation_id`, \
+         `traceparent`, `tracestate` have at most {limit_bytes} bytes together, these have {bytes}; put large values into the \
+         payload or under other metadata names"
     )
 }
 
@@ -316,6 +315,21 @@ pub struct Corrupt {
     pub at: String,
     /// What is wrong with it.
     pub what: String,
+}
+
+/// A stored event whose type the program does not know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "stream {stream}, version {version}: the event type {event_type:?} is not known; deploy the program that knows it, add an \
+     upcaster, or let the aggregate ignore unknown events"
+)]
+pub struct UnknownEvent {
+    /// The stream.
+    pub stream: StreamId,
+    /// The event's version.
+    pub version: u64,
+    /// Its type, as it is stored.
+    pub event_type: String,
 }
 
 impl From<Corrupt> for Error {
@@ -333,5 +347,11 @@ impl From<ItemRefused> for Error {
 impl From<Conflict> for Error {
     fn from(conflict: Conflict) -> Self {
         Self::Conflict(Box::new(conflict))
+    }
+}
+
+impl From<UnknownEvent> for Error {
+    fn from(unknown: UnknownEvent) -> Self {
+        Self::UnknownEvent(Box::new(unknown))
     }
 }

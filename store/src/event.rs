@@ -1,17 +1,16 @@
 //! Events: as they are handed in, and as they were recorded.
 
+use std::sync::Arc;
+
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::{
-    append::check_event,
     error::{Corrupt, Error, Invalid},
     json,
     limits::MAX_SHORT_STRING_BYTES,
     metadata::Metadata,
-    outbox::Previous,
-    schema::event_key,
-    stream::{StreamId, excerpt},
+    stream::{Previous, StreamId, StreamPosition, excerpt},
     trace::TraceContext,
 };
 
@@ -86,17 +85,6 @@ impl NewEvent {
         self
     }
 
-    /// Checks whether the event can be appended to `stream`, as the append itself does, and returns the bytes that its item
-    /// takes: keys, attribute names and the widest version included. An append has at most
-    /// [`MAX_TRANSACTION_BYTES`](crate::limits::MAX_TRANSACTION_BYTES), its pending entry included.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`]: the item has more than 400 KB, the metadata have too many levels, category and type do not fit into a
-    /// routing key, or there is too much for the headers of a message.
-    pub fn check_for(&self, stream: &StreamId) -> Result<usize, Error> {
-        Ok(check_event(stream, self)?)
-    }
-
     /// The event's type.
     #[must_use]
     pub fn event_type(&self) -> &str {
@@ -168,26 +156,19 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
-    /// Checks everything that an append of such an event to its stream is checked for: stream id, type, payload, metadata,
-    /// sizes. An event that this library has written passes; one of another program that does not can be read, but not
-    /// published, or not imported again.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] names the event and the rule that it breaks.
-    pub fn check(&self) -> Result<(), Error> {
-        let checked = StreamId::new(self.stream_id.as_str()).and_then(|_| self.check_content());
-        checked.map_err(|error| {
-            let what = format!("no append takes this event: {error}");
-            Corrupt { stream: self.stream_id.clone(), at: event_key(self.version), what }.into()
-        })
+    /// The position at this event. `table`: the table and its Region.
+    pub(crate) fn position(&self, table: &Arc<str>) -> StreamPosition {
+        self.position_at(table, self.version)
     }
 
-    /// As [`check`](Self::check), but for the stream id.
-    pub(crate) fn check_content(&self) -> Result<(), Error> {
-        let event = NewEvent::from_json_text(self.event_type.as_str(), self.payload.as_str())?;
-        let event = event.with_metadata(self.metadata.clone());
-        let event = if self.is_private { event.private() } else { event };
-        event.check_for(&self.stream_id).map(|_| ())
+    /// The position behind this event's append. Its last event may not be visible yet; but since one of its events is, the append
+    /// has been committed as a whole.
+    pub(crate) fn append_position(&self, table: &Arc<str>) -> StreamPosition {
+        self.position_at(table, self.append.last)
+    }
+
+    fn position_at(&self, table: &Arc<str>, version: u64) -> StreamPosition {
+        StreamPosition::after(table, self.stream_id.clone(), version, self.append.id, self.newest_entry)
     }
 
     /// The payload as a `T`.
@@ -200,6 +181,20 @@ impl RecordedEvent {
             let what = format!("the payload of this {} does not decode: {error}", self.event_type);
             Corrupt { stream: self.stream_id.clone(), at, what }.into()
         })
+    }
+}
+
+impl Metadata {
+    /// Metadata of an event that `cause` has led to: its id as the causation id, and its correlation id, or where it has none
+    /// its own id, as the correlation id.
+    #[must_use]
+    pub fn caused_by(cause: &RecordedEvent) -> Self {
+        let id = cause.event_id.to_string();
+        let mut metadata = Self::new().with(Self::CORRELATION_ID, id.as_str());
+        if let Some(correlation) = cause.metadata.json(Self::CORRELATION_ID) {
+            metadata.set(Self::CORRELATION_ID, correlation);
+        }
+        metadata.with(Self::CAUSATION_ID, id)
     }
 }
 

@@ -43,6 +43,7 @@ pub mod aggregate;
 mod append;
 mod authorities;
 mod client;
+mod definition;
 mod error;
 mod event;
 mod failure;
@@ -52,7 +53,6 @@ mod json;
 pub mod limits;
 mod metadata;
 pub mod outbox;
-mod payload;
 mod read;
 mod retry;
 mod role;
@@ -61,7 +61,6 @@ pub mod schema;
 pub mod snapshot;
 mod store;
 mod stream;
-mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod text;
@@ -77,21 +76,19 @@ pub use client::{
     REQUEST_TIMEOUT, RequestLimits, SILENCE_TIMEOUT, SLOWEST_UPLOAD_BYTES_PER_SECOND, behavior_version, client,
     client_from_env, client_from_env_with, client_with,
 };
-pub use error::{Conflict, Corrupt, Error, Invalid, ItemRefused};
-pub use event::{AppendRange, NewEvent, RecordedEvent};
-pub use metadata::Metadata;
-pub use payload::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
-pub use read::{Direction, EventReader, EventStream, GAP_READ_ATTEMPTS, History, ReadOptions};
-pub use role::Role;
-pub use scan::{
-    DEFAULT_SCAN_SEGMENTS, EventScan, MAX_SCAN_SEGMENTS, SCAN_ATTEMPTS, ScanOptions, ScanToken, StreamScan,
-    StreamSummary,
-};
-pub use store::{DEFAULT_OPERATION_TIMEOUT, EventStore, EventStoreBuilder};
-pub use stream::{ExpectedVersion, StreamId, StreamPosition};
-pub use table::{
+pub use definition::{
     CREATE_TABLE_TIMEOUT, TableCheck, TableCreation, TableDifference, TableNote, check_table, create_table, table_name,
 };
+pub use error::{Conflict, Corrupt, Error, Invalid, ItemRefused};
+pub use event::{AppendRange, NewEvent, RecordedEvent};
+pub use limits::MAX_SCAN_SEGMENTS;
+pub use metadata::Metadata;
+pub use read::{Direction, EventReader, EventStream, GAP_READ_ATTEMPTS, History, ReadOptions};
+pub use role::Role;
+pub use scan::{DEFAULT_SCAN_SEGMENTS, EventScan, SCAN_ATTEMPTS, ScanOptions, ScanToken, StreamScan, StreamSummary};
+pub use schema::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
+pub use store::{DEFAULT_OPERATION_TIMEOUT, EventStore, EventStoreBuilder};
+pub use stream::{ExpectedVersion, StreamId, StreamPosition};
 pub use trace::TraceContext;
 /// The type of append and event ids.
 pub use uuid::Uuid;

@@ -10,7 +10,6 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     error::{Error, Invalid},
-    event::RecordedEvent,
     json,
 };
 
@@ -40,18 +39,6 @@ impl Metadata {
     /// The metadata that become headers of the published message, under the same names. An append limits their sum: see
     /// [`MAX_MESSAGE_HEADER_BYTES`](crate::limits::MAX_MESSAGE_HEADER_BYTES).
     pub const HEADERS: [&str; 4] = [Self::CORRELATION_ID, Self::CAUSATION_ID, Self::TRACEPARENT, Self::TRACESTATE];
-
-    /// Metadata of an event that `cause` has led to: its id as the causation id, and its correlation id, or where it has none
-    /// its own id, as the correlation id.
-    #[must_use]
-    pub fn caused_by(cause: &RecordedEvent) -> Self {
-        let id = cause.event_id.to_string();
-        let mut metadata = Self::new().with(Self::CORRELATION_ID, id.as_str());
-        if let Some(correlation) = cause.metadata.json(Self::CORRELATION_ID) {
-            metadata.set(Self::CORRELATION_ID, correlation);
-        }
-        metadata.with(Self::CAUSATION_ID, id)
-    }
 
     /// No metadata.
     #[must_use]
@@ -91,7 +78,7 @@ impl Metadata {
         self
     }
 
-    fn set(&mut self, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
         if let Some(old) = self.json(name) {
             let start = old.as_ptr().addr() - self.0.as_ptr().addr();
             let end = start + old.len();

@@ -10,19 +10,19 @@ use aws_sdk_dynamodb::Client;
 use uuid::Uuid;
 
 use crate::{
-    append::{Appended, Transaction, position_after},
+    append::{Appended, Transaction},
+    definition,
     error::Error,
     event::{NewEvent, RecordedEvent},
-    failure::Asker,
+    failure::RequestContext,
     limits::MAX_RECORDED_AT_MS,
     outbox::Outbox,
-    payload::Compression,
     read::{self, EventReader, EventStream, History, ReadOptions},
     retry::Jitter,
     role::Role,
     scan::{EventScan, ScanOptions, StreamScan},
+    schema::Compression,
     stream::{ExpectedVersion, StreamId, StreamPosition},
-    table,
     trace::TraceContext,
     verify::Verification,
 };
@@ -192,7 +192,7 @@ impl EventStore {
     /// [`Error::Corrupt`] where the newest event is unreadable; [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn position(&self, stream: &StreamId) -> Result<StreamPosition, Error> {
         let newest = self.last_event(stream).await?;
-        Ok(newest.map_or_else(|| StreamPosition::start(stream.clone()), |event| position_after(self, &event)))
+        Ok(newest.map_or_else(|| StreamPosition::start(stream.clone()), |event| event.append_position(self.place())))
     }
 
     /// Whether a stream has an event. One request, strongly consistent; read units of its first event alone.
@@ -278,7 +278,7 @@ impl EventStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn table_identity(&self) -> Result<String, Error> {
-        table::identity(self).await
+        definition::identity(self).await
     }
 
     /// The table's name.
@@ -296,8 +296,8 @@ impl EventStore {
         &self.shared.client
     }
 
-    pub(crate) fn asker(&self) -> Asker<'_> {
-        Asker::new(self.client(), self.table(), self.role)
+    pub(crate) fn request_context(&self) -> RequestContext<'_> {
+        RequestContext::new(self.client(), self.table(), self.role)
     }
 
     pub(crate) fn operation_timeout(&self) -> Duration {

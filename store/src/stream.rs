@@ -7,7 +7,6 @@ use uuid::Uuid;
 use crate::{
     error::{Error, Invalid},
     limits::{MAX_SHORT_STRING_BYTES, MAX_STREAM_ID_BYTES},
-    outbox::Previous,
 };
 
 /// The name of a stream: `category-id`, for example `order-4711`.
@@ -210,6 +209,16 @@ impl StreamPosition {
     pub(crate) fn newest_entry(&self) -> Option<Previous> {
         self.newest_entry
     }
+}
+
+/// What a pending entry says about the append before it, so that a relay can tell whether it has missed that one's entry.
+/// Appends of private events alone have no entry and are passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// Its first version.
+    pub first: u64,
+    /// When it was recorded, by its appender's clock: milliseconds since the Unix epoch.
+    pub recorded_at_ms: i64,
 }
 
 /// What an appender expects of the stream; where it does not hold, the append is a

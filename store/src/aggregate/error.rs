@@ -1,30 +1,6 @@
 //! What can go wrong with an aggregate beyond what can go wrong with a stream.
 
-use crate::{
-    error::{Conflict, Error},
-    stream::StreamId,
-};
-
-/// A stored event whose type the program does not know.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "stream {stream}, version {version}: the event type {event_type:?} is not known; deploy the program that knows it, add an \
-     upcaster, or let the aggregate ignore unknown events"
-)]
-pub struct UnknownEvent {
-    /// The stream.
-    pub stream: StreamId,
-    /// The event's version.
-    pub version: u64,
-    /// Its type, as it is stored.
-    pub event_type: String,
-}
-
-impl From<UnknownEvent> for Error {
-    fn from(unknown: UnknownEvent) -> Self {
-        Self::UnknownEvent(Box::new(unknown))
-    }
-}
+use crate::error::{Conflict, Error};
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]

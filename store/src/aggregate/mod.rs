@@ -142,12 +142,13 @@ mod repository;
 mod snapshots;
 mod upcast;
 
+pub use self::error::ExecuteError;
+pub use crate::error::UnknownEvent;
 pub use cache::{CacheSettings, DEFAULT_CACHE_BYTES, DEFAULT_CACHE_ENTRIES};
 pub use codec::{DecodeError, DomainEvent};
 pub use command::Command;
 pub use counters::RepositoryStats;
 pub use entry::Loaded;
-pub use error::{ExecuteError, UnknownEvent};
 pub use execute::Saved;
 pub(crate) use replay::Replay;
 pub use repository::{DEFAULT_EXECUTE_ATTEMPTS, DEFAULT_REPEAT_WINDOW, Repository, RepositoryBuilder};

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     event::{AppendRange, RecordedEvent},
-    outbox::Previous,
+    stream::Previous,
 };
 
 /// The newest appends of a stream, oldest first.

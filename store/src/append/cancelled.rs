@@ -13,7 +13,7 @@ pub(super) enum Cancelled {
     /// An item of the caller's own was refused by its own condition.
     ItemRefused { position: usize, item: Option<Item> },
     /// Another transaction was under way, or capacity was short.
-    Again,
+    Transient,
     /// For good, by the reason of this item.
     Refused { place: Place, code: String, message: String },
 }
@@ -43,7 +43,7 @@ pub(super) fn judge(reasons: &[CancellationReason], places: &[Place]) -> Cancell
     if let Some(first) = failed.into_iter().next() {
         return match first.place {
             // Another transaction is being committed item by item, maybe this very one, sent before: the events will tell.
-            _ if in_conflict => Cancelled::Again,
+            _ if in_conflict => Cancelled::Transient,
             Place::Own { position } => Cancelled::ItemRefused { position, item: first.item },
             _ => Cancelled::Exist(vec![first]),
         };
@@ -55,7 +55,7 @@ pub(super) fn judge(reasons: &[CancellationReason], places: &[Place]) -> Cancell
             let message = reason.message().unwrap_or_default().to_owned();
             Cancelled::Refused { place, code: code(reason), message }
         }
-        None => Cancelled::Again,
+        None => Cancelled::Transient,
     }
 }
 
@@ -97,20 +97,20 @@ mod tests {
 
     #[test]
     fn a_pending_entry_or_an_own_item_decides_nothing_while_a_transaction_is_being_committed() {
-        assert_eq!(judge(&reasons(&["TransactionConflict", "ConditionalCheckFailed"]), &ONE), Cancelled::Again);
+        assert_eq!(judge(&reasons(&["TransactionConflict", "ConditionalCheckFailed"]), &ONE), Cancelled::Transient);
         let orphan = judge(&reasons(&["None", "ConditionalCheckFailed"]), &ONE);
         assert_eq!(orphan, Cancelled::Exist(vec![existing(ONE[1])]));
 
         let own = reasons(&["None", "None", "None", "None", "ConditionalCheckFailed"]);
         assert_eq!(judge(&own, &TWO_AND_OWN), Cancelled::ItemRefused { position: 0, item: None });
         let committing = reasons(&["TransactionConflict", "None", "None", "None", "ConditionalCheckFailed"]);
-        assert_eq!(judge(&committing, &TWO_AND_OWN), Cancelled::Again);
+        assert_eq!(judge(&committing, &TWO_AND_OWN), Cancelled::Transient);
     }
 
     #[test]
     fn conflicts_and_throttling_alone_are_tried_again() {
         for code in ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"] {
-            assert_eq!(judge(&reasons(&["None", code]), &ONE), Cancelled::Again, "{code}");
+            assert_eq!(judge(&reasons(&["None", code]), &ONE), Cancelled::Transient, "{code}");
         }
     }
 

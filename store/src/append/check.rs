@@ -8,15 +8,15 @@ use uuid::Uuid;
 use super::Part;
 use crate::{
     EventStore,
-    error::Invalid,
-    event::NewEvent,
+    error::{Corrupt, Error, Invalid},
+    event::{NewEvent, RecordedEvent},
     json,
     limits::{
         MAX_EVENTS_PER_APPEND, MAX_INLINE_ENTRY_BYTES, MAX_ITEM_BYTES, MAX_MESSAGE_HEADER_BYTES,
-        MAX_SHORT_STRING_BYTES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, item_bytes,
+        MAX_SHORT_STRING_BYTES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS,
     },
     metadata::Metadata,
-    schema,
+    schema::{self, item_bytes},
     stream::{ExpectedVersion, StreamId},
 };
 
@@ -70,19 +70,52 @@ fn check_part(store: &EventStore, part: &Part) -> Result<usize, Invalid> {
     }
     let mut bytes = 0;
     for (index, event) in part.events.iter().enumerate() {
-        bytes += check_event_at(index, &part.stream, event)?;
+        bytes += check_event(index, &part.stream, event)?;
     }
     // A little more than the entry can have.
     let entry_bytes = part.stream.as_str().len() + MAX_INLINE_ENTRY_BYTES + 16 * part.events.len();
     Ok(bytes + if part.has_entry() { entry_bytes } else { 0 })
 }
 
-/// What an append would refuse of one event in `stream`; else the bytes of its item.
-pub(crate) fn check_event(stream: &StreamId, event: &NewEvent) -> Result<usize, Invalid> {
-    check_event_at(0, stream, event)
+impl NewEvent {
+    /// Checks whether the event can be appended to `stream`, as the append itself does, and returns the bytes that its item
+    /// takes: keys, attribute names and the widest version included. An append has at most
+    /// [`MAX_TRANSACTION_BYTES`](crate::limits::MAX_TRANSACTION_BYTES), its pending entry included.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: the item has more than 400 KB, the metadata have too many levels, category and type do not fit into a
+    /// routing key, or there is too much for the headers of a message.
+    pub fn check_for(&self, stream: &StreamId) -> Result<usize, Error> {
+        Ok(check_event(0, stream, self)?)
+    }
 }
 
-fn check_event_at(index: usize, stream: &StreamId, event: &NewEvent) -> Result<usize, Invalid> {
+impl RecordedEvent {
+    /// Checks everything that an append of such an event to its stream is checked for: stream id, type, payload, metadata,
+    /// sizes. An event that this library has written passes; one of another program that does not can be read, but not
+    /// published, or not imported again.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] names the event and the rule that it breaks.
+    pub fn check(&self) -> Result<(), Error> {
+        let checked = StreamId::new(self.stream_id.as_str()).and_then(|_| self.check_content());
+        checked.map_err(|error| {
+            let what = format!("no append takes this event: {error}");
+            Corrupt { stream: self.stream_id.clone(), at: schema::event_key(self.version), what }.into()
+        })
+    }
+
+    /// As [`check`](Self::check), but for the stream id.
+    pub(crate) fn check_content(&self) -> Result<(), Error> {
+        let event = NewEvent::from_json_text(self.event_type.as_str(), self.payload.as_str())?;
+        let event = event.with_metadata(self.metadata.clone());
+        let event = if self.is_private { event.private() } else { event };
+        event.check_for(&self.stream_id).map(|_| ())
+    }
+}
+
+/// Checks the event at place `index` of an append, and returns the bytes of its item.
+fn check_event(index: usize, stream: &StreamId, event: &NewEvent) -> Result<usize, Invalid> {
     let bytes = stream.category().len() + 1 + event.event_type().len();
     if bytes > MAX_SHORT_STRING_BYTES {
         let what = "routing key `{category}.{event type}`";

@@ -19,14 +19,14 @@ use super::{
     Appended, Committed, Part,
     cancelled::{self, Cancelled, Existing},
     check::check,
-    own, position_after,
+    own,
     prepare::{Place, Prepared, prepare, put},
 };
 use crate::{
     EventStore,
     error::{Conflict, Corrupt, Error, ItemRefused},
     event::RecordedEvent,
-    failure::{Attempts, Verdict},
+    failure::{Operation, Verdict},
     read::ReadOptions,
     retry::Delays,
     schema,
@@ -45,7 +45,7 @@ struct Call<'a> {
     parts: &'a [Part],
     own: &'a [TransactWriteItem],
     deadline: Instant,
-    attempts: Attempts<'a>,
+    operation: Operation<'a>,
     /// Whether a write may have been done whose answer is missing.
     outcome_unknown: bool,
 }
@@ -83,7 +83,7 @@ pub(super) async fn commit(
         parts: &parts,
         own: &own,
         deadline: Instant::now() + store.operation_timeout(),
-        attempts: Attempts::of(store.asker(), "append", &subject),
+        operation: Operation::new(store.request_context(), "append", &subject),
         outcome_unknown: false,
     };
     call.run().await
@@ -108,13 +108,14 @@ impl Call<'_> {
                     if let Some(part) = taken.into_iter().find(is_final) {
                         let append = &self.parts[part];
                         let end = self.end(&append.stream).await?;
-                        let current = end.map_or_else(|| places[part].clone(), |end| position_after(self.store, &end));
+                        let current =
+                            end.map_or_else(|| places[part].clone(), |end| end.append_position(self.store.place()));
                         return Err(conflict(append, current));
                     }
                     // Nothing of ours is there, and the place is taken for ever.
                     self.outcome_unknown = false;
                     if timeout_at(self.deadline, delays.wait()).await.is_err() {
-                        return Err(self.attempts.busy());
+                        return Err(self.operation.busy());
                     }
                 }
             }
@@ -129,11 +130,11 @@ impl Call<'_> {
             ExpectedVersion::NoStream => Ok(Found::At(start())),
             ExpectedVersion::Any => match self.end(&append.stream).await? {
                 Some(end) if end.append.id == self.append_id => Ok(Found::StoredBefore(Box::new(end))),
-                end => Ok(Found::At(end.map_or_else(start, |end| position_after(self.store, &end)))),
+                end => Ok(Found::At(end.map_or_else(start, |end| end.append_position(self.store.place())))),
             },
             ExpectedVersion::Exact(expected) => {
                 let end = self.end(&append.stream).await?;
-                let current = end.map_or_else(start, |end| position_after(self.store, &end));
+                let current = end.map_or_else(start, |end| end.append_position(self.store.place()));
                 if current.version() == expected {
                     return Ok(Found::At(current));
                 }
@@ -155,7 +156,7 @@ impl Call<'_> {
         let token = Uuid::new_v4().to_string();
         let mut delays = self.delays();
         loop {
-            self.attempts.made += 1;
+            self.operation.attempts += 1;
             let Request { items, item_places, results } = self.prepare(places, recorded_at_ms);
             let request = self
                 .store
@@ -166,7 +167,7 @@ impl Call<'_> {
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .send();
             let error = match timeout_at(self.deadline, request).await {
-                Err(elapsed) => return Err(self.attempts.unavailable(true, elapsed)),
+                Err(elapsed) => return Err(self.operation.unavailable(true, elapsed)),
                 Ok(Ok(output)) => {
                     let write_units = output.consumed_capacity().iter().filter_map(|used| used.capacity_units).sum();
                     return Ok(Decision::Stored(committed(results, write_units)));
@@ -177,22 +178,22 @@ impl Call<'_> {
                 match cancelled::judge(reasons, &item_places) {
                     Cancelled::Exist(existing) => return self.whose(places, existing).await,
                     Cancelled::ItemRefused { position, item } => return Err(ItemRefused { position, item }.into()),
-                    Cancelled::Again => {}
+                    Cancelled::Transient => {}
                     Cancelled::Refused { place, code, message } => {
                         let advice = self.refused(place, &code, &message);
-                        return Err(self.attempts.configuration(advice, error));
+                        return Err(self.operation.configuration(advice, error));
                     }
                 }
             } else {
-                match self.attempts.judge(&error) {
-                    Verdict::Again => self.outcome_unknown |= !is_refusal(&error),
-                    Verdict::Mend(advice) => {
+                match self.operation.judge(&error) {
+                    Verdict::Transient => self.outcome_unknown |= !is_refusal(&error),
+                    Verdict::Permanent(advice) => {
                         let advice = self.blamed_on_own(&error).await.unwrap_or(advice);
-                        return Err(self.attempts.configuration(advice, error));
+                        return Err(self.operation.configuration(advice, error));
                     }
                 }
             }
-            let (streams, attempt) = (self.attempts.subject, self.attempts.made);
+            let (streams, attempt) = (self.operation.subject, self.operation.attempts);
             tracing::debug!(streams, attempt, error = ?error.code(), "append is tried again");
             self.wait(&mut delays, error).await?;
         }
@@ -204,7 +205,7 @@ impl Call<'_> {
             let what = own::described(&self.own[position]);
             return format!("DynamoDB refuses item {position} of the caller's own, {what}: {code}: {message}");
         }
-        let advice = self.attempts.asker.cancelled(code, message);
+        let advice = self.operation.context.cancelled(code, message);
         advice.unwrap_or_else(|| format!("DynamoDB refuses the transaction: {place}: {code}: {message}"))
     }
 
@@ -298,7 +299,7 @@ impl Call<'_> {
             results.push(Appended {
                 append_id: self.append_id,
                 first_version: found.append.first,
-                position: position_after(self.store, &found),
+                position: found.append_position(self.store.place()),
                 recorded_at_ms: found.recorded_at_ms,
                 already_stored: true,
                 write_units: 0.0,
@@ -350,7 +351,7 @@ impl Call<'_> {
     async fn in_time<T>(&self, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         match timeout_at(self.deadline, read).await {
             Ok(answer) => answer,
-            Err(elapsed) => Err(self.attempts.unavailable(self.outcome_unknown, elapsed)),
+            Err(elapsed) => Err(self.operation.unavailable(self.outcome_unknown, elapsed)),
         }
     }
 
@@ -365,7 +366,7 @@ impl Call<'_> {
     ) -> Result<(), Error> {
         match timeout_at(self.deadline, delays.wait()).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(self.attempts.unavailable(self.outcome_unknown, why)),
+            Err(_) => Err(self.operation.unavailable(self.outcome_unknown, why)),
         }
     }
 

@@ -16,11 +16,9 @@ mod transaction;
 
 use uuid::Uuid;
 
-pub(crate) use self::check::check_event;
 pub use self::transaction::{Committed, Transaction};
 use crate::{
-    EventStore,
-    event::{NewEvent, RecordedEvent, event_id},
+    event::{NewEvent, event_id},
     stream::{ExpectedVersion, StreamId, StreamPosition},
 };
 
@@ -63,15 +61,4 @@ impl Part {
     fn has_entry(&self) -> bool {
         self.events.iter().any(|event| !event.is_private())
     }
-}
-
-/// The position at an event.
-pub(crate) fn position_at(store: &EventStore, event: &RecordedEvent) -> StreamPosition {
-    StreamPosition::after(store.place(), event.stream_id.clone(), event.version, event.append.id, event.newest_entry)
-}
-
-/// The position behind the append of an event. Its last event may not be visible yet; but since one of its events is, the
-/// append has been committed as a whole.
-pub(crate) fn position_after(store: &EventStore, end: &RecordedEvent) -> StreamPosition {
-    StreamPosition::after(store.place(), end.stream_id.clone(), end.append.last, end.append.id, end.newest_entry)
 }

@@ -9,10 +9,9 @@ use uuid::Uuid;
 use super::Part;
 use crate::{
     event::{AppendRange, NewEvent, event_id},
-    outbox::Previous,
-    payload::Compression,
+    schema::Compression,
     schema::{self, ENTITY, Item, Recording},
-    stream::{StreamId, StreamPosition},
+    stream::{Previous, StreamId, StreamPosition},
 };
 
 /// What one item of a transaction is.

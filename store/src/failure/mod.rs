@@ -24,23 +24,23 @@ use crate::{
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It may work later. Whether DynamoDB did it already is not known.
-    Again,
-    /// It will fail again until this has been mended.
-    Mend(String),
+    Transient,
+    /// It will fail again until this has been corrected.
+    Permanent(String),
 }
 
 const WRONG_CLOCK: &str = "this machine's clock is wrong, and AWS refuses a request whose time is more than some minutes off: set it by NTP \
                            (on AWS: the Amazon Time Sync Service)";
 
-/// Who asks, for what, and where: what advice depends on.
+/// The context of a request, which advice depends on: who sends it, to which table, in which Region.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asker<'a> {
+pub(crate) struct RequestContext<'a> {
     pub(crate) role: Role,
     pub(crate) table: &'a str,
     pub(crate) region: Option<&'a str>,
 }
 
-impl<'a> Asker<'a> {
+impl<'a> RequestContext<'a> {
     pub(crate) fn new(client: &'a Client, table: &'a str, role: Role) -> Self {
         Self { role, table, region: client.config().region().map(Region::as_ref) }
     }
@@ -50,8 +50,8 @@ impl<'a> Asker<'a> {
         E: ProvideErrorMetadata + StdError + 'static,
     {
         match error {
-            SdkError::ConstructionFailure(_) => Verdict::Mend(unsent::advice(error)),
-            SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => Verdict::Again,
+            SdkError::ConstructionFailure(_) => Verdict::Permanent(unsent::advice(error)),
+            SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => Verdict::Transient,
             // The search for credentials, which may have failed for the moment only.
             SdkError::DispatchFailure(failure) => {
                 let is_transient = failure.as_other().is_some();
@@ -61,39 +61,39 @@ impl<'a> Asker<'a> {
                 let status = answer.raw().status().as_u16();
                 self.answer(answer.err().code().unwrap_or_default(), answer.err().message().unwrap_or_default(), status)
             }
-            _ => Verdict::Again,
+            _ => Verdict::Transient,
         }
     }
 
     fn answer(&self, code: &str, message: &str, status: u16) -> Verdict {
         let Self { table, role, .. } = *self;
-        let mend = |advice: &str| Verdict::Mend(format!("{advice} ({code}: {message})"));
+        let permanent = |advice: &str| Verdict::Permanent(format!("{advice} ({code}: {message})"));
         match code {
             "ProvisionedThroughputExceededException"
             | "RequestLimitExceeded"
             | "ThrottlingException"
             | "InternalServerError"
             | "ReplicatedWriteConflictException"
-            | "TransactionInProgressException" => Verdict::Again,
-            "ResourceNotFoundException" => Verdict::Mend(self.no_table()),
-            "AccessDeniedException" => Verdict::Mend(denied::advice(message, role, table)),
-            "RequestTimeTooSkewed" => mend(WRONG_CLOCK),
+            | "TransactionInProgressException" => Verdict::Transient,
+            "ResourceNotFoundException" => Verdict::Permanent(self.no_table()),
+            "AccessDeniedException" => Verdict::Permanent(denied::advice(message, role, table)),
+            "RequestTimeTooSkewed" => permanent(WRONG_CLOCK),
             // Between the words stands the time by which the request was signed, behind them the one of AWS.
             "InvalidSignatureException"
                 if ["Signature expired", "Signature not yet current"].iter().any(|words| message.contains(words)) =>
             {
-                mend(WRONG_CLOCK)
+                permanent(WRONG_CLOCK)
             }
             "UnrecognizedClientException"
             | "InvalidSignatureException"
             | "ExpiredTokenException"
             | "IncompleteSignatureException"
             | "MissingAuthenticationTokenException" => {
-                mend("the credentials are not accepted: renew them, and see whether this machine's clock is right")
+                permanent("the credentials are not accepted: renew them, and see whether this machine's clock is right")
             }
             "ValidationException" => self.invalid(message),
-            _ if status >= 500 => Verdict::Again,
-            _ => mend("DynamoDB refuses the request"),
+            _ if status >= 500 => Verdict::Transient,
+            _ => permanent("DynamoDB refuses the request"),
         }
     }
 
@@ -112,16 +112,18 @@ impl<'a> Asker<'a> {
         let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
         if says(&["backfilling"]) {
             // The index is being built.
-            return Verdict::Again;
+            return Verdict::Transient;
         }
         if says(&["does not have the specified index"]) {
-            return Verdict::Mend(format!(
+            return Verdict::Permanent(format!(
                 "table {table} has no index `{OUTBOX_INDEX}`, and without it nothing is published: deploy infra/table.yaml, or \
                  add what `streambox table check` names"
             ));
         }
         if says(&["tableName", "TableName", "table/index name"]) {
-            return Verdict::Mend(format!("DynamoDB does not take {table:?} for a table's name: check it ({message})"));
+            return Verdict::Permanent(format!(
+                "DynamoDB does not take {table:?} for a table's name: check it ({message})"
+            ));
         }
         let of_keys = [
             "key element does not match",
@@ -132,12 +134,12 @@ impl<'a> Asker<'a> {
             "required keys was not given a value",
         ];
         if says(&of_keys) {
-            return Verdict::Mend(format!(
+            return Verdict::Permanent(format!(
                 "table {table} has other keys than `{STREAM_ID}` and `{ENTITY}` (both S), which can't be changed (`streambox table \
                  check` shows them): name another table, or create one by infra/table.yaml ({message})"
             ));
         }
-        Verdict::Mend(format!(
+        Verdict::Permanent(format!(
             "DynamoDB refuses the request: compare the table with what is expected (`streambox table check`) \
              (ValidationException: {message})"
         ))
@@ -147,13 +149,13 @@ impl<'a> Asker<'a> {
     pub(crate) fn cancelled(&self, code: &str, message: &str) -> Option<String> {
         let verdict = match code {
             "AccessDenied" | "AccessDeniedException" => self.answer("AccessDeniedException", message, 400),
-            "ResourceNotFound" => Verdict::Mend(self.no_table()),
+            "ResourceNotFound" => Verdict::Permanent(self.no_table()),
             "ValidationError" if !message.is_empty() => self.invalid(message),
             _ => return None,
         };
         match verdict {
-            Verdict::Mend(advice) => Some(advice),
-            Verdict::Again => None,
+            Verdict::Permanent(advice) => Some(advice),
+            Verdict::Transient => None,
         }
     }
 }
@@ -191,30 +193,30 @@ impl Cancelled {
     }
 }
 
-/// One operation on one subject, and how often it was tried: what an error tells the caller.
-pub(crate) struct Attempts<'a> {
-    pub(crate) operation: &'static str,
+/// One operation on one subject, and how many requests it has sent: what an error reports.
+pub(crate) struct Operation<'a> {
+    pub(crate) name: &'static str,
     pub(crate) subject: &'a str,
-    pub(crate) made: u32,
-    pub(crate) asker: Asker<'a>,
+    pub(crate) attempts: u32,
+    pub(crate) context: RequestContext<'a>,
 }
 
-impl<'a> Attempts<'a> {
-    /// None is made yet.
-    pub(crate) fn of(asker: Asker<'a>, operation: &'static str, subject: &'a str) -> Self {
-        Self { operation, subject, made: 0, asker }
+impl<'a> Operation<'a> {
+    /// No request has been sent yet.
+    pub(crate) fn new(context: RequestContext<'a>, name: &'static str, subject: &'a str) -> Self {
+        Self { name, subject, attempts: 0, context }
     }
 
-    /// The only one.
-    pub(crate) fn one(asker: Asker<'a>, operation: &'static str, subject: &'a str) -> Self {
-        Self { made: 1, ..Self::of(asker, operation, subject) }
+    /// An operation of one request.
+    pub(crate) fn one(context: RequestContext<'a>, name: &'static str, subject: &'a str) -> Self {
+        Self { attempts: 1, ..Self::new(context, name, subject) }
     }
 
     pub(crate) fn judge<E>(&self, error: &SdkError<E>) -> Verdict
     where
         E: ProvideErrorMetadata + StdError + 'static,
     {
-        self.asker.judge(error)
+        self.context.judge(error)
     }
 
     pub(crate) fn unavailable(
@@ -223,25 +225,20 @@ impl<'a> Attempts<'a> {
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Error {
         Error::Unavailable {
-            operation: self.operation,
+            operation: self.name,
             subject: self.subject.to_owned(),
-            attempts: self.made,
+            attempts: self.attempts,
             outcome_unknown,
             source: source.into(),
         }
     }
 
     pub(crate) fn busy(&self) -> Error {
-        Error::Busy { operation: self.operation, subject: self.subject.to_owned(), attempts: self.made }
+        Error::Busy { operation: self.name, subject: self.subject.to_owned(), attempts: self.attempts }
     }
 
     pub(crate) fn configuration(&self, advice: String, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-        Error::Configuration {
-            operation: self.operation,
-            subject: self.subject.to_owned(),
-            advice,
-            source: source.into(),
-        }
+        Error::Configuration { operation: self.name, subject: self.subject.to_owned(), advice, source: source.into() }
     }
 
     /// A transaction that was cancelled, for what it is. A condition that does not hold is the caller's to judge.
@@ -257,7 +254,7 @@ impl<'a> Attempts<'a> {
             }
             Cancelled::Conflict | Cancelled::ConditionFailed => self.busy(),
             Cancelled::Refused { code, message } => {
-                let advice = self.asker.cancelled(&code, &message);
+                let advice = self.context.cancelled(&code, &message);
                 self.configuration(
                     advice.unwrap_or_else(|| format!("DynamoDB refuses the transaction: {code}: {message}")),
                     source,
@@ -272,8 +269,8 @@ impl<'a> Attempts<'a> {
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
         match self.judge(&error) {
-            Verdict::Again => self.unavailable(false, error),
-            Verdict::Mend(advice) => self.configuration(advice, error),
+            Verdict::Transient => self.unavailable(false, error),
+            Verdict::Permanent(advice) => self.configuration(advice, error),
         }
     }
 }
@@ -282,23 +279,24 @@ impl<'a> Attempts<'a> {
 mod tests {
     use super::*;
 
-    const ASKER: Asker<'_> = Asker { role: Role::Writer, table: "orders", region: Some("eu-west-1") };
+    const CONTEXT: RequestContext<'_> =
+        RequestContext { role: Role::Writer, table: "orders", region: Some("eu-west-1") };
 
     fn advice(code: &str, message: &str) -> String {
-        match ASKER.answer(code, message, 400) {
-            Verdict::Mend(advice) => advice,
-            Verdict::Again => panic!("{code}: {message} is tried again"),
+        match CONTEXT.answer(code, message, 400) {
+            Verdict::Permanent(advice) => advice,
+            Verdict::Transient => panic!("{code}: {message} is tried again"),
         }
     }
 
     #[test]
     fn throttling_and_server_errors_are_tried_again_all_else_is_mended() {
         for code in ["ThrottlingException", "ProvisionedThroughputExceededException", "InternalServerError"] {
-            assert_eq!(ASKER.answer(code, "", 400), Verdict::Again, "{code}");
+            assert_eq!(CONTEXT.answer(code, "", 400), Verdict::Transient, "{code}");
         }
-        assert_eq!(ASKER.answer("", "", 503), Verdict::Again);
+        assert_eq!(CONTEXT.answer("", "", 503), Verdict::Transient);
         let backfilling = "Cannot read from backfilling global secondary index: outbox";
-        assert_eq!(ASKER.answer("ValidationException", backfilling, 400), Verdict::Again);
+        assert_eq!(CONTEXT.answer("ValidationException", backfilling, 400), Verdict::Transient);
         assert!(advice("ValidationException", "").contains("table check"));
         assert!(advice("SomethingNewException", "because").contains("(SomethingNewException: because)"));
         assert!(advice("ExpiredTokenException", "").contains("clock"));
@@ -356,12 +354,12 @@ mod tests {
 
     #[test]
     fn the_reasons_of_a_cancelled_transaction_are_told_as_those_of_any_other_request() {
-        let keys = ASKER
+        let keys = CONTEXT
             .cancelled("ValidationError", "One or more parameter values were invalid: Missing the key id in the item");
         assert!(keys.is_some_and(|advice| advice.contains("other keys")));
         let denied =
-            ASKER.cancelled("AccessDenied", "User: u is not authorized to perform: dynamodb:PutItem on resource: r");
+            CONTEXT.cancelled("AccessDenied", "User: u is not authorized to perform: dynamodb:PutItem on resource: r");
         assert!(denied.is_some_and(|advice| advice.contains("WriterPolicy")));
-        assert_eq!(ASKER.cancelled("ItemCollectionSizeLimitExceeded", ""), None);
+        assert_eq!(CONTEXT.cancelled("ItemCollectionSizeLimitExceeded", ""), None);
     }
 }

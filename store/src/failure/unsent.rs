@@ -38,12 +38,12 @@ const METADATA_FORBIDDEN: &str = "IMDS is disabled";
 pub(super) fn judge(error: Option<&(dyn StdError + 'static)>, is_transient: bool, has_region: bool) -> Verdict {
     let no_credentials = || {
         let region = if has_region { "" } else { "; set AWS_REGION, too: no Region is set" };
-        Verdict::Mend(format!("{NO_CREDENTIALS}{region}"))
+        Verdict::Permanent(format!("{NO_CREDENTIALS}{region}"))
     };
-    let Some(error) = error else { return Verdict::Mend(NOT_CONFIGURED.to_owned()) };
+    let Some(error) = error else { return Verdict::Permanent(NOT_CONFIGURED.to_owned()) };
     // It may have been the service that gives out credentials.
     if causes(error).any(<dyn StdError>::is::<NoAuthorities>) {
-        return Verdict::Mend(NO_AUTHORITIES.to_owned());
+        return Verdict::Permanent(NO_AUTHORITIES.to_owned());
     }
     let says = |words: &[&str]| {
         let said = causes(error).map(ToString::to_string).find(|said| words.iter().any(|word| said.contains(word)));
@@ -54,21 +54,21 @@ pub(super) fn judge(error: Option<&(dyn StdError + 'static)>, is_transient: bool
     if credentials.is_some() {
         for (words, advice) in of_profile {
             if let Some(said) = says(words) {
-                return Verdict::Mend(format!("{advice} ({said})"));
+                return Verdict::Permanent(format!("{advice} ({said})"));
             }
         }
     }
     match credentials {
         Some(CredentialsError::CredentialsNotLoaded(_)) => no_credentials(),
-        Some(CredentialsError::InvalidConfiguration(_)) => Verdict::Mend(format!(
+        Some(CredentialsError::InvalidConfiguration(_)) => Verdict::Permanent(format!(
             "the credentials can't be used: check AWS_PROFILE and its files ({})",
             innermost(error)
         )),
         Some(CredentialsError::ProviderError(_)) if innermost(error).contains(METADATA_FORBIDDEN) => no_credentials(),
-        Some(_) => Verdict::Again,
+        Some(_) => Verdict::Transient,
         // A connection that was closed in the middle of an answer, for instance.
-        None if is_transient => Verdict::Again,
-        None => Verdict::Mend(advice(error)),
+        None if is_transient => Verdict::Transient,
+        None => Verdict::Permanent(advice(error)),
     }
 }
 
@@ -107,23 +107,25 @@ mod tests {
 
     #[test]
     fn a_missing_setting_is_mended_a_service_that_is_away_is_tried_again() {
-        let Verdict::Mend(advice) = judged(&CredentialsError::not_loaded("no credentials found")) else { panic!() };
+        let Verdict::Permanent(advice) = judged(&CredentialsError::not_loaded("no credentials found")) else {
+            panic!()
+        };
         assert!(advice.contains("AWS_ACCESS_KEY_ID") && !advice.contains("AWS_REGION"), "{advice}");
         let nothing = judge(Some(&CredentialsError::not_loaded_no_source()), false, false);
         assert!(
-            matches!(nothing, Verdict::Mend(advice) if advice.contains("AWS_PROFILE") && advice.contains("AWS_REGION"))
+            matches!(nothing, Verdict::Permanent(advice) if advice.contains("AWS_PROFILE") && advice.contains("AWS_REGION"))
         );
         let forbidden = "request forbidden: IMDS is disabled or the caller has insufficient permissions.";
-        assert_eq!(judged(&CredentialsError::provider_error(forbidden)), Verdict::Mend(NO_CREDENTIALS.to_owned()));
-        let Verdict::Mend(advice) = judged(&CredentialsError::invalid_configuration("a loop\nof roles")) else {
+        assert_eq!(judged(&CredentialsError::provider_error(forbidden)), Verdict::Permanent(NO_CREDENTIALS.to_owned()));
+        let Verdict::Permanent(advice) = judged(&CredentialsError::invalid_configuration("a loop\nof roles")) else {
             panic!()
         };
         assert!(advice.contains("AWS_PROFILE") && advice.ends_with("(a loop; of roles)"), "{advice}");
-        assert_eq!(judged(&CredentialsError::provider_timed_out(Duration::from_secs(1))), Verdict::Again);
-        assert_eq!(judged(&CredentialsError::provider_error("503")), Verdict::Again);
+        assert_eq!(judged(&CredentialsError::provider_timed_out(Duration::from_secs(1))), Verdict::Transient);
+        assert_eq!(judged(&CredentialsError::provider_error("503")), Verdict::Transient);
         let cut = std::io::Error::other("connection closed before message completed");
-        assert_eq!(judge(Some(&cut), true, true), Verdict::Again);
-        assert!(matches!(judge(None, false, true), Verdict::Mend(_)));
+        assert_eq!(judge(Some(&cut), true, true), Verdict::Transient);
+        assert!(matches!(judge(None, false, true), Verdict::Permanent(_)));
     }
 
     #[test]
@@ -137,7 +139,7 @@ mod tests {
             (CredentialsError::unhandled("cached Login token is expired"), "`aws login`"),
             (CredentialsError::provider_error(process), "run it by hand"),
         ] {
-            let Verdict::Mend(advice) = judged(&error) else { panic!("{error:?} is tried again") };
+            let Verdict::Permanent(advice) = judged(&error) else { panic!("{error:?} is tried again") };
             assert!(advice.contains(told) && !advice.contains('\n'), "{advice}");
         }
     }

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
 use super::Outbox;
 use crate::{
     error::Error,
-    failure::Attempts,
+    failure::Operation,
     schema::{self, OUTBOX_INDEX, PENDING_SINCE},
     stream::StreamId,
 };
@@ -38,7 +38,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn count_pending(&self, max_entries: u64) -> Result<PendingCount, Error> {
-        let mut attempts = Attempts::of(self.store.asker(), "count the outbox", self.store.table());
+        let mut operation = Operation::new(self.store.request_context(), "count the outbox", self.store.table());
         let scan = self
             .store
             .client()
@@ -48,10 +48,10 @@ impl Outbox {
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let (mut count, mut last, mut from) = (PendingCount::default(), None, None);
         while count.entries < max_entries {
-            attempts.made += 1;
+            operation.attempts += 1;
             let limit = i32::try_from((max_entries - count.entries).min(PAGE_ENTRIES)).unwrap_or(i32::MAX);
             let page = scan.clone().limit(limit).set_exclusive_start_key(from).send().await;
-            let page = page.map_err(|error| attempts.failed(error))?;
+            let page = page.map_err(|error| operation.failed(error))?;
             count.read_units += page.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
             for item in page.items() {
                 let stream = schema::read_stream_id(item);

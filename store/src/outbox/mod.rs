@@ -4,149 +4,33 @@
 //! entries themselves are read with a consistent `Query`, and deleted when everything in them is published.
 
 mod backlog;
+pub(crate) mod entry;
 mod skip;
 mod workers;
 
 use std::{collections::HashMap, error::Error as StdError, ops::RangeInclusive};
 
+use crate::{
+    EventStore,
+    definition::is_being_built,
+    error::{Corrupt, Error},
+    failure::{Cancelled, Operation},
+    limits::MAX_BATCH_DELETES,
+    read::{Direction, EventReader},
+    schema::{self, ENTITY, Item, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
+    stream::StreamId,
+};
 use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
     operation::transact_get_items::TransactGetItemsError,
     types::{DeleteRequest, Get, ReturnConsumedCapacity, TransactGetItem, WriteRequest},
 };
-use uuid::Uuid;
 
-use crate::{
-    EventStore,
-    error::{Corrupt, Error},
-    event::RecordedEvent,
-    failure::{Attempts, Cancelled},
-    limits::MAX_BATCH_DELETES,
-    metadata::Metadata,
-    read::{Direction, EventReader},
-    schema::{self, ENTITY, Item, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
-    stream::StreamId,
-    table::is_being_built,
-};
-
+pub use self::entry::{OutboxEvent, PendingEntry, PendingKey};
+pub use crate::stream::Previous;
 pub use backlog::PendingCount;
 pub use skip::{Skip, SkipRequest, SkipTarget, Skipping};
 pub use workers::{HaltedStream, WorkerId, WorkerRow};
-
-/// One append whose events are still to be published.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct PendingEntry {
-    /// The stream.
-    pub stream_id: StreamId,
-    /// The append's first version: with the stream it is the entry's key.
-    pub first: u64,
-    /// The append's last version.
-    pub last: u64,
-    /// The versions that are to be published, in order, where not all are: the others are private.
-    pub public: Option<Vec<u64>>,
-    /// When the events were recorded, by the appender's clock: milliseconds since the Unix epoch.
-    pub pending_since_ms: i64,
-    /// The newest append before it that has a pending entry, too; none in a stream's first.
-    pub previous: Option<Previous>,
-    /// The events that are to be published, where the entry carries a copy; else [`Outbox::events`] reads them.
-    pub events: Option<Vec<OutboxEvent>>,
-}
-
-impl PendingEntry {
-    /// Builds an entry by hand, for tests of what publishes it.
-    #[must_use]
-    pub fn new(
-        stream_id: StreamId,
-        first: u64,
-        last: u64,
-        pending_since_ms: i64,
-        previous: Option<Previous>,
-        events: Option<Vec<OutboxEvent>>,
-    ) -> Self {
-        Self { stream_id, first, last, public: None, pending_since_ms, previous, events }
-    }
-
-    /// The next version after `after` that is to be published.
-    #[must_use]
-    pub fn next_public(&self, after: u64) -> Option<u64> {
-        match &self.public {
-            Some(public) => public.iter().copied().find(|version| *version > after),
-            None => Some(self.first.max(after + 1)).filter(|next| *next <= self.last),
-        }
-    }
-
-    /// The last version that is to be published.
-    #[must_use]
-    pub fn last_public(&self) -> u64 {
-        self.public.as_ref().and_then(|public| public.last().copied()).unwrap_or(self.last)
-    }
-
-    /// The entry's key.
-    #[must_use]
-    pub fn key(&self) -> PendingKey {
-        PendingKey { stream_id: self.stream_id.clone(), first: self.first }
-    }
-}
-
-/// The key of a pending entry.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PendingKey {
-    /// The stream.
-    pub stream_id: StreamId,
-    /// The append's first version.
-    pub first: u64,
-}
-
-/// What a pending entry says about the append before it, so that a relay can tell whether it has missed that one's entry.
-/// Appends of private events alone have no entry and are passed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Previous {
-    /// Its first version.
-    pub first: u64,
-    /// When it was recorded, by its appender's clock: milliseconds since the Unix epoch.
-    pub recorded_at_ms: i64,
-}
-
-/// An event as it is to be published.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct OutboxEvent {
-    /// Its place in the stream.
-    pub version: u64,
-    /// Its own id.
-    pub event_id: Uuid,
-    /// Its type.
-    pub event_type: String,
-    /// Its payload, JSON text, byte for byte as it was appended.
-    pub payload: String,
-    /// Its metadata.
-    pub metadata: Metadata,
-    /// When it was recorded: milliseconds since the Unix epoch.
-    pub recorded_at_ms: i64,
-}
-
-impl OutboxEvent {
-    /// Builds an event by hand, for tests of what publishes it.
-    #[must_use]
-    pub fn new(version: u64, event_id: Uuid, event_type: impl Into<String>, payload: impl Into<String>) -> Self {
-        let (event_type, payload) = (event_type.into(), payload.into());
-        Self { version, event_id, event_type, payload, metadata: Metadata::default(), recorded_at_ms: 0 }
-    }
-}
-
-impl From<RecordedEvent> for OutboxEvent {
-    fn from(event: RecordedEvent) -> Self {
-        Self {
-            version: event.version,
-            event_id: event.event_id,
-            event_type: event.event_type,
-            payload: event.payload,
-            metadata: event.metadata,
-            recorded_at_ms: event.recorded_at_ms,
-        }
-    }
-}
 
 /// Where a scan of the index goes on.
 #[derive(Clone, Debug)]
@@ -219,7 +103,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn scan(&self, from: Option<ScanCursor>, limit: u16) -> Result<ScanPage, Error> {
-        let attempts = Attempts::one(self.store.asker(), "scan the outbox", self.store.table());
+        let operation = Operation::one(self.store.request_context(), "scan the outbox", self.store.table());
         let answer = self
             .store
             .client()
@@ -233,7 +117,7 @@ impl Outbox {
             .await;
         let output = match answer {
             Ok(output) => output,
-            Err(error) => return Err(self.unless_being_built(&attempts, error).await),
+            Err(error) => return Err(self.unless_being_built(&operation, error).await),
         };
         Ok(ScanPage {
             streams: output.items().iter().map(schema::read_stream_id).collect(),
@@ -245,7 +129,7 @@ impl Outbox {
 
     /// What a read of the table or the index failed with. While either is being made, DynamoDB says that it is not there, or that it
     /// has no such index: nobody has to mend that, it passes.
-    async fn unless_being_built<E>(&self, attempts: &Attempts<'_>, error: SdkError<E>) -> Error
+    async fn unless_being_built<E>(&self, operation: &Operation<'_>, error: SdkError<E>) -> Error
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
@@ -256,9 +140,9 @@ impl Outbox {
             let what = format!(
                 "the table or its index `{OUTBOX_INDEX}` is being built; what is pending is published when it is there"
             );
-            return attempts.unavailable(false, what);
+            return operation.unavailable(false, what);
         }
-        attempts.failed(error)
+        operation.failed(error)
     }
 
     /// The pending entries of a stream from version `from` on, at most `limit`, strongly consistent and in order. From version
@@ -298,7 +182,7 @@ impl Outbox {
         limit: u16,
         direction: Direction,
     ) -> Result<(Vec<Item>, bool), Error> {
-        let attempts = Attempts::one(self.store.asker(), "read the pending entries", stream.as_str());
+        let operation = Operation::one(self.store.request_context(), "read the pending entries", stream.as_str());
         let (from, to) = keys.into_inner();
         let output = self
             .store
@@ -315,7 +199,7 @@ impl Outbox {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| attempts.failed(error))?;
+            .map_err(|error| operation.failed(error))?;
         let has_more = output.last_evaluated_key().is_some_and(|key| !key.is_empty());
         Ok((output.items.unwrap_or_default(), has_more))
     }
@@ -340,7 +224,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn predecessor(&self, stream: &StreamId, first: u64) -> Result<Predecessor, Error> {
-        let attempts = Attempts::one(self.store.asker(), "read the append before", stream.as_str());
+        let operation = Operation::one(self.store.request_context(), "read the append before", stream.as_str());
         let get = |entity| transact_get(self.store.table(), schema::key(stream.as_str(), entity));
         let answer = self
             .store
@@ -358,12 +242,12 @@ impl Outbox {
                     Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
                         cancelled.cancellation_reasons().to_vec()
                     }
-                    _ => return Err(attempts.failed(error)),
+                    _ => return Err(operation.failed(error)),
                 };
                 // A read that was throttled tells nothing about the append: it is made again as any other.
                 return match Cancelled::by(&reasons) {
                     Cancelled::Conflict => Ok(Predecessor::Unsettled),
-                    _ => Err(attempts.cancelled(&reasons, error)),
+                    _ => Err(operation.cancelled(&reasons, error)),
                 };
             }
         };
@@ -390,7 +274,7 @@ impl Outbox {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let attempts = Attempts::one(self.store.asker(), "delete pending entries", self.store.table());
+        let operation = Operation::one(self.store.request_context(), "delete pending entries", self.store.table());
         let delete = |key: &PendingKey| {
             let key = schema::key(key.stream_id.as_str(), schema::pending_key(key.first));
             let delete = DeleteRequest::builder().set_key(Some(key)).build().expect("a delete has a key");
@@ -404,7 +288,7 @@ impl Outbox {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| attempts.failed(error))?;
+            .map_err(|error| operation.failed(error))?;
         let left: Vec<_> = output.unprocessed_items.unwrap_or_default().into_values().flatten().collect();
         let by_entity: HashMap<_, _> =
             keys.iter().map(|key| ((key.stream_id.as_str(), schema::pending_key(key.first)), key)).collect();

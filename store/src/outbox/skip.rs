@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{Outbox, Predecessor};
 use crate::{
     error::{Error, Invalid},
-    failure::{Attempts, Cancelled},
+    failure::{Cancelled, Operation},
     limits::{MAX_EVENTS_PER_APPEND, MAX_SKIP_BY_BYTES, MAX_SKIP_REASON_BYTES},
     read::Direction,
     retry::Delays,
@@ -180,10 +180,10 @@ impl Outbox {
         let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY, self.store.jitter());
         // One id for all attempts, so that a lost answer does not lead to a second record.
         let id = Uuid::new_v4();
-        let mut attempts = Attempts::of(self.store.asker(), "skip an entry", stream.as_str());
+        let mut operation = Operation::new(self.store.request_context(), "skip an entry", stream.as_str());
         loop {
-            attempts.made += 1;
-            let is_last = attempts.made >= SKIP_ATTEMPTS;
+            operation.attempts += 1;
+            let is_last = operation.attempts >= SKIP_ATTEMPTS;
             let skip = match &request.target {
                 SkipTarget::Version(version) => match self.first_entry(&stream, *version).await? {
                     Ok(entry) => {
@@ -193,7 +193,7 @@ impl Outbox {
                             Before::Missing(previous) if is_last && request.gives_up_previous => {
                                 skip.gave_up_previous = Some(previous);
                             }
-                            before if is_last => return before.refuses(&entry).ok_or_else(|| attempts.busy()),
+                            before if is_last => return before.refuses(&entry).ok_or_else(|| operation.busy()),
                             _ => {
                                 delays.wait().await;
                                 continue;
@@ -221,11 +221,11 @@ impl Outbox {
                 Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
                     cancelled.cancellation_reasons().to_vec()
                 }
-                _ => return Err(attempts.failed(error)),
+                _ => return Err(operation.failed(error)),
             };
             // The entry has gone in the meantime, or another transaction is at it: look again.
             if is_last || matches!(Cancelled::by(&reasons), Cancelled::Refused { .. }) {
-                return Err(attempts.cancelled(&reasons, error));
+                return Err(operation.cancelled(&reasons, error));
             }
             delays.wait().await;
         }
@@ -237,7 +237,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn skips(&self, limit: u16) -> Result<Vec<Skip>, Error> {
-        let attempts = Attempts::one(self.store.asker(), "read the skips", self.store.table());
+        let operation = Operation::one(self.store.request_context(), "read the skips", self.store.table());
         let output = self
             .store
             .client()
@@ -252,7 +252,7 @@ impl Outbox {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| attempts.failed(error))?;
+            .map_err(|error| operation.failed(error))?;
         Ok(output.items().iter().map(read_skip).collect())
     }
 

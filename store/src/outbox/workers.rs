@@ -10,12 +10,12 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 use super::Outbox;
 use crate::{
     error::{Error, Invalid},
-    failure::Attempts,
-    limits::{MAX_HALTED_WORKER_ROW_BYTES, MAX_WORKER_ID_BYTES, MAX_WORKER_ROW_BYTES, item_bytes},
+    failure::Operation,
+    limits::{MAX_HALTED_WORKER_ROW_BYTES, MAX_WORKER_ID_BYTES, MAX_WORKER_ROW_BYTES},
     schema::{
         self, BEAT, BEAT_INTERVAL, DELETED_ENTRIES, ENTITY, HALTED, HALTED_ATTEMPTS, HALTED_REASON, HALTED_SINCE,
         HALTED_STREAMS, HALTED_VERSION, HOST, Item, LAST_ERROR, LIVE_WORKERS, OPEN_STREAMS, PROCESS_ID,
-        PROGRAM_VERSION, PUBLISHED_EVENTS, RELAY_PARTITION, STARTED_AT, STREAM_ID, WORKER_PREFIX,
+        PROGRAM_VERSION, PUBLISHED_EVENTS, RELAY_PARTITION, STARTED_AT, STREAM_ID, WORKER_PREFIX, item_bytes,
     },
     stream::{StreamId, excerpt},
 };
@@ -167,7 +167,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn put_worker(&self, row: &WorkerRow) -> Result<(), Error> {
-        let attempts = Attempts::one(self.store.asker(), "write the heartbeat", row.id.as_str());
+        let operation = Operation::one(self.store.request_context(), "write the heartbeat", row.id.as_str());
         self.store
             .client()
             .put_item()
@@ -176,7 +176,7 @@ impl Outbox {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| attempts.failed(error))?;
+            .map_err(|error| operation.failed(error))?;
         Ok(())
     }
 
@@ -188,7 +188,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn workers(&self) -> Result<Vec<WorkerRow>, Error> {
-        let attempts = Attempts::one(self.store.asker(), "read the workers", self.store.table());
+        let operation = Operation::one(self.store.request_context(), "read the workers", self.store.table());
         let query = self
             .store
             .client()
@@ -203,7 +203,7 @@ impl Outbox {
         loop {
             let page = match query.clone().set_exclusive_start_key(from).send().await {
                 Ok(page) => page,
-                Err(error) => return Err(self.unless_being_built(&attempts, error).await),
+                Err(error) => return Err(self.unless_being_built(&operation, error).await),
             };
             rows.extend(page.items.unwrap_or_default().iter().filter_map(read_worker));
             match page.last_evaluated_key {
@@ -218,7 +218,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers; the row may be gone then.
     pub async fn remove_worker(&self, id: &WorkerId) -> Result<(), Error> {
-        let attempts = Attempts::one(self.store.asker(), "remove the worker", id.as_str());
+        let operation = Operation::one(self.store.request_context(), "remove the worker", id.as_str());
         self.store
             .client()
             .delete_item()
@@ -227,7 +227,7 @@ impl Outbox {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| attempts.failed(error))?;
+            .map_err(|error| operation.failed(error))?;
         Ok(())
     }
 }

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::{
         event::{AppendRange, NewEvent},
-        payload::Compression,
+        schema::Compression,
         schema::Recording,
         stream::StreamId,
     };

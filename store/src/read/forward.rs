@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     EventStore,
-    append::position_at,
     error::Error,
     event::RecordedEvent,
     stream::{StreamId, StreamPosition},
@@ -118,7 +117,7 @@ impl EventReader {
             let missing = checked.missing.or(ends_early.then_some(next));
             let is_whole = missing.is_none() && checked.corrupt.is_none();
             if let Some(last) = checked.events.last() {
-                self.position = position_at(&self.store, last);
+                self.position = last.position(self.store.place());
                 self.done = last.version >= self.to || (is_last && is_whole && !self.reaches_to);
                 return Ok(Some(checked.events));
             }

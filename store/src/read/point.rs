@@ -3,30 +3,30 @@
 use aws_sdk_dynamodb::types::{ReturnConsumedCapacity, Select};
 
 use super::query;
-use crate::{EventStore, error::Error, event::RecordedEvent, failure::Attempts, schema, stream::StreamId};
+use crate::{EventStore, error::Error, event::RecordedEvent, failure::Operation, schema, stream::StreamId};
 
 /// The newest event, if there is one: one request, read units by its size.
 pub(crate) async fn last_event(store: &EventStore, stream: &StreamId) -> Result<Option<RecordedEvent>, Error> {
-    let attempts = Attempts::one(store.asker(), "read the end", stream.as_str());
+    let operation = Operation::one(store.request_context(), "read the end", stream.as_str());
     let output = query::events(store, stream, 1..=u64::MAX)
         .scan_index_forward(false)
         .limit(1)
         .send()
         .await
-        .map_err(|error| attempts.failed(error))?;
+        .map_err(|error| operation.failed(error))?;
     let newest = output.items.unwrap_or_default().into_iter().next();
     Ok(newest.map(schema::read_event).transpose()?)
 }
 
 /// Whether there is an event, without transferring one.
 pub(crate) async fn exists(store: &EventStore, stream: &StreamId) -> Result<bool, Error> {
-    let attempts = Attempts::one(store.asker(), "look for", stream.as_str());
+    let operation = Operation::one(store.request_context(), "look for", stream.as_str());
     let output = query::events(store, stream, 1..=u64::MAX)
         .select(Select::Count)
         .limit(1)
         .send()
         .await
-        .map_err(|error| attempts.failed(error))?;
+        .map_err(|error| operation.failed(error))?;
     Ok(output.count() > 0)
 }
 
@@ -36,7 +36,7 @@ pub(crate) async fn event_at(
     stream: &StreamId,
     version: u64,
 ) -> Result<Option<RecordedEvent>, Error> {
-    let attempts = Attempts::one(store.asker(), "read", stream.as_str());
+    let operation = Operation::one(store.request_context(), "read", stream.as_str());
     let output = store
         .client()
         .get_item()
@@ -46,6 +46,6 @@ pub(crate) async fn event_at(
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .send()
         .await
-        .map_err(|error| attempts.failed(error))?;
+        .map_err(|error| operation.failed(error))?;
     Ok(output.item.map(schema::read_event).transpose()?)
 }

@@ -10,7 +10,7 @@ use super::{Direction, gap::GapWatch, page_size::PageSize};
 use crate::{
     EventStore,
     error::Error,
-    failure::Attempts,
+    failure::Operation,
     schema::{self, ENTITY, Item, STREAM_ID},
     stream::StreamId,
 };
@@ -54,7 +54,8 @@ pub(super) async fn page(
             answer => break answer,
         }
     };
-    let output = output.map_err(|error| Attempts::one(store.asker(), "read", stream.as_str()).failed(error))?;
+    let output =
+        output.map_err(|error| Operation::one(store.request_context(), "read", stream.as_str()).failed(error))?;
     size.grow();
     let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
     let is_last = output.last_evaluated_key().is_none_or(Item::is_empty);
@@ -78,7 +79,7 @@ pub(crate) async fn partition_page(
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .send()
         .await
-        .map_err(|error| Attempts::one(store.asker(), "read", stream.as_str()).failed(error))?;
+        .map_err(|error| Operation::one(store.request_context(), "read", stream.as_str()).failed(error))?;
     let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
     let key = output.last_evaluated_key.filter(|key| !key.is_empty());
     Ok((output.items.unwrap_or_default(), key, read_units))

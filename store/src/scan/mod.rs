@@ -24,7 +24,7 @@ mod token;
 
 pub use events::EventScan;
 pub(crate) use lanes::{Lanes, Row, Rows, Source};
-pub use options::{DEFAULT_SCAN_SEGMENTS, MAX_SCAN_SEGMENTS, ScanOptions};
+pub use options::{DEFAULT_SCAN_SEGMENTS, ScanOptions};
 pub use page::SCAN_ATTEMPTS;
 pub(crate) use page::{ScanRows, ScannedPage, Segment};
 pub use streams::{StreamScan, StreamSummary};

@@ -3,14 +3,12 @@
 use super::token::ScanToken;
 use crate::{
     error::{Error, Invalid},
+    limits::MAX_SCAN_SEGMENTS,
     stream::{StreamId, excerpt},
 };
 
 /// Segments that are read at the same time, unless set otherwise.
 pub const DEFAULT_SCAN_SEGMENTS: u16 = 4;
-
-/// Most segments. A scan holds at most two pages of 1 MB of each in memory.
-pub const MAX_SCAN_SEGMENTS: u16 = 64;
 
 /// What a scan of the table reads: all streams in [`DEFAULT_SCAN_SEGMENTS`] segments, strongly consistent, unless said
 /// otherwise.

@@ -8,7 +8,7 @@ use super::{ScanOptions, token::Place};
 use crate::{
     EventStore,
     error::Error,
-    failure::Attempts,
+    failure::Operation,
     read::PageSize,
     retry::Delays,
     schema::{self, ENTITY, EVENT_PREFIX, Item, STREAM_ID},
@@ -72,11 +72,11 @@ impl Segment {
             return Ok(ScannedPage { items: Vec::new(), read_units: 0.0 });
         }
         let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY, self.store.jitter());
-        let mut attempts = Attempts::of(self.store.asker(), "scan", self.store.table());
+        let mut operation = Operation::new(self.store.request_context(), "scan", self.store.table());
         let output = loop {
-            attempts.made += 1;
-            match self.request().send().await.map_err(|error| attempts.failed(error)) {
-                Err(Error::Unavailable { .. }) if attempts.made < SCAN_ATTEMPTS => {
+            operation.attempts += 1;
+            match self.request().send().await.map_err(|error| operation.failed(error)) {
+                Err(Error::Unavailable { .. }) if operation.attempts < SCAN_ATTEMPTS => {
                     // Over a slow link, and where capacity is short, fewer items get through.
                     self.page_size.shrink();
                     delays.wait().await;

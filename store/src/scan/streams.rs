@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     EventStore,
-    error::{Error, Invalid},
-    schema,
+    error::{Corrupt, Error, Invalid},
+    schema::{self, EVENT_PREFIX, EVENT_TYPE, Fields, Item, RECORDED_AT},
     stream::StreamId,
 };
 
@@ -54,7 +54,7 @@ impl StreamScan {
             return Err(Invalid::ScanToken { why }.into());
         }
         let sources = (0..options.segments).map(|number| {
-            let rows = ScanRows::Parts(schema::EVENT_SUMMARY);
+            let rows = ScanRows::Parts(SUMMARY_ATTRIBUTES);
             let segment = Segment::new(store.clone(), options.clone(), number, rows);
             (StreamSource { segment, last: None, damaged: None }, Place::Start)
         });
@@ -106,7 +106,7 @@ impl Source for StreamSource {
             if self.damaged.as_ref().is_some_and(|damaged| damaged.as_str() == schema::stream_text(&item)) {
                 continue;
             }
-            match (schema::read_event_summary(item), &mut self.last) {
+            match (read_event_summary(item), &mut self.last) {
                 (Ok(seen), Some(last)) if last.stream_id == seen.stream_id => {
                     *last = StreamSummary { events: last.events + 1, ..seen };
                 }
@@ -124,5 +124,37 @@ impl Source for StreamSource {
             rows.extend(self.last.take().map(Scanned::Row));
         }
         Ok(Rows { queue: rows, end, read_units: page.read_units })
+    }
+}
+
+/// What [`read_event_summary`] needs of an event.
+const SUMMARY_ATTRIBUTES: &str = "stream_id, entity, event_type, recorded_at";
+
+/// Reads of an event what a list of streams shows: as if it were its stream's only one.
+fn read_event_summary(item: Item) -> Result<StreamSummary, Corrupt> {
+    let mut fields = Fields::new(item);
+    Ok(StreamSummary {
+        version: fields.version_in_key(EVENT_PREFIX)?,
+        events: 1,
+        last_type: fields.text(EVENT_TYPE)?,
+        last_recorded_at_ms: fields.number(RECORDED_AT)?,
+        stream_id: fields.stream,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::schema::{arbitrary::damaged, damage};
+
+    proptest! {
+        #[test]
+        fn an_event_that_a_list_of_streams_can_not_read_is_named(item in damaged(damage::sound().0, EVENT_PREFIX)) {
+            if let Err(corrupt) = read_event_summary(item.clone()) {
+                damage::names_the_item(&item, &corrupt);
+            }
+        }
     }
 }

@@ -4,10 +4,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::options::MAX_SCAN_SEGMENTS;
 use crate::{
     error::{Error, Invalid},
     event::RecordedEvent,
+    limits::MAX_SCAN_SEGMENTS,
     schema::{self, ENTITY, Item, STREAM_ID},
     stream::StreamId,
 };

@@ -6,14 +6,15 @@ use super::{
     EVENTS, Item, LAST_VERSION, PAYLOAD, PENDING_PREFIX, PENDING_SINCE, PREVIOUS_AT, PREVIOUS_FIRST, PUBLIC_VERSIONS,
     event::{Recording, event_attributes},
     fields::Fields,
-    key, number, pending_key,
+    key, number, payload, pending_key,
+    size::item_bytes,
 };
 use crate::{
     error::Corrupt,
     event::AppendRange,
-    limits::{MAX_INLINE_ENTRY_BYTES, MAX_INLINE_PAYLOAD_BYTES, item_bytes},
-    outbox::{PendingEntry, Previous},
-    payload,
+    limits::{MAX_INLINE_ENTRY_BYTES, MAX_INLINE_PAYLOAD_BYTES},
+    outbox::entry::PendingEntry,
+    stream::Previous,
 };
 
 /// The pending entry of one append: with a copy of its events where that costs nothing.
@@ -115,7 +116,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{event::NewEvent, payload::Compression, stream::StreamId};
+    use crate::{event::NewEvent, schema::Compression, stream::StreamId};
 
     #[test]
     fn a_pending_entry_copies_its_events_up_to_one_kilobyte_and_not_beyond() {

@@ -5,17 +5,17 @@ use uuid::Uuid;
 
 use super::{
     APPEND_FIRST, APPEND_ID, APPEND_LAST, DIGITS, ENTITY, ENTRY_AT, ENTRY_FIRST, EVENT_ID, EVENT_PREFIX, EVENT_TYPE,
-    IS_PRIVATE, Item, METADATA, PAYLOAD, PAYLOAD_ENCODING, RECORDED_AT, STREAM_ID, event_key, fields::Fields, key,
-    number, text,
+    IS_PRIVATE, Item, METADATA, PAYLOAD, PAYLOAD_ENCODING, RECORDED_AT, STREAM_ID, event_key,
+    fields::Fields,
+    key, number,
+    payload::{Compression, StoredPayload},
+    size::WIDEST_NUMBER_BYTES,
+    text,
 };
 use crate::{
     error::Corrupt,
     event::{AppendRange, NewEvent, RecordedEvent},
-    limits::WIDEST_NUMBER_BYTES,
-    outbox::Previous,
-    payload::{Compression, StoredPayload},
-    scan::StreamSummary,
-    stream::StreamId,
+    stream::{Previous, StreamId},
 };
 
 /// An event on its way into the table.
@@ -135,25 +135,10 @@ pub(crate) fn read_event_beside(neighbour: Option<&RecordedEvent>, item: Item) -
     })
 }
 
-/// What [`read_event_summary`] needs of an event.
-pub(crate) const EVENT_SUMMARY: &str = "stream_id, entity, event_type, recorded_at";
-
-/// Reads of an event what a list of streams shows: as if it were its stream's only one.
-pub(crate) fn read_event_summary(item: Item) -> Result<StreamSummary, Corrupt> {
-    let mut fields = Fields::new(item);
-    Ok(StreamSummary {
-        version: fields.version_in_key(EVENT_PREFIX)?,
-        events: 1,
-        last_type: fields.text(EVENT_TYPE)?,
-        last_recorded_at_ms: fields.number(RECORDED_AT)?,
-        stream_id: fields.stream,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{limits::item_bytes, metadata::Metadata};
+    use crate::{metadata::Metadata, schema::item_bytes};
 
     fn range() -> AppendRange {
         AppendRange { id: Uuid::from_u128(1), first: 3, last: 3 }

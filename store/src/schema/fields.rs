@@ -6,33 +6,32 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
 use super::{
-    ENTITY, EVENT_ID, EVENT_TYPE, EVENTS, Item, METADATA, PAYLOAD, PAYLOAD_ENCODING, STREAM_ID, parse_number,
+    ENTITY, EVENT_ID, EVENT_TYPE, EVENTS, Item, METADATA, PAYLOAD, PAYLOAD_ENCODING, STREAM_ID, parse_number, payload,
     version_behind,
 };
 use crate::{
     error::Corrupt,
     limits::{MAX_EVENTS_PER_APPEND, MAX_VERSION},
     metadata::Metadata,
-    outbox::{OutboxEvent, Previous},
-    payload,
-    stream::StreamId,
+    outbox::entry::OutboxEvent,
+    stream::{Previous, StreamId},
 };
 
 /// The attributes of one item, taken out one by one; says which item it is where one is missing.
-pub(super) struct Fields {
-    pub(super) stream: StreamId,
+pub(crate) struct Fields {
+    pub(crate) stream: StreamId,
     entity: String,
     /// Few enough that looking through them is quicker than hashing their names.
     attributes: Vec<(String, AttributeValue)>,
 }
 
 impl Fields {
-    pub(super) fn new(item: Item) -> Self {
+    pub(crate) fn new(item: Item) -> Self {
         Self::beside(None, item)
     }
 
     /// Shares the stream id of a neighbour where it is the same.
-    pub(super) fn beside(neighbour: Option<&StreamId>, item: Item) -> Self {
+    pub(crate) fn beside(neighbour: Option<&StreamId>, item: Item) -> Self {
         let mut attributes: Vec<_> = item.into_iter().collect();
         let mut key = |name| match take(&mut attributes, name) {
             Some(AttributeValue::S(text)) => text,
@@ -44,24 +43,24 @@ impl Fields {
         Self { stream, entity, attributes }
     }
 
-    pub(super) fn take(&mut self, name: &str) -> Option<AttributeValue> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<AttributeValue> {
         take(&mut self.attributes, name)
     }
 
-    pub(super) fn wrong(&self, what: impl Into<String>) -> Corrupt {
+    pub(crate) fn wrong(&self, what: impl Into<String>) -> Corrupt {
         Corrupt { stream: self.stream.clone(), at: self.entity.clone(), what: what.into() }
     }
 
-    pub(super) fn version_in_key(&self, prefix: &str) -> Result<u64, Corrupt> {
+    pub(crate) fn version_in_key(&self, prefix: &str) -> Result<u64, Corrupt> {
         version_behind(prefix, &self.entity)
             .ok_or_else(|| self.wrong(format!("the key is not `{prefix}` and a version of 20 digits")))
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.attributes.iter().any(|(attribute, _)| attribute == name)
     }
 
-    pub(super) fn text(&mut self, name: &str) -> Result<String, Corrupt> {
+    pub(crate) fn text(&mut self, name: &str) -> Result<String, Corrupt> {
         match self.take(name) {
             Some(AttributeValue::S(text)) => Ok(text),
             Some(_) => Err(self.wrong(format!("{name} is not a text"))),
@@ -69,7 +68,7 @@ impl Fields {
         }
     }
 
-    pub(super) fn number<T: std::str::FromStr>(&mut self, name: &str) -> Result<T, Corrupt> {
+    pub(crate) fn number<T: std::str::FromStr>(&mut self, name: &str) -> Result<T, Corrupt> {
         match self.take(name) {
             Some(AttributeValue::N(digits)) => parse_number(&digits).ok_or_else(|| {
                 let what = if digits.contains('.') { "is not a whole number" } else { "is out of range" };
@@ -81,7 +80,7 @@ impl Fields {
     }
 
     /// A number that is a version.
-    pub(super) fn version(&mut self, name: &str) -> Result<u64, Corrupt> {
+    pub(crate) fn version(&mut self, name: &str) -> Result<u64, Corrupt> {
         let version = self.number(name)?;
         if (1..=MAX_VERSION).contains(&version) {
             Ok(version)
@@ -91,7 +90,7 @@ impl Fields {
     }
 
     /// Checks the versions that an append is said to have: nothing that is computed from them may become larger than an append.
-    pub(super) fn check_append(&self, first: u64, last: u64) -> Result<(), Corrupt> {
+    pub(crate) fn check_append(&self, first: u64, last: u64) -> Result<(), Corrupt> {
         if last < first {
             return Err(self.wrong(format!("its append ends at version {last}, before it begins at {first}")));
         }
@@ -104,7 +103,7 @@ impl Fields {
     }
 
     /// A flag that is absent where it is not set.
-    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Corrupt> {
+    pub(crate) fn flag(&mut self, name: &str) -> Result<bool, Corrupt> {
         match self.take(name) {
             None => Ok(false),
             Some(AttributeValue::Bool(flag)) => Ok(flag),
@@ -113,7 +112,7 @@ impl Fields {
     }
 
     /// The append before version `before`, where there is one.
-    pub(super) fn previous(&mut self, first: &str, at: &str, before: u64) -> Result<Option<Previous>, Corrupt> {
+    pub(crate) fn previous(&mut self, first: &str, at: &str, before: u64) -> Result<Option<Previous>, Corrupt> {
         if !self.has(first) {
             return Ok(None);
         }
@@ -125,7 +124,7 @@ impl Fields {
     }
 
     /// Some of the versions of a range, in order, at least one; absent where it is all of them.
-    pub(super) fn versions(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<Option<Vec<u64>>, Corrupt> {
+    pub(crate) fn versions(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<Option<Vec<u64>>, Corrupt> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let numbers = value.as_l().map(Vec::as_slice).unwrap_or_default();
         let version = |value: &AttributeValue| value.as_n().ok().and_then(|digits| parse_number::<u64>(digits));
@@ -140,18 +139,18 @@ impl Fields {
         Ok(Some(versions))
     }
 
-    pub(super) fn uuid(&mut self, name: &str) -> Result<Uuid, Corrupt> {
+    pub(crate) fn uuid(&mut self, name: &str) -> Result<Uuid, Corrupt> {
         let text = self.text(name)?;
         text.parse().map_err(|_| self.wrong(format!("{name} is not a UUID: {text}")))
     }
 
-    pub(super) fn payload(&mut self) -> Result<String, Corrupt> {
+    pub(crate) fn payload(&mut self) -> Result<String, Corrupt> {
         let encoding = if self.has(PAYLOAD_ENCODING) { Some(self.text(PAYLOAD_ENCODING)?) } else { None };
         let value = self.take(PAYLOAD).ok_or_else(|| self.wrong(format!("{PAYLOAD} is missing")))?;
         payload::read(value, encoding.as_deref()).map_err(|fault| self.wrong(format!("{PAYLOAD} {fault}")))
     }
 
-    pub(super) fn metadata(&mut self) -> Result<Metadata, Corrupt> {
+    pub(crate) fn metadata(&mut self) -> Result<Metadata, Corrupt> {
         if !self.has(METADATA) {
             return Ok(Metadata::default());
         }
@@ -159,7 +158,7 @@ impl Fields {
         Metadata::from_json_text(text).map_err(|error| self.wrong(error.to_string()))
     }
 
-    pub(super) fn copied_event(
+    pub(crate) fn copied_event(
         &self,
         copy: AttributeValue,
         version: u64,

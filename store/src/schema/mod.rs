@@ -7,10 +7,12 @@
 #[cfg(test)]
 pub(crate) mod arbitrary;
 #[cfg(test)]
-mod damage;
+pub(crate) mod damage;
 mod entry;
 mod event;
 mod fields;
+mod payload;
+mod size;
 mod snapshot;
 
 use std::{collections::HashMap, ops::RangeInclusive, str::FromStr};
@@ -18,9 +20,12 @@ use std::{collections::HashMap, ops::RangeInclusive, str::FromStr};
 use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
+pub use self::payload::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
 pub(crate) use self::{
     entry::{copies, pending_item, read_pending},
-    event::{EVENT_SUMMARY, Recording, event_bytes, event_item, read_event, read_event_beside, read_event_summary},
+    event::{Recording, event_bytes, event_item, read_event, read_event_beside},
+    fields::Fields,
+    size::item_bytes,
     snapshot::{read_snapshot, snapshot_item},
 };
 use crate::{error::Corrupt, limits::MAX_VERSION, stream::StreamId};

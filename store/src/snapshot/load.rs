@@ -6,10 +6,9 @@ use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
 use super::Snapshot;
 use crate::{
     EventStore,
-    append::position_at,
     error::{Corrupt, Error},
     event::RecordedEvent,
-    failure::Attempts,
+    failure::Operation,
     read::EventReader,
     schema::{self, Entity, Item, STREAM_ID, VERSION},
     stream::{StreamId, StreamPosition},
@@ -130,7 +129,7 @@ pub(super) async fn load(
     let events = top.events.unwrap_or_default();
     if let (Some(oldest), Some(newest)) = (events.first(), events.last()) {
         let oldest = oldest.version;
-        load.position = position_at(store, newest);
+        load.position = newest.position(store.place());
         // Where the snapshot's own event is among them, it has been compared.
         if oldest > load.version().max(1) {
             load.read_below(store, Some(oldest - 1)).await?;
@@ -237,7 +236,7 @@ struct Top {
 
 impl Top {
     async fn read(store: &EventStore, stream: &StreamId) -> Result<Self, Error> {
-        let attempts = Attempts::one(store.asker(), "load", stream.as_str());
+        let operation = Operation::one(store.request_context(), "load", stream.as_str());
         let output = store
             .client()
             .query()
@@ -250,7 +249,7 @@ impl Top {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| attempts.failed(error))?;
+            .map_err(|error| operation.failed(error))?;
         let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
         let is_whole = output.last_evaluated_key().is_none_or(Item::is_empty);
         Ok(Self::sort(output.items.unwrap_or_default(), is_whole, read_units))

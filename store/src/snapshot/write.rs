@@ -10,9 +10,9 @@ use uuid::Uuid;
 use crate::{
     EventStore,
     error::{Error, Invalid},
-    failure::{Attempts, Cancelled},
-    limits::{MAX_ITEM_BYTES, item_bytes},
-    schema::{self, ENTITY, SCHEMA_VERSION, VERSION},
+    failure::{Cancelled, Operation},
+    limits::MAX_ITEM_BYTES,
+    schema::{self, ENTITY, SCHEMA_VERSION, VERSION, item_bytes},
     stream::StreamId,
 };
 
@@ -62,7 +62,7 @@ pub(super) async fn write(store: &EventStore, stream: &StreamId, new: &NewSnapsh
     if bytes > MAX_ITEM_BYTES {
         return Err(Invalid::TooLong { what: "snapshot", limit_bytes: MAX_ITEM_BYTES, bytes }.into());
     }
-    let attempts = Attempts::one(store.asker(), "write the snapshot", stream.as_str());
+    let operation = Operation::one(store.request_context(), "write the snapshot", stream.as_str());
     let put = condition(Put::builder().table_name(store.table()).set_item(Some(item)), new)
         .build()
         .expect("a put has a table and an item");
@@ -78,7 +78,7 @@ pub(super) async fn write(store: &EventStore, stream: &StreamId, new: &NewSnapsh
             let write_units = output.consumed_capacity().iter().filter_map(|used| used.capacity_units).sum();
             Ok(SnapshotWrite::Stored { write_units })
         }
-        Err(error) => refused(&attempts, error),
+        Err(error) => refused(&operation, error),
     }
 }
 
@@ -106,13 +106,13 @@ fn condition(
     put.condition_expression(condition)
 }
 
-fn refused(attempts: &Attempts<'_>, error: SdkError<TransactWriteItemsError>) -> Result<SnapshotWrite, Error> {
+fn refused(operation: &Operation<'_>, error: SdkError<TransactWriteItemsError>) -> Result<SnapshotWrite, Error> {
     let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
-        return Err(attempts.failed(error));
+        return Err(operation.failed(error));
     };
     let reasons = cancelled.cancellation_reasons().to_vec();
     match Cancelled::by(&reasons) {
         Cancelled::ConditionFailed => Ok(SnapshotWrite::Superseded),
-        _ => Err(attempts.cancelled(&reasons, error)),
+        _ => Err(operation.cancelled(&reasons, error)),
     }
 }

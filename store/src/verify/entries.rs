@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     event::RecordedEvent,
     limits::MAX_EVENTS_PER_APPEND,
-    outbox::{OutboxEvent, PendingEntry},
+    outbox::entry::{OutboxEvent, PendingEntry},
     read, schema,
 };
 

@@ -3,7 +3,7 @@
 
 use crate::{
     event::{AppendRange, RecordedEvent},
-    outbox::Previous,
+    stream::Previous,
 };
 
 /// The walk through a stream's events.

@@ -1,12 +1,12 @@
 //! Which table it is, whatever other tables have had its name.
 
-use crate::{EventStore, error::Error, failure::Attempts};
+use crate::{EventStore, error::Error, failure::Operation};
 
 /// The table's ARN, and its id, or where DynamoDB does not say one, when it was created.
 pub(crate) async fn identity(store: &EventStore) -> Result<String, Error> {
-    let attempts = Attempts::one(store.asker(), "look at", store.table());
+    let operation = Operation::one(store.request_context(), "look at", store.table());
     let describe = store.client().describe_table().table_name(store.table());
-    let output = describe.send().await.map_err(|error| attempts.failed(error))?;
+    let output = describe.send().await.map_err(|error| operation.failed(error))?;
     let table = output.table();
     let arn = table.and_then(|table| table.table_arn()).unwrap_or(store.table());
     let id = table.and_then(|table| {

@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::{
 
 use crate::{
     error::Error,
-    failure::{Asker, Attempts},
+    failure::{Operation, RequestContext},
     retry::{Delays, Jitter},
     role::Role,
     schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
@@ -40,7 +40,7 @@ pub enum TableCreation {
 /// [`Error::Configuration`] where DynamoDB refuses it, [`Error::Unavailable`] where it does not answer or the table is not active
 /// within [`CREATE_TABLE_TIMEOUT`].
 pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation, Error> {
-    let mut attempts = Attempts::one(Asker::new(client, table, Role::Operator), "create table", table);
+    let mut operation = Operation::one(RequestContext::new(client, table, Role::Operator), "create table", table);
     let created = client
         .create_table()
         .table_name(table)
@@ -56,25 +56,25 @@ pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation,
         Ok(_) => TableCreation::Created,
         Err(error) => match error.as_service_error() {
             Some(CreateTableError::ResourceInUseException(_)) => TableCreation::Existed,
-            _ => return Err(attempts.failed(error)),
+            _ => return Err(operation.failed(error)),
         },
     };
     let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY, Jitter::default());
     let active = async {
-        while !is_active(client, table, &mut attempts).await? {
+        while !is_active(client, table, &mut operation).await? {
             delays.wait().await;
         }
         Ok(outcome)
     };
     match tokio::time::timeout(CREATE_TABLE_TIMEOUT, active).await {
         Ok(outcome) => outcome,
-        Err(elapsed) => Err(attempts.unavailable(false, elapsed)),
+        Err(elapsed) => Err(operation.unavailable(false, elapsed)),
     }
 }
 
-async fn is_active(client: &Client, table: &str, attempts: &mut Attempts<'_>) -> Result<bool, Error> {
-    attempts.made += 1;
-    let output = client.describe_table().table_name(table).send().await.map_err(|error| attempts.failed(error))?;
+async fn is_active(client: &Client, table: &str, operation: &mut Operation<'_>) -> Result<bool, Error> {
+    operation.attempts += 1;
+    let output = client.describe_table().table_name(table).send().await.map_err(|error| operation.failed(error))?;
     Ok(output.table().and_then(|table| table.table_status()) == Some(&TableStatus::Active))
 }
 

@@ -7,10 +7,8 @@ use std::borrow::Cow;
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 
-use crate::{
-    limits::{MAX_ITEM_BYTES, WRITE_UNIT_BYTES},
-    schema::{ENCODING_ZSTD, PAYLOAD_ENCODING},
-};
+use super::{ENCODING_ZSTD, PAYLOAD_ENCODING};
+use crate::limits::{MAX_ITEM_BYTES, WRITE_UNIT_BYTES};
 
 /// Payloads below this are stored as they are, unless set otherwise.
 pub const DEFAULT_COMPRESSION_THRESHOLD_BYTES: usize = 512;

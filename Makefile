@@ -1,7 +1,7 @@
 # The two commands of a fresh machine are `make demo` and `make test`; `make help` lists the others.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo system test test-containers test-dynamodb-local test-cloudformation bench bench-store lint infra-lint up down
+.PHONY: help demo system test test-containers test-dynamodb-local test-cloudformation bench bench-store lint infra-lint promises up down
 
 # One set of features everywhere: with another one Cargo builds the AWS SDK a second time.
 WORKSPACE := --workspace --all-features
@@ -54,6 +54,9 @@ lint: ## Check format, lints, documentation and scripts, warnings denied
 
 infra-lint: ## Check the CloudFormation templates with cfn-lint and checkov; needs Python 3
 	@infra/lint
+
+promises: ## Write tests/PROMISES.md, the list of promises and their tests, from the names of the tests
+	@STREAMBOX_UPDATE_PROMISES=1 cargo test --quiet $(WORKSPACE) --test promises -- every_promise
 
 up: ## Start the local stack, or find it running; prints the settings to export
 	@localstack/up

@@ -15,10 +15,10 @@
 //! - [`text`]: how values look to people.
 
 pub mod broker;
-mod chain;
 pub mod config;
 pub mod core;
 pub mod emf;
+mod failure;
 pub mod http;
 pub mod lines;
 pub mod relay;
@@ -30,6 +30,6 @@ pub mod text;
 #[cfg(feature = "opentelemetry")]
 pub mod traces;
 
-pub use chain::{Chain, sentence};
 pub use relay::{RelayError, RelaySettings, RunSummary, Until, run, run_observed};
+pub use streambox_programs::{Chain, sentence};
 pub use telemetry::Telemetry;

@@ -2,19 +2,15 @@
 //!
 //! Nothing here talks to a relay or to the broker: it works when none of them does.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, time::Duration};
 
 use serde::Serialize;
 use streambox::{
     Error, EventStore,
     outbox::{PendingCount, Skip, WorkerId, WorkerRow},
 };
+use streambox_programs::{iso_8601, now_ms};
 use tokio::time::{Instant, sleep};
-
-use crate::text::iso_8601;
 
 /// The longest to wait for heartbeats, whatever a row says about its interval.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -235,11 +231,6 @@ impl Looker {
 /// A heartbeat that does not come for two of its intervals is taken as gone. The relays themselves wait for longer.
 fn silence_of_the_dead(row: &WorkerRow) -> Duration {
     Duration::from_millis(row.beat_interval_ms.saturating_mul(2))
-}
-
-fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn halted(row: &WorkerRow) -> impl Iterator<Item = Halted> {

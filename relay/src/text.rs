@@ -2,20 +2,10 @@
 
 use std::time::Duration;
 
-pub use streambox::text::{escaped, escaped_but, is_unseen, one_line};
-use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
-
-const ISO_8601_MS: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-
-/// Milliseconds since the Unix epoch as ISO 8601, UTC.
-#[must_use]
-pub fn iso_8601(ms: i64) -> String {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
-        .ok()
-        .and_then(|time| time.format(ISO_8601_MS).ok())
-        .unwrap_or_else(|| format!("{ms} ms"))
-}
+pub use streambox_programs::{
+    iso_8601,
+    text::{escaped, is_unseen, one_line},
+};
 
 /// A text in at most so many characters: a longer one loses its middle, since what tells two apart, or says what to do,
 /// stands at the end as often as at the beginning.
@@ -95,9 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_readable_and_never_a_panic() {
-        assert_eq!(iso_8601(1_700_000_000_042), "2023-11-14T22:13:20.042Z");
-        assert_eq!(iso_8601(i64::MAX), format!("{} ms", i64::MAX));
+    fn how_long_is_said_in_the_two_largest_units() {
         let long = |seconds| how_long(Duration::from_secs(seconds));
         assert_eq!([long(0), long(59), long(60), long(3_661)], ["0 ms", "59 s", "1 min 0 s", "1 h 1 min"]);
         assert_eq!(long(90_000), "1 d 1 h");

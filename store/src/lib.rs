@@ -63,7 +63,6 @@ mod store;
 mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod text;
 mod trace;
 #[cfg(feature = "tune")]
 pub mod tune;

@@ -18,8 +18,8 @@ use crate::{
 /// - is at most 2,048 bytes long (DynamoDB's longest partition key), its category at most 253 bytes (with a dot and an
 ///   event type behind it, it must fit into a routing key of 255 bytes).
 ///
-/// Ids are compared byte by byte, without Unicode normalization: two that look the same may be two streams. Where an id is shown to
-/// people, [`text::escaped`](crate::text::escaped) makes the difference visible. What exists is valid; a clone is cheap.
+/// Ids are compared byte by byte, without Unicode normalization: two that look the same may be two streams (the
+/// programs show such characters escaped). What exists is valid; a clone is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(Arc<str>);
 

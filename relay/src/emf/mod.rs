@@ -14,11 +14,9 @@
 mod line;
 mod sample;
 
-use std::{
-    sync::Mutex,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Mutex, time::Duration};
 
+use streambox_programs::now_ms;
 use tokio::time::sleep;
 
 use self::{line::Counts, sample::Sample};
@@ -111,11 +109,6 @@ impl Emf {
 fn end_of_interval(now_ms: i64, interval: Duration) -> i64 {
     let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
     (now_ms / interval_ms + 1) * interval_ms
-}
-
-fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

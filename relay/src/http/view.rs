@@ -1,11 +1,9 @@
 //! What the relay shows of itself, ready to be shown: times are "so long ago", states are words.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, time::Duration};
 
 use serde::Serialize;
+use streambox_programs::now_ms;
 use tokio::time::Instant;
 
 use crate::{
@@ -354,11 +352,6 @@ fn connection_view(publisher: &PublisherState, now: Instant) -> ConnectionView {
         last_error: publisher.last_error.clone(),
         blocked_because: publisher.blocked_because.clone(),
     }
-}
-
-fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

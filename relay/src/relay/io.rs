@@ -4,9 +4,9 @@ use streambox::{
     Corrupt, Error,
     outbox::{Outbox, PendingKey, ScanCursor, ScanPage, WorkerId, WorkerRow},
 };
+use streambox_programs::sentence;
 
 use crate::{
-    chain::sentence,
     core::{Answer, Done, IndexPage, Read, WorkerBeat},
     telemetry::Request,
 };

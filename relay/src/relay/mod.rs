@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use streambox::{Error, EventStore};
+use streambox_programs::sentence;
 use tokio::sync::{Notify, watch};
 
 pub use self::io::SCAN_LIMIT;
@@ -15,7 +16,6 @@ use self::shell::{Publishers, Shell};
 pub use crate::core::Until;
 use crate::{
     broker::{self, Alone, BrokerSettings, Publisher, Refusal},
-    chain::sentence,
     core::{Bounds, CoreSettings, GroupSettings},
     telemetry::Telemetry,
 };

@@ -13,16 +13,12 @@ mod position;
 mod source;
 mod window;
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::try_join_all;
 use serde::Serialize;
 use streambox::{Error, EventStore, RecordedEvent, StreamId};
+use streambox_programs::{Chain, now_ms};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -33,7 +29,6 @@ pub use position::{BadPosition, Of, Position};
 use self::{pace::Pace, source::Source, window::Window};
 use crate::{
     broker::{self, Alone, BrokerSettings, Publisher, PublisherEnded, Refusal, replay_ended},
-    chain::Chain,
     core::{Outcome, Outgoing},
     retry::Backoff,
 };
@@ -312,9 +307,7 @@ impl Run {
 
     /// Publishes what says that everything was published.
     async fn announce_the_end(&mut self) -> Result<Result<(), Stopped>, ReplayError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let (stream, event) = replay_ended(&self.position.replay, self.position.published, now_ms);
+        let (stream, event) = replay_ended(&self.position.replay, self.position.published, now_ms());
         let announced = self.publish(&mut Window::default(), vec![Outgoing { stream, event: Arc::new(event) }]).await;
         announced.map_err(|error| match error {
             ReplayError::Refused { reason, .. } => ReplayError::Unannounced { reason },

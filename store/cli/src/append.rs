@@ -9,12 +9,12 @@ use serde_json::json;
 use streambox::{
     Error, EventStore, ExpectedVersion, Metadata, NewEvent, StreamId, Uuid, limits::MAX_TRANSACTION_BYTES,
 };
+use streambox_programs::{Failure, iso_8601};
 
 use crate::{
     cli::{AppendOptions, Format},
-    failure::Failure,
     line::BYTE_ORDER_MARK,
-    output::{print_done, time, visible},
+    output::{print_done, visible},
 };
 
 pub(crate) async fn run(store: &EventStore, options: &AppendOptions, format: Format) -> Result<(), Failure> {
@@ -33,7 +33,8 @@ pub(crate) async fn run(store: &EventStore, options: &AppendOptions, format: For
         Err(error) => return Err(failure(error, append_id, options)),
     };
     let event_id = appended.event_ids().next().expect("an append has an event");
-    let (version, recorded_at, units) = (appended.first_version, time(appended.recorded_at_ms), appended.write_units);
+    let (version, recorded_at, units) =
+        (appended.first_version, iso_8601(appended.recorded_at_ms), appended.write_units);
     let ids = format!("event id {event_id}, append id {append_id}");
     let done = if appended.already_stored {
         format!("{stream} version {version} was stored before, at {recorded_at}: {ids}")
@@ -76,8 +77,7 @@ fn failure(error: Error, append_id: Uuid, options: &AppendOptions) -> Failure {
         Error::Unavailable { outcome_unknown: true, .. } => format!(" (--append-id {append_id})"),
         _ => String::new(),
     };
-    let failure = Failure::from(error);
-    Failure { message: failure.message + &advice, ..failure }
+    Failure::from(error).followed_by(&advice)
 }
 
 /// The payload's text, from where the option says.

@@ -3,13 +3,11 @@
 mod append;
 mod cli;
 mod export;
-mod failure;
 mod import;
 mod line;
 mod log;
 mod output;
 mod read;
-mod stop;
 mod streams;
 mod table;
 mod verify;
@@ -18,11 +16,11 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 use streambox::{Client, EventStore, RequestLimits, Role, client_from_env_with};
+use streambox_programs::{FAILED, Failure, stop_signal};
 use tokio::runtime::Runtime;
 
 use crate::{
     cli::{Cli, Command, Global, TableCommand},
-    failure::{FAILED, Failure},
     output::note,
 };
 
@@ -38,8 +36,8 @@ fn main() -> ExitCode {
     let code = match runtime.block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            note(&format!("streambox: {}", failure.message));
-            ExitCode::from(failure.code)
+            note(&format!("streambox: {}", failure.message()));
+            ExitCode::from(failure.code())
         }
     };
     // A thread that still waits for a name server, for instance, does not keep the program from ending.
@@ -54,13 +52,13 @@ async fn run(Cli { global, command }: Cli) -> Result<(), Failure> {
         Command::Table { command: TableCommand::Create } => table::create(&global).await,
         Command::Table { command: TableCommand::Check } => table::check(&global).await,
         Command::Import(options) => {
-            import::run(&store(&global, Role::Writer).await, &options, format, stop::signal()?).await
+            import::run(&store(&global, Role::Writer).await, &options, format, stop_signal()?).await
         }
         Command::Append(options) => append::run(&store(&global, Role::Writer).await, &options, format).await,
         Command::Read(options) => read::run(&store(&global, Role::Reader).await, &options, format).await,
         Command::Streams(options) => streams::run(&store(&global, Role::Reader).await, &options, format).await,
         Command::Export(options) => {
-            export::run(&store(&global, Role::Reader).await, &options, format, stop::signal()?).await
+            export::run(&store(&global, Role::Reader).await, &options, format, stop_signal()?).await
         }
         Command::Verify(options) => verify::run(&store(&global, Role::Operator).await, &options, format).await,
     }

@@ -1,12 +1,10 @@
-//! What is printed on standard output: lines, tables for people, times.
+//! What is printed on standard output: lines, tables for people.
 
 use std::io::{self, ErrorKind, Write};
 
 use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
 use indicatif::{ProgressBar, ProgressStyle};
-use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
-
-use crate::failure::Failure;
+use streambox_programs::Failure;
 
 /// Whether whoever reads standard output still does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +27,7 @@ pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Res
 /// Prints a line that says what was done. Where it can't be printed, the error says it: it is done all the same.
 pub(crate) fn print_done(line: &str, done: &str) -> Result<(), Failure> {
     let printed = print(|out| writeln!(out, "{line}"));
-    printed.map(|_| ()).map_err(|failure| Failure { message: format!("{done}; but {}", failure.message), ..failure })
+    printed.map(|_| ()).map_err(|failure| failure.preceded_by(&format!("{done}; but ")))
 }
 
 /// Says something on standard error, in one line. If it can't be said there, nobody wants to know.
@@ -37,20 +35,8 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", visible(text));
 }
 
-/// RFC 3339 in UTC, with milliseconds always.
-const TIME: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-
-/// A time of the stored format, as RFC 3339.
-pub(crate) fn time(ms_since_epoch: i64) -> String {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms_since_epoch) * 1_000_000)
-        .ok()
-        .and_then(|time| time.format(TIME).ok())
-        .unwrap_or_else(|| format!("{ms_since_epoch} ms"))
-}
-
 /// What can't be seen is escaped.
-pub(crate) use streambox::text::one_line as visible;
+pub(crate) use streambox_programs::text::one_line as visible;
 
 /// Rows in aligned columns, printed a part at a time. A column is as wide as its widest cell so far; the last one is as wide
 /// as it likes, but cut to the width of a terminal.
@@ -134,11 +120,5 @@ mod tests {
         let mut table = Table { terminal_width: Some(8), ..Table::new(&["N", "DATA"]) };
         assert_eq!(table.lines(vec![row(&["1", "123456789"])]), ["N  DATA", "1  1234…"]);
         assert!(table.is_cut);
-    }
-
-    #[test]
-    fn times_have_milliseconds_whatever_they_are() {
-        assert_eq!(time(1_780_000_060_000), "2026-05-28T20:27:40.000Z");
-        assert_eq!(time(i64::MAX), format!("{} ms", i64::MAX));
     }
 }

@@ -4,11 +4,11 @@ use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use streambox::{Error, EventStore, RecordedEvent, StreamId};
+use streambox_programs::{Failure, iso_8601};
 
 use crate::{
     cli::{Format, ReadOptions},
-    failure::Failure,
-    output::{Reader, Table, note, print, time, visible},
+    output::{Reader, Table, note, print, visible},
 };
 
 /// Events that are printed at once.
@@ -33,8 +33,7 @@ pub(crate) async fn run(store: &EventStore, options: &ReadOptions, format: Forma
         if let Some(error) = error {
             let is_damage = matches!(error, Error::Corrupt(_));
             let more = is_damage.then(|| format!("; `streambox verify --stream {stream}` lists all that is wrong"));
-            let Failure { code, message } = error.into();
-            return Err(Failure { code, message: message + &more.unwrap_or_default() });
+            return Err(Failure::from(error).followed_by(&more.unwrap_or_default()));
         }
     }
     if is_empty {
@@ -81,7 +80,7 @@ fn cells(event: &RecordedEvent) -> Vec<String> {
     if event.is_private {
         data += "  private";
     }
-    vec![event.version.to_string(), time(event.recorded_at_ms), visible(&event.event_type), data]
+    vec![event.version.to_string(), iso_8601(event.recorded_at_ms), visible(&event.event_type), data]
 }
 
 #[derive(Serialize)]
@@ -110,7 +109,7 @@ fn json(event: &RecordedEvent) -> Result<String, Failure> {
             version: event.version,
             event_id: event.event_id.to_string(),
             event_type: &event.event_type,
-            recorded_at: time(event.recorded_at_ms),
+            recorded_at: iso_8601(event.recorded_at_ms),
             data,
             metadata: metadata?,
             private: event.is_private,

@@ -3,11 +3,11 @@
 use futures_util::TryStreamExt as _;
 use serde_json::json;
 use streambox::{Error, EventStore, StreamSummary};
+use streambox_programs::{Failure, iso_8601};
 
 use crate::{
     cli::{Format, ScanArgs},
-    failure::Failure,
-    output::{Reader, Table, note, print, time, visible},
+    output::{Reader, Table, note, print, visible},
 };
 
 /// Streams that are printed at once.
@@ -59,7 +59,7 @@ fn cells(stream: &StreamSummary) -> Vec<String> {
     } else {
         format!("{} (at version {})", stream.events, stream.version)
     };
-    vec![visible(stream.stream_id.as_str()), events, time(stream.last_recorded_at_ms), visible(&stream.last_type)]
+    vec![visible(stream.stream_id.as_str()), events, iso_8601(stream.last_recorded_at_ms), visible(&stream.last_type)]
 }
 
 fn line(stream: &StreamSummary) -> String {
@@ -68,7 +68,7 @@ fn line(stream: &StreamSummary) -> String {
         "events": stream.events,
         "version": stream.version,
         "last_type": stream.last_type,
-        "last_recorded_at": time(stream.last_recorded_at_ms),
+        "last_recorded_at": iso_8601(stream.last_recorded_at_ms),
     })
     .to_string()
 }

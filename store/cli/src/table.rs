@@ -2,11 +2,11 @@
 
 use serde_json::json;
 use streambox::{TableCheck, TableCreation, check_table, create_table};
+use streambox_programs::Failure;
 
 use crate::{
     cli::{Format, Global},
     client,
-    failure::Failure,
     output::{print, print_done},
 };
 

@@ -6,10 +6,10 @@ use futures_util::TryStreamExt as _;
 use indicatif::HumanCount;
 use serde_json::json;
 use streambox::{EventStore, Finding, StreamId, VerifiedCounts};
+use streambox_programs::Failure;
 
 use crate::{
     cli::{Format, Selection},
-    failure::Failure,
     output::{print, spinner, visible},
 };
 

@@ -4,15 +4,16 @@
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     fs::File,
-    io::{self, IsTerminal as _, Write},
+    io::{self, IsTerminal as _},
     os::fd::AsFd as _,
     sync::{Arc, atomic::AtomicU64},
 };
 
+use streambox_programs::{LogLine, colors};
 use streambox_relay::{
     config::{BadConfiguration, LogFormat, LogOptions},
     lines::Lines,
-    text::{escaped, escaped_but},
+    text::escaped,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -21,9 +22,6 @@ const SILENT: [&str; 2] = ["lapin", "amq_protocol"];
 
 /// The most bytes of log lines that wait to be written; what comes then is dropped and counted.
 const WAITING_BYTES: usize = 1024 * 1024;
-
-/// What colours begin with.
-const ESCAPE: char = '\u{1b}';
 
 /// Standard error.
 #[derive(Clone)]
@@ -42,14 +40,18 @@ impl Log {
         let filter = filter(options)?;
         let is_terminal = io::stderr().is_terminal();
         let lines = self.0.clone();
-        let writer = move |kept| move || Event { lines: lines.clone(), kept };
+        let write = move |line| {
+            lines.put(line);
+            Ok(())
+        };
+        let writer = move |are_colored| move || LogLine { kept: colors(are_colored), write: write.clone() };
         let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
         match options.log_format {
-            LogFormat::Text | LogFormat::Auto if is_terminal => builder.with_writer(writer(Some(ESCAPE))).init(),
-            LogFormat::Text => builder.with_ansi(false).with_writer(writer(None)).init(),
+            LogFormat::Text | LogFormat::Auto if is_terminal => builder.with_writer(writer(true)).init(),
+            LogFormat::Text => builder.with_ansi(false).with_writer(writer(false)).init(),
             // The event's fields stand beside its time and level, where a query of a log store looks for them.
             LogFormat::Auto | LogFormat::Json => {
-                builder.json().flatten_event(true).with_current_span(false).with_writer(writer(None)).init();
+                builder.json().flatten_event(true).with_current_span(false).with_writer(writer(false)).init();
             }
         }
         // A panic is a log line as well. By default it would be written to standard error itself, and wait for it.
@@ -87,23 +89,4 @@ fn filter(options: &LogOptions) -> Result<EnvFilter, BadConfiguration> {
         filter = filter.add_directive(format!("{name}=off").parse().expect("a valid directive"));
     }
     Ok(filter)
-}
-
-/// Takes one event, which the formatter writes in one piece.
-struct Event {
-    lines: Lines,
-    /// The formatter's own colours; in values it escapes this character itself.
-    kept: Option<char>,
-}
-
-impl Write for Event {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(bytes);
-        self.lines.put(escaped_but(text.trim_end_matches('\n'), self.kept).into_owned());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -1,13 +1,12 @@
 //! The program `streambox-relay`: parses the command line, runs one command, and ends with its exit code.
 
-mod failure;
 mod health;
 mod logs;
+mod output;
 mod relay;
 mod replay;
 mod skip;
 mod status;
-mod stop;
 mod traces;
 
 use std::{
@@ -19,13 +18,11 @@ use std::{
 use clap::Parser as _;
 use futures_util::FutureExt as _;
 use streambox::{EventStore, RequestLimits, Role, SILENCE_TIMEOUT, client_from_env_with};
+use streambox_programs::{FAILED, Failure, SOFTWARE, USAGE};
 use streambox_relay::config::{Cli, Command, TableOption};
 use tokio::runtime::Runtime;
 
-use crate::{
-    failure::{FAILED, Failure, SOFTWARE, USAGE},
-    logs::Log,
-};
+use crate::logs::Log;
 
 fn main() -> ExitCode {
     let command = match Cli::try_parse() {
@@ -48,7 +45,7 @@ fn main() -> ExitCode {
         let (code, failure) = match AssertUnwindSafe(execute(command, &log)).catch_unwind().await {
             Ok(Ok(true)) => (0, None),
             Ok(Ok(false)) => (FAILED, None),
-            Ok(Err(failure)) => (failure.code, Some(format!("streambox-relay: {}", failure.message))),
+            Ok(Err(failure)) => (failure.code(), Some(format!("streambox-relay: {}", failure.message()))),
             Err(_) => {
                 (SOFTWARE, Some("streambox-relay: a fault of the program ended it: its log says where".to_owned()))
             }

@@ -3,6 +3,7 @@
 use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
 use streambox::Role;
+use streambox_programs::{Failure, SOFTWARE, stop_signal};
 use streambox_relay::{
     Chain, RelaySettings, RunSummary, Telemetry, Until,
     config::{BadConfiguration, Format, RelayOptions, RunOptions},
@@ -13,12 +14,15 @@ use streambox_relay::{
     telemetry::Observer,
     text::one_line,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    task::{JoinError, JoinSet},
+};
 
 use crate::{
-    failure::{Failure, json, print_line},
     logs::Log,
-    stop, store,
+    output::{json, print_line},
+    store,
     traces::Traces,
 };
 
@@ -46,14 +50,14 @@ pub(crate) async fn run(options: &RunOptions, log: &Log) -> Result<bool, Failure
         let (shown, lines) = (Arc::clone(&watch), lines.clone());
         beside.spawn(async move { emf.keep_writing(&*shown, &lines).await });
     }
-    let stop = stop::signal()?;
+    let stop = stop_signal()?;
     let stop = async {
         stop.await;
         watch.stopping();
     };
     let published = tokio::select! {
         published = publish(&options.relay, settings, &telemetry, Until::Stopped, stop) => published,
-        Some(ended) = beside.join_next() => Err(Failure::software(&ended)),
+        Some(ended) = beside.join_next() => Err(cannot_show(&ended)),
     };
     beside.abort_all();
     traces.shut_down().await;
@@ -64,9 +68,15 @@ pub(crate) async fn run(options: &RunOptions, log: &Log) -> Result<bool, Failure
     Ok(true)
 }
 
+/// What shows the relay has ended, though nothing was to end it.
+fn cannot_show(ended: &Result<(), JoinError>) -> Failure {
+    let how = ended.as_ref().err().map_or_else(|| "it ended".to_owned(), ToString::to_string);
+    Failure::with_code(SOFTWARE, format!("what shows the relay (--http, --emf-namespace) can't go on: {how}"))
+}
+
 /// Returns whether nothing is pending any more.
 pub(crate) async fn drain(options: &RelayOptions) -> Result<bool, Failure> {
-    let (settings, stop) = (options.settings()?, stop::signal()?);
+    let (settings, stop) = (options.settings()?, stop_signal()?);
     let traces = Traces::start(options)?;
     let telemetry = traces.observer().map_or_else(Telemetry::default, Telemetry::new);
     let published = publish(options, settings, &telemetry, Until::Drained, stop).await;

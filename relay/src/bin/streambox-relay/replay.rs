@@ -7,16 +7,14 @@ use std::{
 };
 
 use streambox::{EventStore, Uuid};
+use streambox_programs::{Failure, stop_signal};
 use streambox_relay::{
     Chain,
     config::{BadConfiguration, Format, ReplayOptions},
     replay::{Position, ReplayError, ReplaySettings, Replayed, replay},
 };
 
-use crate::{
-    failure::{Failure, print_json, print_line},
-    stop,
-};
+use crate::output::{print_json, print_line};
 
 /// Returns whether the replay has come to its end.
 pub(crate) async fn run(store: &EventStore, options: &ReplayOptions) -> Result<bool, Failure> {
@@ -28,7 +26,7 @@ pub(crate) async fn run(store: &EventStore, options: &ReplayOptions) -> Result<b
     } else {
         tracing::info!(replay = position.replay, of = %settings.of, published = position.published, "the replay begins");
     }
-    let stop = stop::signal()?;
+    let stop = stop_signal()?;
     let mut last = position.clone();
     let keep = |position: &Position| {
         last = position.clone();

@@ -5,12 +5,13 @@ use streambox::{
     EventStore,
     outbox::{Skip, SkipRequest, SkipTarget, Skipping},
 };
+use streambox_programs::Failure;
 use streambox_relay::{
     config::{Format, SkipOptions},
     text::{iso_8601, one_line},
 };
 
-use crate::failure::{Failure, print_json, print_line};
+use crate::output::{print_json, print_line};
 
 /// Returns whether the entry is skipped.
 pub(crate) async fn run(store: &EventStore, options: &SkipOptions) -> Result<bool, Failure> {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use streambox::EventStore;
+use streambox_programs::{Failure, stop_signal};
 use streambox_relay::{
     config::{Format, StatusOptions},
     status::{Looker, Scope, Status},
@@ -16,10 +17,7 @@ use streambox_relay::{
 };
 use tokio::time::sleep;
 
-use crate::{
-    failure::{Failure, print_json, print_line},
-    stop,
-};
+use crate::output::{print_json, print_line};
 
 /// Most characters of a stream id in a sentence; the command has the whole one.
 const MAX_ID_CHARS: usize = 60;
@@ -32,7 +30,7 @@ pub(crate) async fn run(store: EventStore, options: &StatusOptions) -> Result<bo
     let scope = Scope { max_entries: options.max_entries.into(), skips: options.skips };
     let mut looker = Looker::new(store, scope);
     if options.watch {
-        return watch(&mut looker, options, stop::signal()?).await;
+        return watch(&mut looker, options, stop_signal()?).await;
     }
     if !options.no_wait {
         looker.wait_for_heartbeats().await?;

@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
+use streambox_programs::Failure;
 use streambox_relay::{config::RelayOptions, telemetry::Observer};
-
-use crate::failure::Failure;
 
 #[cfg(feature = "opentelemetry")]
 pub(crate) struct Traces(Option<Arc<streambox_relay::traces::Traces>>);

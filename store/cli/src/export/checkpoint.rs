@@ -8,10 +8,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use streambox::{EventStore, ScanToken, StreamId};
+use streambox_programs::Failure;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::damage::Damage;
-use crate::{cli::ExportOptions, failure::Failure};
+use crate::cli::ExportOptions;
 
 /// The format of the checkpoints that this version writes and reads.
 const FORMAT: u32 = 1;

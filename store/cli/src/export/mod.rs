@@ -19,6 +19,7 @@ use futures_util::TryStreamExt as _;
 use indicatif::{HumanCount, ProgressBar};
 use serde::Serialize;
 use streambox::{EventScan, EventStore, EventStream, ReadOptions, RecordedEvent, StreamId};
+use streambox_programs::Failure;
 
 use self::{
     checkpoint::{Checkpoint, Content, Cursor, Progress, Selected},
@@ -27,7 +28,6 @@ use self::{
 };
 use crate::{
     cli::{ExportOptions, Format},
-    failure::{FAILED, Failure, exit_code, sentence},
     line,
     output::{print, spinner},
 };
@@ -278,34 +278,30 @@ impl Export<'_> {
             None => format!("{events} events were written; with -o FILE an export can be resumed"),
         };
         let name = file.map_or("standard output".into(), |file| file.display().to_string());
-        let (code, message) = match end {
+        let message = match end {
             End::Complete | End::ReaderHasGone => return Ok(()),
             End::Output(failure) => return Err(failure),
-            End::Interrupted => (FAILED, format!("interrupted; {resume}")),
-            End::Store(error) => (exit_code(&error), format!("{}; {resume}", sentence(&error))),
+            End::Interrupted => format!("interrupted; {resume}"),
+            End::Store(error) => return Err(Failure::from(error).followed_by(&format!("; {resume}"))),
             End::Damaged => {
                 let count = match self.progress.damaged.len() {
                     1 => "1 stream is damaged".to_owned(),
                     count => format!("{count} streams are damaged"),
                 };
-                let what = format!(
+                format!(
                     "{count}: {name} has their events before the damage, and all other streams whole. `streambox verify` lists all \
                      that is wrong; an export with --leave-out-damaged has whole streams alone"
-                );
-                (FAILED, what)
+                )
             }
             End::DamagedMeanwhile(damage) => {
                 let anew = file.map_or("repeat the command".to_owned(), checkpoint::begin_anew);
-                (FAILED, format!("{damage}: it was damaged while the export ran; {anew}"))
+                format!("{damage}: it was damaged while the export ran; {anew}")
             }
-            End::TooManyDamaged(most) => {
-                let what = format!(
-                    "more than {most} streams are damaged: this is not a table to export. `streambox verify` lists what is wrong"
-                );
-                (FAILED, what)
-            }
+            End::TooManyDamaged(most) => format!(
+                "more than {most} streams are damaged: this is not a table to export. `streambox verify` lists what is wrong"
+            ),
         };
-        Err(Failure { code, message })
+        Err(Failure::new(message))
     }
 }
 

@@ -7,13 +7,13 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
+use streambox_programs::Failure;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{
     End,
     checkpoint::{Checkpoint, Content, begin_anew},
 };
-use crate::failure::Failure;
 
 const BUFFER_BYTES: usize = 128 * 1024;
 

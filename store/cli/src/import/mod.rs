@@ -17,6 +17,7 @@ use std::{
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use streambox::{Error, EventStore, StreamId, StreamPosition};
+use streambox_programs::Failure;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use self::{
@@ -26,7 +27,6 @@ use self::{
 };
 use crate::{
     cli::{Format, ImportOptions},
-    failure::Failure,
     line::Line,
 };
 

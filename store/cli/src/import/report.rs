@@ -4,11 +4,11 @@ use std::{ops::AddAssign, time::Duration};
 
 use serde::Serialize;
 use streambox::Error;
+use streambox_programs::Failure;
 
 use super::{lane::Tally, source::Unreadable};
 use crate::{
     cli::Format,
-    failure::{FAILED, Failure, exit_code, sentence},
     output::{note, print_done, visible},
 };
 
@@ -80,8 +80,8 @@ impl End {
     }
 
     /// What went wrong, and what to do; a place in the file is `file:line`.
-    fn sentence(&self, file: &str) -> Option<String> {
-        Some(match self {
+    fn failure(self, file: &str) -> Option<Failure> {
+        let message = match self {
             Self::Complete => return None,
             Self::BadLine { number, why } => format!(
                 "{file}:{number}: {why}. All lines before it are imported; correct it and run the same command \
@@ -95,24 +95,23 @@ impl End {
                 "{file}: {unreadable}. The lines before are imported; correct the file and run the same command again"
             ),
             Self::Interrupted => "interrupted. What was imported stays; run the same command again to go on".to_owned(),
-            Self::Stopped(line, error) => format!(
-                "{file}:{line}: {}. What was imported stays; run the same command again to go on",
-                sentence(error)
-            ),
-        })
+            Self::Stopped(line, error) => {
+                let again = ". What was imported stays; run the same command again to go on";
+                return Some(Failure::from(error).preceded_by(&format!("{file}:{line}: ")).followed_by(again));
+            }
+        };
+        Some(Failure::new(message))
     }
 
-    pub(super) fn result(&self, file: &str, left_out: &LeftOut) -> Result<(), Failure> {
-        let code = if let Self::Stopped(_, error) = self { exit_code(error) } else { FAILED };
-        let message = match (left_out.sentence(), self.sentence(file)) {
+    pub(super) fn result(self, file: &str, left_out: &LeftOut) -> Result<(), Failure> {
+        Err(match (left_out.sentence(), self.failure(file)) {
             (None, None) => return Ok(()),
             (None, Some(end)) => end,
-            (Some(left_out), None) => format!(
+            (Some(left_out), None) => Failure::new(format!(
                 "{left_out}. Nothing was overwritten, and all other lines are imported; is this the right file and the right table?"
-            ),
-            (Some(left_out), Some(end)) => format!("{left_out}. And {end}"),
-        };
-        Err(Failure { code, message })
+            )),
+            (Some(left_out), Some(end)) => end.preceded_by(&format!("{left_out}. And ")),
+        })
     }
 }
 

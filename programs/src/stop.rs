@@ -15,7 +15,10 @@ const INTERRUPTED: i32 = 130;
 
 /// Resolves at Ctrl-C or SIGTERM. A second one ends the program at once, in the signal's handler: also while every thread waits
 /// for something.
-pub(crate) fn signal() -> Result<impl Future<Output = ()>, Failure> {
+///
+/// # Errors
+/// Signals can't be received.
+pub fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     let refuse = |error| Failure::new(format!("signals can't be received: {error}"));
     let kinds = [SignalKind::terminate(), SignalKind::interrupt()];
     let is_second = Arc::new(AtomicBool::new(false));

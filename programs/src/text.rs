@@ -1,6 +1,6 @@
 //! How text is shown to people: characters that can't be seen are escaped.
 //!
-//! Stream ids are compared byte by byte, and two that look the same may differ: by a zero-width character, by a mark that turns
+//! Stream ids are compared byte by byte, and two that look the same may differ: by a zero-width character, by a mark that changes
 //! the direction of writing, by `é` as one character or as `e` and an accent. The programs print every text in this form.
 
 use std::{borrow::Cow, fmt::Write as _};

@@ -1,0 +1,19 @@
+//! What the programs `streambox` and `streambox-relay` share. An internal helper of the two: its interface changes whenever they
+//! need it.
+//!
+//! - [`Failure`]: how a command fails, with an exit code and a sentence. [`sentence`], [`Chain`]: errors as people read them.
+//! - [`stop_signal`]: Ctrl-C and SIGTERM.
+//! - [`text`]: characters that can't be seen are escaped. [`iso_8601`], [`now_ms`]: times. [`LogLine`]: lines of a log.
+
+mod clock;
+mod failure;
+mod log;
+mod sentence;
+mod stop;
+pub mod text;
+
+pub use clock::{iso_8601, now_ms};
+pub use failure::{BAD_CONFIGURATION, FAILED, Failure, SOFTWARE, USAGE};
+pub use log::{LogLine, colors};
+pub use sentence::{Chain, sentence};
+pub use stop::stop_signal;

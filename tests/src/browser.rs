@@ -49,7 +49,7 @@ impl Browser {
         Some(Self { program, profile })
     }
 
-    /// Opens a page and lets its timers run for so many milliseconds of the page's own time.
+    /// Opens a page and lets its timers run for this many milliseconds of the page's own time.
     ///
     /// # Panics
     /// If the browser does not start, fails, or does not end within [`PATIENCE`].

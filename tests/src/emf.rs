@@ -47,7 +47,7 @@ pub fn lines(output: &str) -> Vec<Value> {
 /// What CloudWatch would not take.
 pub fn check(line: &Value) -> Result<(), String> {
     let refuse = |what: &str| Err(format!("{what}: {line}"));
-    let Some(timestamp) = line["_aws"]["Timestamp"].as_u64() else { return refuse("Timestamp is no integer") };
+    let Some(timestamp) = line["_aws"]["Timestamp"].as_u64() else { return refuse("Timestamp is not an integer") };
     if timestamp < 1_000_000_000_000 {
         return refuse("Timestamp is not in milliseconds");
     }
@@ -60,7 +60,7 @@ pub fn check(line: &Value) -> Result<(), String> {
         for set in directive["Dimensions"].as_array().into_iter().flatten() {
             let names: Vec<_> = set.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             if names.len() > 30 || names.len() != set.as_array().map_or(usize::MAX, Vec::len) {
-                return refuse("a set has more than 30 dimensions, or one that is no text");
+                return refuse("a set has more than 30 dimensions, or one that is not text");
             }
             for name in names {
                 let value = line[name].as_str().unwrap_or_default();

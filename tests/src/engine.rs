@@ -143,7 +143,7 @@ impl TestTable {
         pending(&self.client(), &self.name).await
     }
 
-    /// Waits until the table has so many items. A table gives no signal, so it is asked again and again.
+    /// Waits until the table has this many items. A table gives no signal, so this polls.
     ///
     /// # Panics
     /// If it does not within [`PATIENCE`].

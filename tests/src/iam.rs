@@ -32,11 +32,11 @@ pub struct Access {
     pub attributes: BTreeSet<String>,
 }
 
-/// What DynamoDB asks IAM before it does what a request wants. A transaction is no action of its own: each part of it is
+/// What DynamoDB asks IAM before it carries out a request. A transaction is not an action of its own: each part of it is
 /// asked for as the operation on one item that it is. A batch write is one action, whatever is in it.
 ///
 /// # Panics
-/// If it is no request of DynamoDB's that is known here.
+/// If it is not a DynamoDB request that is known here.
 #[must_use]
 pub fn accesses(operation: &str, request: &Value) -> Vec<Access> {
     match operation {

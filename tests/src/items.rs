@@ -45,7 +45,7 @@ pub fn attribute(json: &Value) -> AttributeValue {
 /// The type of an attribute in DynamoDB's JSON: `S`, `N` …
 ///
 /// # Panics
-/// If it is no attribute.
+/// If it is not an attribute.
 #[must_use]
 pub fn kind(json: &Value) -> &str {
     json.as_object().and_then(|object| object.keys().next()).expect("a type and a value")

@@ -49,7 +49,7 @@ pub mod wire;
 
 use std::time::Duration;
 
-/// The longest that a test waits for anything. It is no measure of speed: what takes this long does not happen any more.
+/// The longest that a test waits for anything. It does not measure speed: what takes this long will not happen any more.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A name that nothing else has: for a table, an exchange, a queue.

@@ -40,7 +40,7 @@ impl Put {
     /// A pending entry, which never has more than 1 KB.
     pub const ENTRY: Self = Self { units: 1.0, is_indexed: true };
 
-    /// An event of so many KB.
+    /// An event of this many KB.
     #[must_use]
     pub const fn event_of(kilobytes: f64) -> Self {
         Self { units: kilobytes, is_indexed: false }

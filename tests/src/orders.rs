@@ -9,7 +9,7 @@ use crate::engine::TestTable;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
 pub enum OrderEvent {
-    /// So many items were added.
+    /// Number of items added.
     ItemsAdded {
         /// How many.
         items: u64,

@@ -1,4 +1,4 @@
-//! The programs as processes: built once, told where their parts are, and nothing else of this process's environment.
+//! The programs as processes: built once, with the addresses of their parts and nothing else of this process's environment.
 
 use std::{
     ffi::OsStr,
@@ -216,7 +216,7 @@ impl Process {
         self.logs_times(text, 1).await;
     }
 
-    /// Waits until its log contains `text` so many times.
+    /// Waits until its log contains `text` this many times.
     ///
     /// # Panics
     /// If it ends before, or that does not come within [`PATIENCE`].
@@ -393,7 +393,7 @@ impl Lines {
         self.text.lock().expect("no writer has panicked").clone()
     }
 
-    /// Waits until `text` has come so many times; false if the output ends before.
+    /// Waits until `text` has come this many times; false if the output ends before.
     async fn wait_for(&mut self, text: &str, times: usize) -> bool {
         loop {
             self.count.borrow_and_update();

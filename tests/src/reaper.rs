@@ -1,7 +1,7 @@
 //! Removes what tests have started, whatever becomes of the test process: after a panic, Ctrl-C, SIGKILL.
 //!
 //! What all tests of a process share is never dropped, and a process that is killed drops nothing at all. So a process of its own,
-//! `test-reaper`, is told what there is. It reads from a pipe, which the system closes with the test process at the latest, and
+//! `test-reaper`, is informed of what there is. It reads from a pipe, which the system closes with the test process at the latest, and
 //! then removes what is left. It is in a process group of its own, which a terminal's Ctrl-C does not reach.
 
 use std::{
@@ -89,10 +89,10 @@ fn tell(sign: char, charge: &Charge) {
     writeln!(pipe, "{sign}{charge}").expect("the reaper lives as long as the tests");
 }
 
-/// What the reaper does: takes charge of what it reads about, and removes it when told to, or at the end of the input.
+/// What the reaper does: takes charge of what it reads about, and removes it on request, or at the end of the input.
 ///
 /// # Errors
-/// Those of reading. What can't be removed is told on standard error.
+/// Those of reading. What can't be removed is reported on standard error.
 pub fn run(input: impl BufRead, mut remove: impl FnMut(&Charge) -> Result<Removal, String>) -> std::io::Result<()> {
     let mut charges = BTreeSet::new();
     for line in input.lines() {

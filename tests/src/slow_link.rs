@@ -23,7 +23,7 @@ pub struct SlowLink {
 }
 
 impl SlowLink {
-    /// Starts one that forwards to `server`, `host:port`, so many bytes a second for each connection; what the server sends
+    /// Starts one that forwards to `server`, `host:port`, this many bytes a second for each connection; what the server sends
     /// passes at once.
     ///
     /// # Panics

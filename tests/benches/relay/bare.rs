@@ -32,7 +32,7 @@ const PUBLISHERS: usize = 2;
 /// What was read of a stream.
 type Lane = VecDeque<PendingEntry>;
 
-/// Streams with something to publish. Whoever publishes takes as many as a batch has room for, and puts back those that
+/// Streams with something to publish. A publisher takes as many as a batch has room for, and puts back those that
 /// have more.
 #[derive(Clone)]
 struct Ready {

@@ -58,15 +58,15 @@ struct Arguments {
 /// What is measured.
 #[derive(Clone, Copy)]
 enum Work {
-    /// So many events, one append after the other, to one stream.
+    /// This many events, one append after the other, to one stream.
     Append(usize),
     /// One event to each of [`CONCURRENT_STREAMS`], all at the same time.
     AppendConcurrently,
-    /// A whole stream of so many events.
+    /// A whole stream of this many events.
     Load(u64),
-    /// An aggregate of so many events, the newest five behind its snapshot, without a cache.
+    /// An aggregate of this many events, the newest five behind its snapshot, without a cache.
     LoadFromSnapshot(u64),
-    /// An aggregate of so many events that is in the cache, with nothing new.
+    /// An aggregate of this many events that is in the cache, with nothing new.
     LoadCached(u64),
 }
 

@@ -20,7 +20,7 @@ type Item = HashMap<String, AttributeValue>;
 
 const ID: &str = "8341dbb6-56e0-575c-a12c-7eef2c340d22";
 const EVENT_TYPE: &str = "Counted";
-/// With the payloads of this benchmark, a pending entry of up to so many events has room for a copy of them.
+/// With the payloads of this benchmark, a pending entry of up to this many events has room for a copy of them.
 const MOST_COPIED_EVENTS: usize = 1;
 
 #[derive(Clone)]

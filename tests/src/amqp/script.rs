@@ -87,7 +87,7 @@ pub enum Act {
     Block,
     /// Says that it takes messages again.
     Unblock,
-    /// Sends what is no frame.
+    /// Sends bytes that are not a frame.
     Babble,
 }
 

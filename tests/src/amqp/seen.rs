@@ -24,7 +24,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Whether so many events were confirmed, and first deliveries were in order, whatever became of the messages without
+    /// Whether this many events were confirmed, and first deliveries were in order, whatever became of the messages without
     /// a verdict.
     ///
     /// # Panics

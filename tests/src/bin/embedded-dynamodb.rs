@@ -37,7 +37,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(address: SocketAddr) -> Result<(), String> {
-    // Before the URL is out: whoever has read it may send a signal at once.
+    // Before the URL is out: a reader may send a signal immediately.
     let interrupt = listen_for(SignalKind::interrupt())?;
     let terminate = listen_for(SignalKind::terminate())?;
     let database = Database::memory().map_err(|error| format!("cannot create the database: {error}"))?;
@@ -61,7 +61,7 @@ fn listen_for(kind: SignalKind) -> Result<Signal, String> {
     signal(kind).map_err(|error| format!("cannot listen for signals: {error}"))
 }
 
-/// Nobody reading the URL is no reason to panic, as `println!` would.
+/// A URL that nobody reads must not cause a panic, as with `println!`.
 fn announce(listener: &TcpListener) -> Result<(), String> {
     let write = |address| {
         let mut stdout = std::io::stdout().lock();

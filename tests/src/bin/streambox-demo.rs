@@ -214,7 +214,7 @@ async fn wait_for_nothing_pending(client: &Client, table: &str) {
             tokio::task::yield_now().await;
         }
     };
-    // What is pending still is counted, and told.
+    // What is still pending is counted and reported.
     let _ = timeout(PATIENCE, reached).await;
 }
 

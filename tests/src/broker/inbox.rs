@@ -26,7 +26,7 @@ const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 /// The longest that an inbox waits for its subscription before it tries anew.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// After this time without a delivery an inbox makes sure that its connection still lives.
+/// After this time without a delivery an inbox verifies that its connection is alive.
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// Messages that the broker sends ahead of their acknowledgement.
@@ -84,7 +84,7 @@ impl BoundQueue {
         Self::declare_with(url, exchange, binding, classic()).await
     }
 
-    /// As [`declare`](Self::declare), with room for so many messages: the broker refuses (nacks) what is published beyond.
+    /// As [`declare`](Self::declare), with room for this many messages: the broker refuses (nacks) what is published beyond.
     ///
     /// # Errors
     /// lapin's, where the broker can't be reached or refuses.
@@ -194,7 +194,7 @@ impl Inbox {
         Some(received)
     }
 
-    /// Waits until so many different events were received.
+    /// Waits until this many different events were received.
     ///
     /// # Panics
     /// If no message comes within [`PATIENCE`].
@@ -338,7 +338,7 @@ async fn consume(url: &str, queue: &str, messages: &mpsc::Sender<Received>) -> l
         let delivery = match timeout(SILENCE, deliveries.next()).await {
             Ok(Some(delivery)) => delivery?,
             Ok(None) => return Ok(()),
-            // Nothing is coming, or nothing can: lapin does not always tell when a broker was killed. So it is asked something.
+            // Nothing is coming, or nothing can: lapin does not always report that a broker was killed. So a request probes the connection.
             Err(_) => match timeout(SILENCE, channel.basic_qos(PREFETCH, BasicQosOptions::default())).await {
                 Ok(answer) => {
                     answer?;

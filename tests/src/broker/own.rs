@@ -16,7 +16,7 @@ use crate::{
     unique,
 };
 
-/// Where a broker in a container finds what it is told.
+/// Where a broker in a container finds its configuration.
 const CONFIGURATION: &str = "/etc/rabbitmq/conf.d/90-streambox.conf";
 const PLUGINS: &str = "/etc/rabbitmq/enabled_plugins";
 const AUTHORITY: &str = "/etc/rabbitmq/streambox-authority.pem";

@@ -37,7 +37,7 @@ pub async fn deploy(endpoint: &str, stack: &str, template: &Template, parameters
         form.push((format!("Parameters.member.{number}.ParameterValue"), value));
     }
     query(endpoint, "cloudformation", "2010-05-15", &form).await;
-    // There is no signal, so it is asked again and again.
+    // There is no signal, so this polls.
     let created = async {
         loop {
             let answer = describe(endpoint, "DescribeStacks", stack).await;

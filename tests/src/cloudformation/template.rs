@@ -46,7 +46,7 @@ impl Template {
     /// A section, such as `Parameters`; empty where there is none.
     ///
     /// # Panics
-    /// If it is no map.
+    /// If it is not a map.
     pub fn section(&self, name: &str) -> impl Iterator<Item = (&str, &Value)> {
         let section = self.value.get(name).map(|section| section.as_object().expect("a section is a map"));
         section.into_iter().flatten().map(|(name, value)| (name.as_str(), value))
@@ -145,7 +145,7 @@ impl Stack<'_> {
     }
 
     fn holds(&self, condition: &Value) -> bool {
-        let (function, argument) = single(condition).unwrap_or_else(|| panic!("{condition} is no condition"));
+        let (function, argument) = single(condition).unwrap_or_else(|| panic!("{condition} is not a condition"));
         let parts = || argument.as_array().expect("a condition has parts");
         match function {
             "Condition" => self.condition(argument),
@@ -153,7 +153,7 @@ impl Stack<'_> {
             "Fn::Not" => !self.holds(&parts()[0]),
             "Fn::And" => parts().iter().all(|part| self.holds(part)),
             "Fn::Or" => parts().iter().any(|part| self.holds(part)),
-            other => panic!("{other} is no condition"),
+            other => panic!("{other} is not a condition"),
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 /// Parses a template; `!Ref x` becomes `{"Ref": "x"}`, `!Sub x` becomes `{"Fn::Sub": "x"}`, and so on.
 ///
 /// # Panics
-/// If it is no YAML, or YAML that CloudFormation does not take.
+/// If it is not YAML, or YAML that CloudFormation does not take.
 pub(super) fn parse(text: &str) -> Value {
     let mut reader = Reader(Parser::new_from_str(text));
     loop {
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
                 tag.map(|tag| function(&tag, &map)).unwrap_or(map)
             }
             Event::Alias(_) => panic!("CloudFormation takes no aliases"),
-            event => panic!("{event:?} is no value"),
+            event => panic!("{event:?} is not a value"),
         }
     }
 
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
             let key = match self.next() {
                 Event::MappingEnd => return Value::Object(map),
                 Event::Scalar(key, ..) => key.into_owned(),
-                event => panic!("{event:?} is no key"),
+                event => panic!("{event:?} is not a key"),
             };
             let event = self.next();
             let before = map.insert(key.clone(), self.value(event));
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
 }
 
 fn function(tag: &Tag, argument: &Value) -> Value {
-    assert_eq!(tag.handle, "!", "{tag} is no function of CloudFormation");
+    assert_eq!(tag.handle, "!", "{tag} is not a function of CloudFormation");
     match (tag.suffix.as_str(), argument) {
         (name @ ("Ref" | "Condition"), _) => json!({ name: argument }),
         ("GetAtt", Value::String(path)) => {

@@ -28,7 +28,7 @@ use crate::{
 /// Below the range that Linux hands out to outgoing connections, so that none of those takes a port between our choosing it and
 /// Docker's publishing it.
 const PORTS: std::ops::Range<u16> = 21_000..32_000;
-/// So many times a container is started, where other programs take its ports.
+/// How often a container is started when other programs take its ports.
 const START_ATTEMPTS: u32 = 3;
 
 /// From one question whether a container is ready to the next.
@@ -37,7 +37,7 @@ const READY_INTERVAL: Duration = Duration::from_millis(100);
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a container has to end in an orderly way.
 const STOP_TIMEOUT_S: i32 = 60;
-/// Of a container that does not start, so many lines of its log are shown.
+/// Lines of the log shown for a container that does not start.
 const LOG_LINES: usize = 15;
 
 /// A handle of a container. It lives until it is removed.
@@ -67,7 +67,7 @@ impl Container {
             let request = prepare(image.clone().into())
                 .with_container_name(&name)
                 .with_host_config_modifier(move |host| publish(host, &published));
-            // Told before it is there, so that there is no moment at which nobody knows of it.
+            // Reported before it exists, so that at no moment nobody knows of it.
             reaper::charge(&Charge::Container(name.clone()));
             let error = match request.start().await {
                 Ok(inner) => return Ok(Self { name, ports, inner: Arc::new(ManuallyDrop::new(inner)) }),

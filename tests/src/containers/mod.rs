@@ -69,7 +69,7 @@ async fn start_localstack() -> Outcome<String> {
     Ok(url)
 }
 
-/// Makes what all tests share: once, from whatever thread; a failure is told to all of them.
+/// Makes what all tests share: once, from any thread; all of them get a failure.
 fn shared(
     url: &'static OnceLock<Outcome<String>>,
     start: impl AsyncFnOnce() -> Outcome<String> + Send + 'static,

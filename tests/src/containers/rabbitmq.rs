@@ -6,10 +6,10 @@ use testcontainers::{ContainerRequest, CopyTargetOptions, GenericImage, ImageExt
 use super::{Container, Outcome, on_runtime, told};
 
 const AMQP_PORT: u16 = 5672;
-/// Where a broker in a container listens for TLS, if it is told to.
+/// Where a broker in a container listens for TLS, if configured to.
 pub(crate) const AMQPS_PORT: u16 = 5671;
 
-/// The Erlang VM reserves memory for every file that it may open, gigabytes where there is no limit. An engine can only lower its own.
+/// The Erlang VM reserves memory for every file that it may open, gigabytes if there is no limit. An engine can only lower its own.
 const MAX_OPEN_FILES: i64 = 16_384;
 
 /// A file in a container: its path, and what is in it.
@@ -25,7 +25,7 @@ impl Rabbitmq {
         let prepare = |request: ContainerRequest<GenericImage>| {
             let request = request.with_ulimit("nofile", MAX_OPEN_FILES, Some(MAX_OPEN_FILES));
             files.iter().fold(request, |request, (path, content)| {
-                // Whoever the broker runs as has to read them.
+                // The broker's user has to be able to read them.
                 request.with_copy_to(CopyTargetOptions::new(*path).with_mode(0o644), content.clone())
             })
         };
@@ -43,7 +43,7 @@ impl Rabbitmq {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.0.port(AMQP_PORT))
     }
 
-    /// The port on this machine where TLS is spoken, if the broker was told to.
+    /// The port on this machine where TLS is spoken, if the broker is configured to.
     pub(crate) fn tls_port(&self) -> u16 {
         self.0.port(AMQPS_PORT)
     }

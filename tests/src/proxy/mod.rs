@@ -193,7 +193,7 @@ impl Proxy {
         *self.state.fault.lock().expect("no fault has panicked") = None;
     }
 
-    /// Waits until so many requests were refused.
+    /// Waits until this many requests were refused.
     ///
     /// # Panics
     /// If they are not within [`PATIENCE`](crate::PATIENCE).

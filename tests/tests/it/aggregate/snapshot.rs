@@ -33,7 +33,7 @@ fn returned(exchanges: &[Exchange]) -> (Vec<String>, Vec<f64>) {
     (keys, exchanges.iter().map(|exchange| exchange.units).collect())
 }
 
-/// The read units of items of so many bytes: one for each 4 KB begun.
+/// The read units of items of this many bytes: one for each 4 KB begun.
 fn units_of(exchange: &Exchange) -> f64 {
     let bytes = |value: &serde_json::Value| match value {
         value if value["S"].is_string() => value["S"].as_str().expect("a text").len(),

@@ -111,7 +111,7 @@ async fn g5_g6_what_is_refused_is_published_again_before_what_comes_after_it() {
         _ => obedient(moment),
     };
     let (seen, finished) = survives(script, &[]).await;
-    assert_eq!(seen.connections, 1, "a refusal is no reason to reconnect");
+    assert_eq!(seen.connections, 1, "a refusal does not cause a reconnect");
     assert!(finished.stderr.contains("(nack)"), "{}", finished.stderr);
 }
 

@@ -33,7 +33,7 @@ fn client(url: &str, limits: RequestLimits) -> Client {
     Client::from_conf(limits.apply(config).build())
 }
 
-/// The table behind a link of so many bytes a second in each direction.
+/// The table behind a link of this many bytes a second in each direction.
 async fn behind(table: &TestTable, bytes_per_second: u32) -> (TestTable, SlowLink) {
     let link = SlowLink::start_both_ways(table.url().trim_start_matches("http://"), bytes_per_second).await;
     let url = format!("http://127.0.0.1:{}", link.port());

@@ -31,7 +31,7 @@ fn by_stream(events: &[(String, u64)]) -> BTreeMap<String, Vec<u64>> {
     streams
 }
 
-/// Streams of two categories; the number of a stream is that of its events. What is no event is there as well.
+/// Streams of two categories; the number of a stream is that of its events. Items that are not events are there as well.
 async fn filled() -> (TestTable, BTreeMap<String, Vec<u64>>) {
     let table = TestTable::create().await;
     let mut expected = BTreeMap::new();

@@ -422,7 +422,7 @@ async fn a_read_model_is_rebuilt_from_a_queue_of_its_own_and_the_live_queue_goes
     table.fill(&stream("order-2"), 2).await;
     setting.relay(&table, &["drain"]).await;
     table.fill(&stream("order-3"), 1).await;
-    // 2. The past goes into a new file, by way of a queue that nothing else comes to. Its end is told.
+    // 2. The past goes into a new file, by way of a queue that gets nothing else. A message marks its end.
     let queue = unique("rebuild");
     let mut rebuild = setting.rebuild(&queue, "new.ndjson");
     rebuild.prints("waiting for messages").await;

@@ -68,7 +68,7 @@ impl Stage {
     }
 }
 
-/// Appends to the same streams and to new ones, one after the other, until it is told to stop.
+/// Appends to the same streams and to new ones, one after the other, until it is stopped.
 struct Writer {
     is_stopped: Arc<AtomicBool>,
     appended: JoinHandle<u64>,

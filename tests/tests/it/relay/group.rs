@@ -119,7 +119,7 @@ async fn g5_g6_one_of_three_relays_is_killed_and_a_fourth_one_joins() {
     assert_eq!(
         rows(&table).await,
         [""; 0],
-        "who is told to stop removes its row, that of the one killed is removed by others"
+        "a worker that stops removes its row; others remove the row of a killed one"
     );
 }
 
@@ -187,7 +187,7 @@ async fn g5_g6_two_relays_under_one_name_and_a_drain_beside_them_cost_duplicates
         relay.logs("another worker runs under this id").await;
     }
     stop(relays).await;
-    // What the two had not come to when they were told to stop.
+    // What the two had not published when they were stopped.
     let url = shared_broker_url();
     let drained = run("streambox-relay", Some(&table), Some(&url), ["drain", "--exchange", inbox.exchange()]).await;
     assert_eq!(drained.code(), Some(0), "{}", drained.stderr);
@@ -257,7 +257,7 @@ impl Worker {
         Self { wire, telemetry, stop, running }
     }
 
-    /// Waits until it sees so many members.
+    /// Waits until it sees this many members.
     async fn sees(&self, members: usize) {
         let mut watch = self.telemetry.watch();
         let sees = watch.wait_for(|snapshot| snapshot.group.as_ref().is_some_and(|group| group.live.len() == members));

@@ -161,7 +161,7 @@ async fn a_replay_that_is_killed_goes_on_where_it_was_and_repeats_one_window_at_
     inbox.close().await.unwrap();
 }
 
-/// A replay that is told to stop when `until` events have come; its report, and what its log says.
+/// A replay that is stopped when `until` events have come; its report, and what its log says.
 async fn stopped(table: &TestTable, inbox: &mut Inbox, until: u64, arguments: &[&str]) -> (Value, String) {
     let all = ["replay", "--exchange", inbox.exchange(), "--format", "json"];
     let replay = all.iter().chain(arguments);

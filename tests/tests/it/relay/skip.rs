@@ -178,7 +178,7 @@ async fn g7_an_entry_whose_previous_append_was_erased_is_skipped_only_by_a_flag_
     let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
     let arguments = ["run", "--exchange", inbox.exchange(), "--retry-delay-ms", "10", "--max-retry-delay-ms", "10"];
     let mut relay = Process::start("streambox-relay", Some(&table), Some(&url), arguments);
-    // What the relay says tells the way out, ready to copy.
+    // The relay's message has the command to run, ready to copy.
     let halted = relay.log_line("is halted at version 2").await;
     assert!(halted.contains("streambox-relay skip") && halted.contains("--give-up-previous"), "{halted}");
 

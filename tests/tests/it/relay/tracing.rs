@@ -62,7 +62,7 @@ impl Collector {
         Self { url, exports }
     }
 
-    /// Waits for so many spans.
+    /// Waits for this many spans.
     async fn spans(&mut self, count: usize) -> Vec<Span> {
         let mut spans = Vec::new();
         while spans.len() < count {

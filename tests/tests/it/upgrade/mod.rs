@@ -118,7 +118,7 @@ async fn drain(table: &TestTable, url: &str, inbox: &Inbox) -> Finished {
     run("streambox-relay", Some(table), Some(url), arguments).await
 }
 
-/// Takes so many messages and compares them, stream by stream, with what was appended.
+/// Takes this many messages and compares them, stream by stream, with what was appended.
 async fn assert_receives(inbox: &mut Inbox, expected: Vec<Expected>) {
     let mut received = Vec::new();
     for _ in 0..expected.len() {

@@ -76,7 +76,7 @@ pub(crate) struct Deed {
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// So many events whose content depends on the state.
+    /// This many events whose content depends on the state.
     Add(u8),
     Ship,
 }
@@ -93,7 +93,7 @@ pub(crate) enum Damage {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    /// After so many events; 0: on demand; none: neither taken nor used.
+    /// After this many events; 0: on demand; none: neither taken nor used.
     snapshots: Option<u64>,
     cache: CacheKind,
 }

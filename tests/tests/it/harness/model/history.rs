@@ -58,7 +58,7 @@ impl History {
         self.events.get(usize::try_from(version.checked_sub(1)?).expect("few events"))
     }
 
-    /// What an append of so many events does.
+    /// What an append of this many events does.
     pub(crate) fn outcome(&self, id: Uuid, place: Place, events: usize) -> Outcome {
         let version = match (place, self.events.last()) {
             (Place::Behind(version), _) => version,

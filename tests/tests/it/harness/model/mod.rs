@@ -25,7 +25,7 @@ use streambox_tests::engine::is_embedded;
 
 /// Sequences on the embedded engine, which plays one in a tenth of a second.
 const CASES: u32 = 64;
-/// Of so many, one is played elsewhere: DynamoDB Local takes ten times as long for a transaction.
+/// Of this many, one is played elsewhere: DynamoDB Local takes ten times as long for a transaction.
 const CASES_TO_ONE_ELSEWHERE: u32 = 6;
 /// So long may the search for the shortest sequence take.
 const MAX_SHRINK_MS: u32 = 120_000;

@@ -94,7 +94,7 @@ impl Line {
         Self { id, history: History::default(), positions: BTreeMap::from([(0, start)]) }
     }
 
-    /// A position is the same whoever hands it out.
+    /// A position is the same whichever call returns it.
     fn learn(&mut self, position: &StreamPosition) -> Result {
         let known = self.positions.entry(position.version()).or_insert_with(|| position.clone());
         prop_assert_eq!(&*known, position);
@@ -282,7 +282,7 @@ impl World {
             Read::Whole | Read::WholeWithLateEvent(_) => {
                 if let Read::WholeWithLateEvent(age) = read {
                     let late = end.saturating_sub(age.into());
-                    // An append of one event at the end is seen or not: nothing tells that it is missing.
+                    // An append of one event at the end is seen or not: nothing shows that it is missing.
                     if line.history.event(late).is_some_and(|event| event.append.first < end) {
                         process.wire.hide(&table::event_key(late), 1);
                     }

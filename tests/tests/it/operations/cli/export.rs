@@ -114,7 +114,7 @@ async fn a_category_or_a_stream_is_exported_alone() {
     assert!(none.stderr.contains("has no stream order-2: nothing was exported"), "{}", none.stderr);
 }
 
-/// What a way to the engine does when so many bytes of answers have passed.
+/// What a way to the engine does when this many bytes of answers have passed.
 #[derive(Clone, Copy, PartialEq)]
 enum Then {
     /// Nothing more passes.
@@ -122,7 +122,7 @@ enum Then {
     GoesOn,
 }
 
-/// A way to the engine that says when so many bytes of answers have passed, over whatever connections.
+/// A way to the engine that signals when this many bytes of answers have passed, over whatever connections.
 async fn limited(table: &TestTable, bytes: usize, then: Then) -> (TestTable, oneshot::Receiver<()>) {
     let engine = table.url().strip_prefix("http://").expect("an end point of HTTP").to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -163,7 +163,7 @@ async fn limited(table: &TestTable, bytes: usize, then: Then) -> (TestTable, one
     (table.through(&url), has_passed)
 }
 
-/// A way to the engine that lets so many bytes of answers pass, and then nothing.
+/// A way to the engine that lets this many bytes of answers pass, and then nothing.
 async fn stalling(table: &TestTable, bytes: usize) -> (TestTable, oneshot::Receiver<()>) {
     limited(table, bytes, Then::Stalls).await
 }

@@ -14,7 +14,7 @@ use streambox_programs::{Failure, iso_8601};
 use crate::{
     cli::{AppendOptions, Format},
     line::BYTE_ORDER_MARK,
-    output::{print_done, visible},
+    output::print_done,
 };
 
 pub(crate) async fn run(store: &EventStore, options: &AppendOptions, format: Format) -> Result<(), Failure> {
@@ -41,21 +41,17 @@ pub(crate) async fn run(store: &EventStore, options: &AppendOptions, format: For
     } else {
         format!("{stream} version {version} stored at {recorded_at}: {ids} ({units} write units)")
     };
-    let line = match format {
-        Format::Json => json!({
-            "stream": stream.as_str(),
-            "version": version,
-            "type": options.event_type,
-            "event_id": event_id.to_string(),
-            "append_id": append_id.to_string(),
-            "recorded_at": recorded_at,
-            "already_stored": appended.already_stored,
-            "write_units": units,
-        })
-        .to_string(),
-        Format::Text => visible(&done),
-    };
-    print_done(&line, &done)
+    let stored = json!({
+        "stream": stream.as_str(),
+        "version": version,
+        "type": options.event_type,
+        "event_id": event_id.to_string(),
+        "append_id": append_id.to_string(),
+        "recorded_at": recorded_at,
+        "already_stored": appended.already_stored,
+        "write_units": units,
+    });
+    print_done(format, &stored, &done)
 }
 
 fn failure(error: Error, append_id: Uuid, options: &AppendOptions) -> Failure {

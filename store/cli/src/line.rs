@@ -31,23 +31,25 @@ pub(crate) struct Line {
     pub(crate) bytes: usize,
 }
 
-#[derive(Deserialize)]
+/// A line as it is read and written.
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Fields<'a> {
     #[serde(borrow)]
     stream: Cow<'a, str>,
     #[serde(rename = "type", borrow)]
     event_type: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "even_null")]
-    data: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data_text: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    metadata: Option<&'a RawValue>,
-    #[serde(borrow)]
-    metadata_text: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     occurred_at: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "even_null", skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    data_text: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    metadata_text: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     private: Option<bool>,
 }
 
@@ -77,20 +79,10 @@ impl Line {
         }
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| format!("{}; {SHAPE}", in_line(&error)))?;
         let stream = StreamId::new(&fields.stream).map_err(|error| error.to_string())?;
-        let data = match (fields.data, &fields.data_text) {
-            (Some(data), None) => data.get(),
-            (None, Some(text)) => text,
-            (Some(_), Some(_)) => return Err("`data` and `data_text` are the same in two forms: keep one".to_owned()),
-            (None, None) => return Err(format!("missing field `data`; {SHAPE}")),
-        };
+        let data = given("data", fields.data, fields.data_text.as_deref())?;
+        let data = data.ok_or_else(|| format!("missing field `data`; {SHAPE}"))?;
         let event = NewEvent::from_json_text(fields.event_type, data).map_err(|error| error.to_string())?;
-        let given = match (fields.metadata, &fields.metadata_text) {
-            (Some(metadata), None) => Some(metadata.get()),
-            (None, text) => text.as_deref(),
-            (Some(_), Some(_)) => {
-                return Err("`metadata` and `metadata_text` are the same in two forms: keep one".to_owned());
-            }
-        };
+        let given = given("metadata", fields.metadata, fields.metadata_text.as_deref())?;
         let event = event.with_metadata(metadata(given, fields.occurred_at.as_deref())?);
         let event = if fields.private == Some(true) { event.private() } else { event };
         let bytes = event.check_for(&stream).map_err(|error| refused(&error))?;
@@ -98,53 +90,41 @@ impl Line {
     }
 }
 
-#[derive(Serialize)]
-struct Written<'a> {
-    stream: &'a str,
-    #[serde(rename = "type")]
-    event_type: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    occurred_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data_text: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata_text: Option<&'a str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    private: bool,
+/// The value of a field that has two forms, of which a line has one at most.
+fn given<'a>(name: &str, value: Option<&'a RawValue>, text: Option<&'a str>) -> Result<Option<&'a str>, String> {
+    match (value, text) {
+        (Some(_), Some(_)) => Err(format!("`{name}` and `{name}_text` are the same in two forms: keep one")),
+        (value, text) => Ok(value.map(RawValue::get).or(text)),
+    }
 }
 
 /// The line that [`Line::parse`] makes the same event of, without a line break. The error says why there is none.
 pub(crate) fn text(event: &RecordedEvent) -> Result<String, String> {
     let wrong = |what: String| format!("{} version {}: {what}", event.stream_id, event.version);
     let (data, data_text) = bare(&event.payload).map_err(|error| wrong(format!("the payload is not JSON: {error}")))?;
-    let (metadata, occurred_at) = without_time(&event.metadata);
-    let (metadata, metadata_text) = match &metadata {
-        Some(text) => bare(text).map_err(|error| wrong(format!("the metadata are not JSON: {error}")))?,
-        None => (None, None),
-    };
-    let line = Written {
-        stream: event.stream_id.as_str(),
-        event_type: &event.event_type,
-        occurred_at,
+    let (rest, occurred_at) = without_time(&event.metadata);
+    let metadata = rest.as_deref().map(bare).transpose();
+    let metadata = metadata.map_err(|error| wrong(format!("the metadata are not JSON: {error}")))?;
+    let (metadata, metadata_text) = metadata.unwrap_or_default();
+    let line = Fields {
+        stream: event.stream_id.as_str().into(),
+        event_type: event.event_type.as_str().into(),
+        occurred_at: occurred_at.map(Cow::Owned),
         data,
         data_text,
         metadata,
         metadata_text,
-        private: event.is_private,
+        private: event.is_private.then_some(true),
     };
     serde_json::to_string(&line).map_err(|error| wrong(error.to_string()))
 }
 
 /// A JSON text as it stands in a line: as it is, or as a text. As it is, a line has no break; and a parser of the line leaves out
 /// the white space around the value.
-fn bare(text: &str) -> Result<(Option<&RawValue>, Option<&str>), serde_json::Error> {
+fn bare(text: &str) -> Result<(Option<&RawValue>, Option<Cow<'_, str>>), serde_json::Error> {
     let value: &RawValue = serde_json::from_str(text)?;
     let is_bare = !text.contains(['\n', '\r']) && value.get().len() == text.len();
-    Ok(if is_bare { (Some(value), None) } else { (None, Some(text)) })
+    Ok(if is_bare { (Some(value), None) } else { (None, Some(text.into())) })
 }
 
 /// The text of the metadata without the time of occurrence, and that time: where it stands as an import puts it. Anywhere else it
@@ -165,9 +145,12 @@ fn without_time(metadata: &Metadata) -> (Option<Cow<'_, str>>, Option<String>) {
 
 /// The parser counts lines, too, but it has seen only one.
 fn in_line(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    format!("{what} (column {})", error.column())
+    format!("{} (column {})", without_place(&error.to_string()), error.column())
+}
+
+/// What a parser's error says, without where.
+fn without_place(error: &str) -> &str {
+    error.rsplit_once(" at line ").map_or(error, |(what, _)| what)
 }
 
 fn refused(error: &Error) -> String {
@@ -177,11 +160,10 @@ fn refused(error: &Error) -> String {
 
 fn metadata(given: Option<&str>, occurred_at: Option<&str>) -> Result<Metadata, String> {
     let metadata = match given {
-        Some(text) => Metadata::from_json_text(text).map_err(|error| {
-            // The parser counts the places of the metadata alone.
-            let error = error.to_string();
-            format!("{}; {SHAPE}", error.rsplit_once(" at line ").map_or(error.as_str(), |(what, _)| what))
-        })?,
+        // The parser counts the places of the metadata alone.
+        Some(text) => {
+            Metadata::from_json_text(text).map_err(|error| format!("{}; {SHAPE}", without_place(&error.to_string())))?
+        }
         None => Metadata::new(),
     };
     let Some(time) = occurred_at else { return Ok(metadata) };

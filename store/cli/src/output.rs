@@ -1,10 +1,16 @@
 //! What is printed on standard output: lines, tables for people.
 
-use std::io::{self, ErrorKind, Write};
+use std::{
+    io::{self, ErrorKind, Write as _},
+    time::Duration,
+};
 
 use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use streambox_programs::Failure;
+
+use crate::cli::Format;
 
 /// Whether whoever reads standard output still does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,20 +20,28 @@ pub(crate) enum Reader {
     HasGone,
 }
 
-/// Writes to standard output and flushes.
-pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Reader, Failure> {
+/// Prints lines to standard output.
+pub(crate) fn print(lines: &[String]) -> Result<Reader, Failure> {
     let mut out = io::stdout().lock();
-    match write(&mut out).and_then(|()| out.flush()) {
+    match lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush()) {
         Ok(()) => Ok(Reader::Listens),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::HasGone),
         Err(error) => Err(Failure::new(format!("standard output can't be written: {error}"))),
     }
 }
 
-/// Prints a line that says what was done. Where it can't be printed, the error says it: it is done all the same.
-pub(crate) fn print_done(line: &str, done: &str) -> Result<(), Failure> {
-    let printed = print(|out| writeln!(out, "{line}"));
-    printed.map(|_| ()).map_err(|failure| failure.preceded_by(&format!("{done}; but ")))
+/// Prints what was done: a value for scripts, or a sentence. If it can't be printed, the error says it: it is done all the same.
+pub(crate) fn print_done(format: Format, value: &impl Serialize, done: &str) -> Result<(), Failure> {
+    let line = match format {
+        Format::Json => serde_json::to_string(value).expect("what is printed is plain data"),
+        Format::Text => visible(done),
+    };
+    print(&[line]).map(|_| ()).map_err(|failure| failure.preceded_by(&format!("{done}; but ")))
+}
+
+/// A number of things, for a sentence: "1 stream is", "2 streams are".
+pub(crate) fn count(number: u64, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
 }
 
 /// Says something on standard error, in one line. If it can't be said there, nobody wants to know.
@@ -91,10 +105,15 @@ impl Table {
     }
 }
 
+/// From one look of a spinner to the next.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
 /// Shown on a terminal only, on standard error: how long, and what the command says about it.
 pub(crate) fn spinner() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}").expect("a valid template");
-    ProgressBar::new_spinner().with_style(style)
+    let spinner = ProgressBar::new_spinner().with_style(style);
+    spinner.enable_steady_tick(TICK);
+    spinner
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `streambox read`: a stream's events in order, page by page.
 
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use streambox::{Error, EventStore, RecordedEvent, StreamId};
@@ -16,16 +16,12 @@ const CHUNK_EVENTS: usize = 256;
 
 pub(crate) async fn run(store: &EventStore, options: &ReadOptions, format: Format) -> Result<(), Failure> {
     let stream = StreamId::new(&options.stream)?;
-    let mut events = store.read_stream(&stream, part(options)).try_ready_chunks(CHUNK_EVENTS);
+    // What came before an error is printed, too.
+    let chunks = store.read_stream(&stream, part(options)).try_ready_chunks(CHUNK_EVENTS);
+    let mut chunks = chunks.map(|chunk| chunk.map_or_else(|error| (error.0, Some(error.1)), |chunk| (chunk, None)));
     let mut printer = Printer { format, table: Table::new(&["VERSION", "RECORDED", "TYPE", "DATA"]) };
     let mut is_empty = true;
-    loop {
-        // What came before an error is printed, too.
-        let (chunk, error) = match events.try_next().await {
-            Ok(Some(chunk)) => (chunk, None),
-            Ok(None) => break,
-            Err(error) => (error.0, Some(error.1)),
-        };
+    while let Some((chunk, error)) = chunks.next().await {
         is_empty &= chunk.is_empty();
         if printer.print(&chunk)? == Reader::HasGone {
             return Ok(());
@@ -67,7 +63,7 @@ impl Printer {
                 events.iter().map_while(|event| json(event).map_err(|error| failure = Some(error)).ok()).collect()
             }
         };
-        let reader = print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
+        let reader = print(&lines)?;
         failure.map_or(Ok(reader), Err)
     }
 }

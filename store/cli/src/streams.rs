@@ -1,35 +1,31 @@
 //! `streambox streams`: the streams of the table and where they end.
 
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 use streambox::{Error, EventStore, StreamSummary};
 use streambox_programs::{Failure, iso_8601};
 
 use crate::{
     cli::{Format, ScanArgs},
-    output::{Reader, Table, note, print, visible},
+    output::{Reader, Table, count, note, print, visible},
 };
 
 /// Streams that are printed at once.
 const CHUNK_STREAMS: usize = 256;
 
 pub(crate) async fn run(store: &EventStore, options: &ScanArgs, format: Format) -> Result<(), Failure> {
-    let mut streams = store.scan_streams(&options.options())?.try_chunks(CHUNK_STREAMS);
+    let chunks = store.scan_streams(&options.options())?.try_chunks(CHUNK_STREAMS);
+    let mut chunks = chunks.map(|chunk| chunk.map_or_else(|error| (error.0, Some(error.1)), |chunk| (chunk, None)));
     let mut table = Table::new(&["STREAM", "EVENTS", "LAST RECORDED", "LAST TYPE"]);
     let mut is_empty = true;
     let mut damaged = 0_u64;
-    loop {
-        let (chunk, error) = match streams.try_next().await {
-            Ok(Some(chunk)) => (chunk, None),
-            Ok(None) => break,
-            Err(error) => (error.0, Some(error.1)),
-        };
+    while let Some((chunk, error)) = chunks.next().await {
         is_empty &= chunk.is_empty();
         let lines = match format {
             Format::Text => table.lines(chunk.iter().map(cells).collect()),
             Format::Json => chunk.iter().map(line).collect(),
         };
-        if print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))? == Reader::HasGone {
+        if print(&lines)? == Reader::HasGone {
             return Ok(());
         }
         match error {
@@ -43,7 +39,7 @@ pub(crate) async fn run(store: &EventStore, options: &ScanArgs, format: Format) 
         }
     }
     if damaged > 0 {
-        let streams = if damaged == 1 { "1 damaged stream is" } else { &format!("{damaged} damaged streams are") };
+        let streams = count(damaged, "damaged stream is", "damaged streams are");
         return Err(Failure::new(format!("{streams} not in the list: `streambox verify` lists all that is wrong")));
     }
     if is_empty {

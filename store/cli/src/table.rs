@@ -7,7 +7,7 @@ use streambox_programs::Failure;
 use crate::{
     cli::{Format, Global},
     client,
-    output::{print, print_done},
+    output::{count, print, print_done},
 };
 
 pub(crate) async fn create(global: &Global) -> Result<(), Failure> {
@@ -18,10 +18,7 @@ pub(crate) async fn create(global: &Global) -> Result<(), Failure> {
     } else {
         format!("table {table} was there already and is left as it is; `streambox table check` compares it")
     };
-    match global.format {
-        Format::Json => print_done(&json!({ "table": table, "created": created }).to_string(), &done),
-        Format::Text => print_done(&done, &done),
-    }
+    print_done(global.format, &json!({ "table": table, "created": created }), &done)
 }
 
 pub(crate) async fn check(global: &Global) -> Result<(), Failure> {
@@ -32,15 +29,15 @@ pub(crate) async fn check(global: &Global) -> Result<(), Failure> {
     let lines = match global.format {
         Format::Json => vec![json!({ "table": table, "differences": differences, "notes": notes }).to_string()],
         Format::Text => {
-            let ok = differences.is_empty().then(|| format!("table {table} is as streambox expects it"));
+            let ok = differences.is_empty().then(|| format!("table {table} has the expected definition"));
             let differences = differences.iter().map(|difference| format!("difference: {difference}"));
             ok.into_iter().chain(differences).chain(notes.iter().map(|note| format!("note: {note}"))).collect()
         }
     };
-    print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
-    match differences.len() {
-        0 => Ok(()),
-        1 => Err(Failure::new(format!("table {table} has 1 difference from what streambox expects"))),
-        count => Err(Failure::new(format!("table {table} has {count} differences from what streambox expects"))),
+    print(&lines)?;
+    if differences.is_empty() {
+        return Ok(());
     }
+    let differences = count(differences.len() as u64, "difference", "differences");
+    Err(Failure::new(format!("table {table} has {differences} from the expected definition")))
 }

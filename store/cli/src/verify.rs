@@ -1,7 +1,5 @@
 //! `streambox verify`: what is wrong with the stored events.
 
-use std::time::Duration;
-
 use futures_util::TryStreamExt as _;
 use indicatif::HumanCount;
 use serde_json::json;
@@ -10,10 +8,8 @@ use streambox_programs::Failure;
 
 use crate::{
     cli::{Format, Selection},
-    output::{print, spinner, visible},
+    output::{TICK, count, print, print_done, spinner, visible},
 };
-
-const TICK: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(store: &EventStore, options: &Selection, format: Format) -> Result<(), Failure> {
     let mut verification = match &options.stream {
@@ -21,7 +17,6 @@ pub(crate) async fn run(store: &EventStore, options: &Selection, format: Format)
         None => store.verify(&options.scan.options())?,
     };
     let progress = spinner();
-    progress.enable_steady_tick(TICK);
     let mut findings = 0_u64;
     loop {
         let next = tokio::select! {
@@ -34,7 +29,7 @@ pub(crate) async fn run(store: &EventStore, options: &Selection, format: Format)
         };
         let Some(finding) = next else { break };
         findings += 1;
-        progress.suspend(|| print(|out| writeln!(out, "{}", line(&finding, format))))?;
+        progress.suspend(|| print(&[line(&finding, format)]))?;
     }
     progress.finish_and_clear();
     let counts = verification.counts();
@@ -43,19 +38,13 @@ pub(crate) async fn run(store: &EventStore, options: &Selection, format: Format)
     }
     let VerifiedCounts { streams, events, pending, .. } = counts;
     let read_units = verification.read_units();
-    let summary = match format {
-        Format::Json => {
-            json!({ "streams": streams, "events": events, "pending": pending, "findings": findings, "read_units": read_units })
-                .to_string()
-        }
-        Format::Text => format!("{} verified, {findings} findings ({read_units} read units)", verified(counts)),
-    };
-    print(|out| writeln!(out, "{summary}"))?;
-    match findings {
-        0 => Ok(()),
-        1 => Err(Failure::new("one finding: nothing was changed")),
-        findings => Err(Failure::new(format!("{findings} findings: nothing was changed"))),
+    let summary = json!({ "streams": streams, "events": events, "pending": pending, "findings": findings, "read_units": read_units });
+    let done = format!("{} verified, {findings} findings ({read_units} read units)", verified(counts));
+    print_done(format, &summary, &done)?;
+    if findings == 0 {
+        return Ok(());
     }
+    Err(Failure::new(format!("{}: nothing was changed", count(findings, "finding", "findings"))))
 }
 
 fn verified(counts: VerifiedCounts) -> String {

@@ -1,13 +1,9 @@
 //! `streambox-relay replay`: events of the past, published once more.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use streambox::{EventStore, Uuid};
-use streambox_programs::{Failure, stop_signal};
+use streambox_programs::{Failure, replace_file, stop_signal};
 use streambox_relay::{
     Chain,
     config::{BadConfiguration, Format, ReplayOptions},
@@ -72,15 +68,8 @@ fn begin(table: &str, options: &ReplayOptions, settings: &ReplaySettings) -> Res
     Ok(position)
 }
 
-/// Replaces the file as a whole: after a crash there is the old position or the new one.
 fn write(file: &Path, position: &Position) -> io::Result<()> {
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = file.with_file_name(name);
-    let mut writer = fs::File::create(&new)?;
-    writeln!(writer, "{position}")?;
-    writer.sync_data()?;
-    fs::rename(&new, file)
+    replace_file(file, format!("{position}\n").as_bytes())
 }
 
 fn way_on(state: Option<&Path>) -> String {

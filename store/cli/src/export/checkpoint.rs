@@ -1,14 +1,13 @@
 //! What an export to a file leaves beside it: how to resume it, and what it belongs to.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use streambox::{EventStore, ScanToken, StreamId};
-use streambox_programs::Failure;
+use streambox_programs::{Failure, remove_file, replace_file};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::damage::Damage;
@@ -71,9 +70,10 @@ impl Selected {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Cursor {
+    #[default]
     Start,
     Scan(ScanToken),
     /// Of one stream: the last version that is in the file.
@@ -81,7 +81,7 @@ pub(super) enum Cursor {
 }
 
 /// How far an export has come: what is in the file up to there, and what follows.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Progress {
     pub(super) cursor: Cursor,
     pub(super) events: u64,
@@ -91,12 +91,6 @@ pub(super) struct Progress {
     pub(super) damaged: Vec<Damage>,
     /// Whether `damaged` are all damaged streams, found before the first line was written.
     pub(super) is_surveyed: bool,
-}
-
-impl Progress {
-    pub(super) fn start() -> Self {
-        Self { cursor: Cursor::Start, events: 0, streams: 0, stream: None, damaged: Vec::new(), is_surveyed: false }
-    }
 }
 
 /// What is in a file up to a checkpoint.
@@ -152,28 +146,12 @@ impl Checkpoint {
 
     /// Whole or not at all, and on the disk when this returns.
     pub(super) fn write(&self, file: &Path) -> io::Result<()> {
-        let path = Self::path(file);
-        let new = path.with_extension("resume.new");
-        let mut written = File::create(&new)?;
-        written.write_all(&serde_json::to_vec(self)?)?;
-        written.sync_all()?;
-        fs::rename(&new, &path)?;
-        sync_directory(&path)
+        replace_file(&Self::path(file), &serde_json::to_vec(self)?)
     }
 
     pub(super) fn remove(file: &Path) -> io::Result<()> {
-        let path = Self::path(file);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.and_then(|()| sync_directory(&path)),
-        }
+        remove_file(&Self::path(file))
     }
-}
-
-/// What names a directory has outlasts a crash only when it is synced as well.
-fn sync_directory(of: &Path) -> io::Result<()> {
-    let directory = of.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
 }
 
 fn nothing_to_resume(file: &Path, path: &Path) -> Failure {

@@ -11,7 +11,7 @@ use streambox_programs::Failure;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{
-    End,
+    Stop,
     checkpoint::{Checkpoint, Content, begin_anew},
 };
 
@@ -46,11 +46,10 @@ impl Sink {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
         let file = file.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => exists(path),
-            _ => unwritable(&error, &path.display().to_string()),
+            _ => unwritable(&error, path),
         })?;
         lock(&file, path)?;
-        let exported = Exported { path: path.to_owned(), file, bytes: 0, hash: Xxh3Default::new() };
-        Ok(Self::new(Target::File(Box::new(exported)), gzip))
+        Ok(Self::file(path, file, 0, Xxh3Default::new(), gzip))
     }
 
     /// A file whose beginning has this content. What is behind it was written after the checkpoint, and is written again.
@@ -62,7 +61,7 @@ impl Sink {
             // The export had not come to create it.
             Err(error) if error.kind() == ErrorKind::NotFound && content.bytes == 0 => return Self::create(path, gzip),
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(refuse("is not there any more")),
-            opened => opened.map_err(|error| unwritable(&error, &name.to_string()))?,
+            opened => opened.map_err(|error| unwritable(&error, path))?,
         };
         lock(&file, path)?;
         let failed = |error: io::Error| Failure::new(format!("{name} can't be read: {error}"));
@@ -79,9 +78,12 @@ impl Sink {
         }
         file.set_len(content.bytes)
             .and_then(|()| file.seek(SeekFrom::Start(content.bytes)))
-            .map_err(|error| unwritable(&error, &name.to_string()))?;
-        let exported = Exported { path: path.to_owned(), file, bytes: content.bytes, hash };
-        Ok(Self::new(Target::File(Box::new(exported)), gzip))
+            .map_err(|error| unwritable(&error, path))?;
+        Ok(Self::file(path, file, content.bytes, hash, gzip))
+    }
+
+    fn file(path: &Path, file: File, bytes: u64, hash: Xxh3Default, gzip: bool) -> Self {
+        Self::new(Target::File(Box::new(Exported { path: path.to_owned(), file, bytes, hash })), gzip)
     }
 
     fn new(target: Target, gzip: bool) -> Self {
@@ -89,13 +91,10 @@ impl Sink {
         Self { out: BufWriter::with_capacity(BUFFER_BYTES, target), packer }
     }
 
-    pub(super) fn write(&mut self, line: &str) -> Result<(), End> {
-        self.pack(line).map_err(|error| {
-            if error.kind() == ErrorKind::BrokenPipe {
-                End::ReaderHasGone
-            } else {
-                End::Output(unwritable(&error, &self.name()))
-            }
+    pub(super) fn write(&mut self, line: &str) -> Result<(), Stop> {
+        self.pack(line).map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => Stop::ReaderHasGone,
+            _ => unwritable(&error, self.name()).into(),
         })
     }
 
@@ -109,15 +108,15 @@ impl Sink {
 
     /// Brings everything to the disk and returns what the file has; `None` for standard output. Ends a member of a gzip file, so
     /// that what is there can be unpacked, and another one can follow.
-    pub(super) fn settle(&mut self) -> Result<Option<Content>, Failure> {
-        match self.settled() {
-            // Whoever reads standard output has had enough.
+    pub(super) fn sync(&mut self) -> Result<Option<Content>, Failure> {
+        match self.synced() {
+            // The reader of standard output has closed it.
             Err(error) if error.kind() == ErrorKind::BrokenPipe && self.path().is_none() => Ok(None),
-            settled => settled.map_err(|error| unwritable(&error, &self.name())),
+            synced => synced.map_err(|error| unwritable(&error, self.name())),
         }
     }
 
-    fn settled(&mut self) -> io::Result<Option<Content>> {
+    fn synced(&mut self) -> io::Result<Option<Content>> {
         if let Some(packer) = &mut self.packer {
             packer.try_finish()?;
             self.out.write_all(packer.get_ref())?;
@@ -126,7 +125,7 @@ impl Sink {
         self.out.flush()?;
         let Target::File(exported) = self.out.get_ref() else { return Ok(None) };
         exported.file.sync_all()?;
-        Ok(Some(exported.content()))
+        Ok(Some(Content { bytes: exported.bytes, hash: exported.hash.digest() }))
     }
 
     fn path(&self) -> Option<&Path> {
@@ -138,23 +137,18 @@ impl Sink {
 
     pub(super) fn keep(&self, checkpoint: &Checkpoint) -> Result<(), Failure> {
         let Some(path) = self.path() else { return Ok(()) };
-        checkpoint.write(path).map_err(|error| unwritable(&error, &Checkpoint::path(path).display().to_string()))
+        checkpoint.write(path).map_err(|error| unwritable(&error, &Checkpoint::path(path)))
     }
 
     /// There is nothing left to resume.
     pub(super) fn forget(&self) -> Result<(), Failure> {
         let Some(path) = self.path() else { return Ok(()) };
-        Checkpoint::remove(path).map_err(|error| unwritable(&error, &Checkpoint::path(path).display().to_string()))
+        Checkpoint::remove(path).map_err(|error| unwritable(&error, &Checkpoint::path(path)))
     }
 
-    fn name(&self) -> String {
-        self.path().map_or("standard output".to_owned(), |path| path.display().to_string())
-    }
-}
-
-impl Exported {
-    fn content(&self) -> Content {
-        Content { bytes: self.bytes, hash: self.hash.digest() }
+    /// What messages call it.
+    pub(super) fn name(&self) -> &Path {
+        self.path().unwrap_or(Path::new("standard output"))
     }
 }
 
@@ -211,6 +205,6 @@ pub(super) fn exists(path: &Path) -> Failure {
     })
 }
 
-pub(super) fn unwritable(error: &io::Error, name: &str) -> Failure {
-    Failure::new(format!("{name} can't be written: {error}"))
+pub(super) fn unwritable(error: &io::Error, file: &Path) -> Failure {
+    Failure::new(format!("{} can't be written: {error}", file.display()))
 }

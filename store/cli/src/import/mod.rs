@@ -1,12 +1,12 @@
 //! `streambox import`: many streams at the same time, each stream's lines in order, nothing twice.
 //!
-//! A thread reads ahead; here the lines are sorted into lanes, one a stream. A lane has at most one batch under way, so its
-//! order is kept; as many lanes as allowed work at the same time. Memory is bounded by the window of lines that wait, and
+//! A thread reads ahead; here the lines are sorted into queues, one a stream. A queue has at most one batch in flight, so its
+//! order is kept; as many queues as allowed work at the same time. Memory is bounded by the window of lines that wait, and
 //! some hundred bytes for each stream of the file.
 
-mod lane;
-mod report;
+mod batch;
 mod source;
+mod summary;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,9 +21,9 @@ use streambox_programs::Failure;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use self::{
-    lane::{Progress, Stopped, Tally, take_batch},
-    report::{End, LeftOut, Report},
-    source::{Chunk, Unreadable},
+    batch::{Progress, Stopped, Tally, take_batch},
+    source::Chunk,
+    summary::{End, LeftOut},
 };
 use crate::{
     cli::{Format, ImportOptions},
@@ -52,8 +52,9 @@ pub(crate) async fn run(
     let mut import = Import::new(store, options, progress);
     let end = import.run(chunks, stop).await;
     import.progress.finish_and_clear();
-    let report = Report::new(import.totals, import.lanes.len(), started.elapsed(), &end, &import.left_out);
-    let printed = report.print(&name, format);
+    let (streams, is_complete) = (import.queues.len(), matches!(end, End::Complete));
+    let printed =
+        summary::print(&name, import.totals, streams, started.elapsed(), is_complete, import.left_out.lines, format);
     import.left_out.list(&name);
     end.result(&name, &import.left_out).and(printed)
 }
@@ -68,8 +69,8 @@ struct Import<'a> {
     store: &'a EventStore,
     concurrency: usize,
     events_per_append: usize,
-    lanes: HashMap<StreamId, Lane>,
-    /// Lanes with lines that wait and no batch under way, in the order in which they became so.
+    queues: HashMap<StreamId, Queue>,
+    /// Queues with lines that wait and no batch under way, in the order in which they became so.
     ready: VecDeque<StreamId>,
     waiting_lines: usize,
     waiting_bytes: usize,
@@ -80,7 +81,7 @@ struct Import<'a> {
     progress: ProgressBar,
 }
 
-struct Lane {
+struct Queue {
     waiting: VecDeque<Line>,
     /// Away while a batch is under way.
     progress: Option<Progress>,
@@ -103,7 +104,7 @@ impl<'a> Import<'a> {
             store,
             concurrency: usize::from(options.concurrency),
             events_per_append: usize::from(options.events_per_append),
-            lanes: HashMap::new(),
+            queues: HashMap::new(),
             ready: VecDeque::new(),
             waiting_lines: 0,
             waiting_bytes: 0,
@@ -134,7 +135,6 @@ impl<'a> Import<'a> {
                 () = &mut stop, if starts => end = Some(End::Interrupted),
                 chunk = chunks.recv(), if end.is_none() && has_room => match chunk {
                     Some(Ok(lines)) => self.sort(lines),
-                    Some(Err(Unreadable::Line { number, why })) => end = Some(End::BadLine { number, why }),
                     Some(Err(unreadable)) => end = Some(End::Unreadable(unreadable)),
                     None => end = Some(End::Complete),
                 },
@@ -157,29 +157,29 @@ impl<'a> Import<'a> {
     fn sort(&mut self, lines: Vec<Line>) {
         for line in lines {
             let stream = line.stream.clone();
-            let lane = self.lanes.entry(stream.clone()).or_insert_with(|| Lane {
+            let queue = self.queues.entry(stream.clone()).or_insert_with(|| Queue {
                 waiting: VecDeque::new(),
                 progress: Some(Progress { position: StreamPosition::start(stream.clone()), is_end: false }),
                 is_stopped: false,
             });
-            if lane.is_stopped {
+            if queue.is_stopped {
                 self.left_out.lines += 1;
                 continue;
             }
             self.waiting_lines += 1;
             self.waiting_bytes += line.bytes;
-            if lane.waiting.is_empty() && lane.progress.is_some() {
+            if queue.waiting.is_empty() && queue.progress.is_some() {
                 self.ready.push_back(stream);
             }
-            lane.waiting.push_back(line);
+            queue.waiting.push_back(line);
         }
     }
 
     fn start_next(&mut self) -> bool {
         let Some(stream) = self.ready.pop_front() else { return false };
-        let lane = self.lanes.get_mut(&stream).expect("a ready lane exists");
-        let mut progress = lane.progress.take().expect("a ready lane has no batch under way");
-        let batch = take_batch(&mut lane.waiting, self.events_per_append);
+        let queue = self.queues.get_mut(&stream).expect("a ready queue exists");
+        let mut progress = queue.progress.take().expect("a ready queue has no batch under way");
+        let batch = take_batch(&mut queue.waiting, self.events_per_append);
         let (lines, bytes) = (batch.len(), batch.iter().map(|line| line.bytes).sum::<usize>());
         self.waiting_lines -= lines;
         self.waiting_bytes -= bytes;
@@ -187,7 +187,7 @@ impl<'a> Import<'a> {
         let store = self.store.clone();
         self.running.spawn(async move {
             let mut tally = Tally::default();
-            let result = lane::import(&store, &mut progress, &batch, &mut tally).await;
+            let result = batch::import(&store, &mut progress, &batch, &mut tally).await;
             Done { stream, progress, lines: lines as u64, bytes, tally, result }
         });
         true
@@ -197,24 +197,24 @@ impl<'a> Import<'a> {
     fn finish(&mut self, done: Done) -> Result<(), (u64, Error)> {
         self.running_bytes -= done.bytes;
         self.totals += done.tally;
-        let lane = self.lanes.get_mut(&done.stream).expect("a running lane exists");
-        lane.progress = Some(done.progress);
+        let queue = self.queues.get_mut(&done.stream).expect("a running queue exists");
+        queue.progress = Some(done.progress);
         let result = match done.result {
             Ok(()) => Ok(()),
             Err(Stopped::All { line, error }) => Err((line, error)),
             Err(Stopped::Stream { line, why }) => {
-                lane.is_stopped = true;
-                self.waiting_lines -= lane.waiting.len();
-                self.waiting_bytes -= lane.waiting.iter().map(|line| line.bytes).sum::<usize>();
+                queue.is_stopped = true;
+                self.waiting_lines -= queue.waiting.len();
+                self.waiting_bytes -= queue.waiting.iter().map(|line| line.bytes).sum::<usize>();
                 let of_batch = done.lines - done.tally.appended - done.tally.already_there;
-                self.left_out.add(line, why, of_batch + lane.waiting.len() as u64);
-                lane.waiting.clear();
+                self.left_out.add(line, why, of_batch + queue.waiting.len() as u64);
+                queue.waiting.clear();
                 Ok(())
             }
         };
-        if lane.waiting.is_empty() {
+        if queue.waiting.is_empty() {
             // Most streams are short: what is not needed any more is given back.
-            lane.waiting.shrink_to_fit();
+            queue.waiting.shrink_to_fit();
         } else {
             self.ready.push_back(done.stream);
         }
@@ -222,7 +222,7 @@ impl<'a> Import<'a> {
         self.progress.set_message(format!(
             "{} events of {} streams",
             HumanCount(events),
-            HumanCount(self.lanes.len() as u64)
+            HumanCount(self.queues.len() as u64)
         ));
         result
     }

@@ -100,43 +100,39 @@ fn head<R: Read>(mut input: R) -> io::Result<([u8; 2], impl Read + use<R>)> {
     Ok((head, Cursor::new(bytes).chain(input)))
 }
 
-/// The members of a gzip file, one after the other. Zeros behind a member are passed over, as gzip does: tapes and some
-/// archives pad with them.
-enum Members<R> {
-    Member(GzDecoder<BufReader<R>>),
-    End,
-}
+/// The members of a gzip file, one after the other; none behind the last. Zeros behind a member are passed over, as gzip does: tapes and
+/// some archives pad with them.
+struct Members<R>(Option<GzDecoder<BufReader<R>>>);
 
 impl<R: Read> Members<R> {
     fn new(input: R) -> Self {
-        Self::Member(GzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, input)))
+        Self(Some(GzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, input))))
     }
 }
 
 impl<R: Read> Read for Members<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let Self::Member(member) = self else { return Ok(0) };
+        while let Some(member) = &mut self.0 {
             let bytes = member.read(buffer)?;
             if bytes > 0 || buffer.is_empty() {
                 return Ok(bytes);
             }
-            let Self::Member(member) = mem::replace(self, Self::End) else { return Ok(0) };
-            let mut rest = member.into_inner();
-            loop {
-                let next = rest.fill_buf()?;
-                let zeros = next.iter().take_while(|byte| **byte == 0).count();
-                let is_padding = zeros == next.len();
-                if next.is_empty() {
-                    return Ok(0);
-                }
-                rest.consume(zeros);
-                if !is_padding {
-                    break;
-                }
-            }
-            *self = Self::Member(GzDecoder::new(rest));
+            let mut rest = self.0.take().expect("it was there").into_inner();
+            self.0 = has_more_than_zeros(&mut rest)?.then(|| GzDecoder::new(rest));
         }
+        Ok(0)
+    }
+}
+
+/// Passes over zeros.
+fn has_more_than_zeros(input: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let buffered = input.fill_buf()?;
+        let zeros = buffered.iter().take_while(|byte| **byte == 0).count();
+        if zeros == 0 {
+            return Ok(!buffered.is_empty());
+        }
+        input.consume(zeros);
     }
 }
 

@@ -92,7 +92,7 @@ async fn a_table_that_streambox_has_created_is_as_it_expects() {
     assert_eq!(check.differences, []);
     let finished = streambox(&table, &["table", "check"]).await;
     assert_eq!(finished.code(), DONE, "{finished:?}");
-    assert!(finished.stdout.starts_with(&format!("table {} is as streambox expects it", table.name)), "{finished:?}");
+    assert!(finished.stdout.starts_with(&format!("table {} has the expected definition", table.name)), "{finished:?}");
     assert!(finished.stdout.contains("note: deletion protection is off"), "{}", finished.stdout);
     let missing = streambox(&table, &["table", "check", "--table", "not-there"]).await;
     assert_eq!(missing.code(), BAD_CONFIGURATION);
@@ -157,7 +157,7 @@ async fn every_difference_of_a_table_is_told_with_what_to_do() {
         let told = text.stdout.lines().filter(|line| line.starts_with("difference: ")).count();
         assert_eq!(told, expected.len(), "{}", text.stdout);
         assert!(text.stdout.contains(says), "{}", text.stdout);
-        assert!(text.stderr.contains("from what streambox expects"), "{}", text.stderr);
+        assert!(text.stderr.contains("from the expected definition"), "{}", text.stderr);
         let json = streambox(&table, &["table", "check", "--table", &name, "--format", "json"]).await;
         let printed: Value = serde_json::from_str(&json.stdout).unwrap();
         assert_eq!(printed["differences"].as_array().unwrap().len(), expected.len());

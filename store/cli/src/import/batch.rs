@@ -1,6 +1,6 @@
-//! One stream's part of an import: its lines in order, compared with what is there, the rest appended.
+//! One batch of a stream's lines: compared with what is in the table, the rest appended.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::AddAssign};
 
 use streambox::{
     Error, EventStore, ExpectedVersion, RecordedEvent, StreamPosition,
@@ -28,6 +28,15 @@ pub(super) struct Tally {
     pub(super) already_there: u64,
     pub(super) appends: u64,
     pub(super) write_units: f64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.appended += other.appended;
+        self.already_there += other.already_there;
+        self.appends += other.appends;
+        self.write_units += other.write_units;
+    }
 }
 
 /// Why a batch could not be imported.
@@ -101,12 +110,13 @@ pub(super) async fn import(
 fn stopped(line: u64, error: Error) -> Stopped {
     match error {
         Error::Corrupt(corrupt) => Stopped::Stream { line, why: corrupt.to_string() },
-        // Appends of an import have no ids that could be given again: the next import finds what was stored.
-        Error::Unavailable { operation, subject, attempts, source, .. } => {
-            let error = Error::Unavailable { operation, subject, attempts, outcome_unknown: false, source };
+        mut error => {
+            // Appends of an import have no ids that could be given again: the next import finds what was stored.
+            if let Error::Unavailable { outcome_unknown, .. } = &mut error {
+                *outcome_unknown = false;
+            }
             Stopped::All { line, error }
         }
-        error => Stopped::All { line, error },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use streambox::Error;
+use streambox::{Error, StreamIdError};
 
 use crate::sentence::{Chain, sentence};
 
@@ -61,6 +61,12 @@ impl Failure {
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
+    }
+}
+
+impl From<StreamIdError> for Failure {
+    fn from(error: StreamIdError) -> Self {
+        Error::from(error).into()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, error::Error as StdError};
 use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
-use crate::stream::{ExpectedVersion, StreamId, StreamPosition};
+use crate::stream::{ExpectedVersion, StreamId, StreamIdError, StreamPosition};
 
 type Source = Box<dyn StdError + Send + Sync>;
 
@@ -111,13 +111,8 @@ pub struct ItemRefused {
 #[non_exhaustive]
 pub enum Invalid {
     /// The stream id breaks a rule.
-    #[error("stream id {id:?}: {why}; a stream id is `category-id`, for example `order-4711`")]
-    StreamId {
-        /// The id, shortened.
-        id: String,
-        /// The rule.
-        why: &'static str,
-    },
+    #[error(transparent)]
+    StreamId(#[from] StreamIdError),
     /// The event type breaks a rule.
     #[error("event type {event_type:?}: {why}")]
     EventType {
@@ -330,6 +325,12 @@ pub struct UnknownEvent {
     pub version: u64,
     /// Its type, as it is stored.
     pub event_type: String,
+}
+
+impl From<StreamIdError> for Error {
+    fn from(error: StreamIdError) -> Self {
+        Self::Invalid(error.into())
+    }
 }
 
 impl From<Corrupt> for Error {

@@ -42,6 +42,7 @@
 pub mod aggregate;
 mod append;
 mod authorities;
+mod builder;
 mod client;
 mod definition;
 mod error;
@@ -61,6 +62,7 @@ pub mod schema;
 pub mod snapshot;
 mod store;
 mod stream;
+mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;
@@ -71,6 +73,7 @@ mod verify;
 pub use append::{Appended, Committed, Transaction};
 /// The DynamoDB client that an [`EventStore`] is made from.
 pub use aws_sdk_dynamodb::Client;
+pub use builder::{DEFAULT_OPERATION_TIMEOUT, EventStoreBuilder};
 pub use client::{
     REQUEST_TIMEOUT, RequestLimits, SILENCE_TIMEOUT, SLOWEST_UPLOAD_BYTES_PER_SECOND, behavior_version, client,
     client_from_env, client_from_env_with, client_with,
@@ -86,8 +89,8 @@ pub use read::{Direction, EventReader, EventStream, GAP_READ_ATTEMPTS, History, 
 pub use role::Role;
 pub use scan::{DEFAULT_SCAN_SEGMENTS, EventScan, SCAN_ATTEMPTS, ScanOptions, ScanToken, StreamScan, StreamSummary};
 pub use schema::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
-pub use store::{DEFAULT_OPERATION_TIMEOUT, EventStore, EventStoreBuilder};
-pub use stream::{ExpectedVersion, StreamId, StreamPosition};
+pub use store::EventStore;
+pub use stream::{ExpectedVersion, StreamId, StreamIdError, StreamPosition};
 pub use trace::TraceContext;
 /// The type of append and event ids.
 pub use uuid::Uuid;

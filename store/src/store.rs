@@ -1,87 +1,31 @@
 //! The event store: one table, reached through one client.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::fmt;
 
-use aws_sdk_dynamodb::Client;
 use uuid::Uuid;
 
 use crate::{
-    append::{Appended, Transaction},
+    append::{self, Appended, Transaction},
     definition,
     error::Error,
     event::{NewEvent, RecordedEvent},
-    failure::RequestContext,
-    limits::MAX_RECORDED_AT_MS,
     outbox::Outbox,
     read::{self, EventReader, EventStream, History, ReadOptions},
-    retry::Jitter,
     role::Role,
     scan::{EventScan, ScanOptions, StreamScan},
-    schema::Compression,
+    snapshot::{self, NewSnapshot, Snapshot, SnapshotLoad, SnapshotWrite},
     stream::{ExpectedVersion, StreamId, StreamPosition},
-    trace::TraceContext,
+    table::Table,
     verify::Verification,
 };
-
-/// How long an append may take in all, retries included, unless set otherwise.
-pub const DEFAULT_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The event store. A clone is cheap and shares the client; it holds no state of any stream.
 #[derive(Clone)]
 pub struct EventStore {
-    shared: Arc<Shared>,
-    role: Role,
-}
-
-struct Shared {
-    client: Client,
-    table: String,
-    /// The table, as a position names it: with its Region.
-    place: Arc<str>,
-    operation_timeout: Duration,
-    compression: Compression,
-    jitter: Jitter,
-    trace_context: Option<Box<dyn Fn() -> Option<TraceContext> + Send + Sync>>,
-    clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+    pub(crate) table: Table,
 }
 
 impl EventStore {
-    /// The store in `table`. Nothing is sent; a missing table shows at the first use.
-    ///
-    /// Make the client with [`client_from_env`](crate::client_from_env) or [`client`](crate::client()), which set the time
-    /// limits that the SDK does not. A client that is made in another way needs limits of its own, and
-    /// `disable_clock_skew_correction(true)` (or `AWS_DISABLE_CLOCK_SKEW_CORRECTION=true`): else AWS takes the appends of a machine
-    /// whose clock is hours wrong, and the relay's order of first delivery rests on clocks that are less than half an hour apart.
-    #[must_use]
-    pub fn new(client: Client, table: impl Into<String>) -> Self {
-        Self::builder(client, table).build()
-    }
-
-    /// The store in `table`, with settings of its own.
-    #[must_use]
-    pub fn builder(client: Client, table: impl Into<String>) -> EventStoreBuilder {
-        let table = table.into();
-        let place = match client.config().region() {
-            Some(region) => format!("{table} in {region}").into(),
-            None => table.as_str().into(),
-        };
-        let shared = Shared {
-            client,
-            table,
-            place,
-            operation_timeout: DEFAULT_OPERATION_TIMEOUT,
-            compression: Compression::default(),
-            jitter: Jitter::default(),
-            trace_context: None,
-            clock: Box::new(SystemTime::now),
-        };
-        EventStoreBuilder { shared, role: Role::default() }
-    }
-
     /// Appends `events` to `stream`, where the stream is as `expected`, with a new append id: one transaction, all or
     /// nothing.
     ///
@@ -119,12 +63,12 @@ impl EventStore {
         expected: ExpectedVersion,
         events: impl IntoIterator<Item = NewEvent>,
     ) -> Result<Appended, Error> {
-        self.transaction().with_id(append_id).append(stream, expected, events).commit_single().await
+        append::append(&self.table, append_id, stream, expected, events).await
     }
 
     /// Begins a transaction: appends to several streams, and items of the caller's own in other tables, all or nothing.
     pub fn transaction(&self) -> Transaction {
-        Transaction::new(self.clone())
+        Transaction::new(self.table.clone())
     }
 
     /// Loads a whole stream: strongly consistent, paged to the end, without a gap, never half an append. A stream that has
@@ -152,7 +96,7 @@ impl EventStore {
     /// [`Error::Invalid`]. Whether the table still has the event that the position stands behind is not looked at.
     #[must_use]
     pub fn reader_from(&self, position: StreamPosition) -> EventReader {
-        EventReader::new(self.clone(), position)
+        EventReader::new(self.table.clone(), position)
     }
 
     /// Reads a stream, or a part of it, in either direction, as a [`futures::Stream`](futures_core::Stream) that fetches
@@ -180,7 +124,7 @@ impl EventStore {
     /// damage.
     #[must_use]
     pub fn read_stream(&self, stream: &StreamId, options: ReadOptions) -> EventStream {
-        EventStream::new(self.clone(), stream.clone(), options)
+        EventStream::new(self.table.clone(), stream.clone(), options)
     }
 
     /// Where a stream is: the position behind its newest event, good for an append `At` it. Version 0 where it has none.
@@ -191,8 +135,7 @@ impl EventStore {
     /// # Errors
     /// [`Error::Corrupt`] where the newest event is unreadable; [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn position(&self, stream: &StreamId) -> Result<StreamPosition, Error> {
-        let newest = self.last_event(stream).await?;
-        Ok(newest.map_or_else(|| StreamPosition::start(stream.clone()), |event| event.append_position(self.place())))
+        read::end(&self.table, stream).await
     }
 
     /// Whether a stream has an event. One request, strongly consistent; read units of its first event alone.
@@ -200,7 +143,7 @@ impl EventStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn exists(&self, stream: &StreamId) -> Result<bool, Error> {
-        read::exists(self, stream).await
+        read::exists(&self.table, stream).await
     }
 
     /// The event at one version, or `None` where there is none (yet). One request, strongly consistent; one read unit for
@@ -209,8 +152,7 @@ impl EventStore {
     /// # Errors
     /// [`Error::Corrupt`] where the event is unreadable; [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn event(&self, stream: &StreamId, version: u64) -> Result<Option<RecordedEvent>, Error> {
-        // Versions begin with 1.
-        if version == 0 { Ok(None) } else { self.event_at(stream, version).await }
+        read::event_at(&self.table, stream, version).await
     }
 
     /// All events of the table, or of a category: by a parallel `Scan`, as a [`futures::Stream`](futures_core::Stream) that
@@ -232,7 +174,7 @@ impl EventStore {
     /// errors as those of [`read`](Self::read). [`Error::Corrupt`] is about one stream, of which no more comes: ask on, and the
     /// next stream follows. Any other error is the last item.
     pub fn scan_events(&self, options: &ScanOptions) -> Result<EventScan, Error> {
-        EventScan::new(self, options)
+        EventScan::new(&self.table, options)
     }
 
     /// The streams of the table, or of a category, with their newest version, without a check for gaps. Costs what
@@ -241,7 +183,7 @@ impl EventStore {
     /// # Errors
     /// As [`scan_events`](Self::scan_events); [`Error::Corrupt`] stands in the place of one stream. There is no token to go on from.
     pub fn scan_streams(&self, options: &ScanOptions) -> Result<StreamScan, Error> {
-        StreamScan::new(self, options)
+        StreamScan::new(&self.table, options)
     }
 
     /// Looks at every item of the table, or of a category, and lists what is wrong, as a
@@ -256,20 +198,55 @@ impl EventStore {
     /// As [`scan_events`](Self::scan_events); there is no token to go on from. What is wrong with the data is no error, but a
     /// finding.
     pub fn verify(&self, options: &ScanOptions) -> Result<Verification, Error> {
-        Verification::of_table(self, options)
+        Verification::of_table(&self.table, options)
     }
 
     /// As [`verify`](Self::verify), of one stream: a Query instead of a scan.
     #[must_use]
     pub fn verify_stream(&self, stream: &StreamId) -> Verification {
-        Verification::of_stream(self, stream)
+        Verification::of_stream(&self.table, stream)
+    }
+
+    /// Loads a stream from its snapshot on, if there is one that `is_usable`; from the first event, else. Strongly
+    /// consistent and whole as [`read`](Self::read) is. One request has been made when this returns, where at most 15 events have
+    /// come after the snapshot, and no more are needed; two, else.
+    ///
+    /// `is_usable` is asked at most once. A snapshot that it has accepted may still turn out to be
+    /// [ahead of the stream](crate::snapshot::IgnoredSnapshot::Ahead) or [of another history](crate::snapshot::IgnoredSnapshot::OtherHistory): what counts is
+    /// [`SnapshotLoad::snapshot`].
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as
+    /// DynamoDB answers. A snapshot that is unreadable is no error.
+    pub async fn load_snapshot(
+        &self,
+        stream: &StreamId,
+        is_usable: impl FnOnce(&Snapshot) -> bool,
+    ) -> Result<SnapshotLoad, Error> {
+        snapshot::load(&self.table, stream, is_usable).await
+    }
+
+    /// Stores a snapshot, in place of the one that is there: unless that one is newer, or of a newer schema.
+    ///
+    /// Two versions of a service that run side by side, as during a deployment, would overwrite each other's snapshots
+    /// for ever. So that of a newer schema stands, until it is [`SCHEMA_TAKEOVER_EVENTS`](snapshot::SCHEMA_TAKEOVER_EVENTS) behind: then nobody keeps it
+    /// up any more, as after a deployment was taken back.
+    ///
+    /// One request: a `TransactWriteItems`, so that a role that may put items only inside transactions suffices. 2
+    /// write units for each KB.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: the item has more than 400 KB; nothing was sent. [`Error::Unavailable`] and [`Error::Configuration`]
+    /// as DynamoDB answers.
+    pub async fn write_snapshot(&self, stream: &StreamId, snapshot: &NewSnapshot) -> Result<SnapshotWrite, Error> {
+        snapshot::write(&self.table, stream, snapshot).await
     }
 
     /// The pending entries, as a relay sees them.
     #[must_use]
     pub fn outbox(&self) -> Outbox {
-        let role = if self.role == Role::Operator { Role::Operator } else { Role::Relay };
-        Outbox::new(Self { role, ..self.clone() })
+        let role = if self.table.role() == Role::Operator { Role::Operator } else { Role::Relay };
+        Outbox::new(self.table.with_role(role))
     }
 
     /// Which table this is: its ARN and the id that DynamoDB gave it when it was created. A table of the same name in another
@@ -278,129 +255,18 @@ impl EventStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn table_identity(&self) -> Result<String, Error> {
-        definition::identity(self).await
+        definition::identity(&self.table).await
     }
 
     /// The table's name.
     #[must_use]
     pub fn table(&self) -> &str {
-        &self.shared.table
-    }
-
-    /// The table and its Region.
-    pub(crate) fn place(&self) -> &Arc<str> {
-        &self.shared.place
-    }
-
-    pub(crate) fn client(&self) -> &Client {
-        &self.shared.client
-    }
-
-    pub(crate) fn request_context(&self) -> RequestContext<'_> {
-        RequestContext::new(self.client(), self.table(), self.role)
-    }
-
-    pub(crate) fn operation_timeout(&self) -> Duration {
-        self.shared.operation_timeout
-    }
-
-    pub(crate) fn compression(&self) -> Compression {
-        self.shared.compression
-    }
-
-    pub(crate) fn jitter(&self) -> Jitter {
-        self.shared.jitter.clone()
-    }
-
-    /// Gives events the current trace context, unless they bring one.
-    pub(crate) fn add_trace_context<'a>(&self, events: impl Iterator<Item = &'a mut NewEvent>) {
-        if let Some(current) = self.shared.trace_context.as_ref().and_then(|current| current()) {
-            events.for_each(|event| event.add_trace_context(&current));
-        }
-    }
-
-    pub(crate) fn now_ms(&self) -> i64 {
-        let since_epoch = (self.shared.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX).min(MAX_RECORDED_AT_MS)
-    }
-
-    pub(crate) async fn last_event(&self, stream: &StreamId) -> Result<Option<RecordedEvent>, Error> {
-        read::last_event(self, stream).await
-    }
-
-    pub(crate) async fn event_at(&self, stream: &StreamId, version: u64) -> Result<Option<RecordedEvent>, Error> {
-        read::event_at(self, stream, version).await
+        self.table.name()
     }
 }
 
 impl fmt::Debug for EventStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventStore").field("table", &self.shared.table).finish_non_exhaustive()
-    }
-}
-
-/// Settings of an [`EventStore`].
-pub struct EventStoreBuilder {
-    shared: Shared,
-    role: Role,
-}
-
-impl EventStoreBuilder {
-    /// How long an append may take in all, retries included. 10 seconds by default.
-    #[must_use]
-    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
-        self.shared.operation_timeout = timeout;
-        self
-    }
-
-    /// Whether large payloads are compressed. [`Compression::default`] unless set.
-    #[must_use]
-    pub fn compression(mut self, compression: Compression) -> Self {
-        self.shared.compression = compression;
-        self
-    }
-
-    /// Where appends find the trace that they happen in. It is asked once for each append, and what it says goes into the
-    /// metadata `traceparent` and `tracestate` of each event that does not bring its own. Nowhere unless set; with the
-    /// feature `opentelemetry` there is `TraceContext::current`.
-    #[must_use]
-    pub fn trace_context(mut self, current: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Self {
-        self.shared.trace_context = Some(Box::new(current));
-        self
-    }
-
-    /// Where the delays between attempts get their jitter from: numbers from 0 to 1, which make each delay 50 % to 150 % of
-    /// its step. Random unless set; with a source of known numbers, retries are the same each time.
-    #[must_use]
-    pub fn jitter(mut self, source: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
-        self.shared.jitter = Jitter::new(source);
-        self
-    }
-
-    /// The clock that gives events their time. The system's by default; nothing is ever decided by it.
-    #[must_use]
-    pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.shared.clock = Box::new(clock);
-        self
-    }
-
-    /// What the program does with the table: where a permission is missing, the error names the policy for this role.
-    /// [`Role::Writer`] unless set.
-    #[must_use]
-    pub fn role(mut self, role: Role) -> Self {
-        self.role = role;
-        self
-    }
-
-    /// The store.
-    #[must_use]
-    pub fn build(self) -> EventStore {
-        EventStore { shared: Arc::new(self.shared), role: self.role }
-    }
-}
-
-impl fmt::Debug for EventStoreBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventStoreBuilder").field("table", &self.shared.table).finish_non_exhaustive()
+        f.debug_struct("EventStore").field("table", &self.table).finish_non_exhaustive()
     }
 }

@@ -4,10 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use uuid::Uuid;
 
-use crate::{
-    error::{Error, Invalid},
-    limits::{MAX_SHORT_STRING_BYTES, MAX_STREAM_ID_BYTES},
-};
+use crate::limits::{MAX_SHORT_STRING_BYTES, MAX_STREAM_ID_BYTES};
 
 /// The name of a stream: `category-id`, for example `order-4711`.
 ///
@@ -27,8 +24,8 @@ impl StreamId {
     /// Checks `id` and makes a stream id of it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the rule that `id` breaks.
-    pub fn new(id: impl AsRef<str>) -> Result<Self, Error> {
+    /// [`StreamIdError`] names the rule that `id` breaks.
+    pub fn new(id: impl AsRef<str>) -> Result<Self, StreamIdError> {
         let id = id.as_ref();
         check(id)?;
         Ok(Self(id.into()))
@@ -52,13 +49,37 @@ impl StreamId {
     }
 }
 
-fn check(id: &str) -> Result<(), Invalid> {
-    let refuse = |why: &'static str| Err(Invalid::StreamId { id: excerpt(id), why });
+/// Why a text is not a stream id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamIdError {
+    /// It breaks a rule of form.
+    #[error("stream id {id:?}: {why}; a stream id is `category-id`, for example `order-4711`")]
+    Malformed {
+        /// The text, shortened.
+        id: String,
+        /// The rule.
+        why: &'static str,
+    },
+    /// It has too many bytes, or its category has.
+    #[error("{what} is too long: at most {limit_bytes} bytes, got {bytes}")]
+    TooLong {
+        /// What is too long: the stream id or its category.
+        what: &'static str,
+        /// The limit.
+        limit_bytes: usize,
+        /// Its bytes.
+        bytes: usize,
+    },
+}
+
+fn check(id: &str) -> Result<(), StreamIdError> {
+    let refuse = |why: &'static str| Err(StreamIdError::Malformed { id: excerpt(id), why });
     if id.is_empty() {
         return refuse("it is empty");
     }
     if id.len() > MAX_STREAM_ID_BYTES {
-        return Err(Invalid::TooLong { what: "stream id", limit_bytes: MAX_STREAM_ID_BYTES, bytes: id.len() });
+        return Err(StreamIdError::TooLong { what: "stream id", limit_bytes: MAX_STREAM_ID_BYTES, bytes: id.len() });
     }
     if id.starts_with('$') {
         return refuse("a leading `$` is reserved");
@@ -70,7 +91,7 @@ fn check(id: &str) -> Result<(), Invalid> {
         Some((category, rest)) if !category.is_empty() && !rest.is_empty() => {
             let limit_bytes = MAX_SHORT_STRING_BYTES - 2;
             if category.len() > limit_bytes {
-                return Err(Invalid::TooLong { what: "stream category", limit_bytes, bytes: category.len() });
+                return Err(StreamIdError::TooLong { what: "stream category", limit_bytes, bytes: category.len() });
             }
             Ok(())
         }
@@ -106,25 +127,25 @@ impl AsRef<str> for StreamId {
 }
 
 impl FromStr for StreamId {
-    type Err = Error;
+    type Err = StreamIdError;
 
-    fn from_str(id: &str) -> Result<Self, Error> {
+    fn from_str(id: &str) -> Result<Self, StreamIdError> {
         Self::new(id)
     }
 }
 
 impl TryFrom<&str> for StreamId {
-    type Error = Error;
+    type Error = StreamIdError;
 
-    fn try_from(id: &str) -> Result<Self, Error> {
+    fn try_from(id: &str) -> Result<Self, StreamIdError> {
         Self::new(id)
     }
 }
 
 impl TryFrom<String> for StreamId {
-    type Error = Error;
+    type Error = StreamIdError;
 
-    fn try_from(id: String) -> Result<Self, Error> {
+    fn try_from(id: String) -> Result<Self, StreamIdError> {
         Self::new(id)
     }
 }
@@ -134,7 +155,7 @@ impl TryFrom<String> for StreamId {
 /// Because it is known to exist, an append [`At`](ExpectedVersion::At) it needs no check first: one request.
 ///
 /// A position knows its table, by name and Region: a store of another table refuses it with
-/// [`Error::Invalid`]. That a table was restored or made anew under its old name, an append does not notice:
+/// [`Error::Invalid`](crate::Error::Invalid). That a table was restored or made anew under its old name, an append does not notice:
 /// it would cost a read. So load streams again after that, and restart what holds positions. A cached state of a
 /// [`Repository`](crate::aggregate::Repository) is compared with the table at each load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,14 +217,9 @@ impl StreamPosition {
         self.event.as_ref().map(|event| event.append_id)
     }
 
-    /// Checks that it is a position of this table.
-    pub(crate) fn check_table(&self, table: &Arc<str>) -> Result<(), Invalid> {
-        match &self.event {
-            Some(event) if event.table != *table => {
-                Err(Invalid::PositionOfOtherTable { table: table.to_string(), position_of: event.table.to_string() })
-            }
-            _ => Ok(()),
-        }
+    /// The table that it is a position of, with its Region; none before the first event.
+    pub(crate) fn table(&self) -> Option<&Arc<str>> {
+        self.event.as_ref().map(|event| &event.table)
     }
 
     pub(crate) fn newest_entry(&self) -> Option<Previous> {

@@ -9,7 +9,6 @@ use crate::{
     append::Appended,
     error::Error,
     event::{AppendRange, NewEvent},
-    retry::Delays,
     stream::{ExpectedVersion, StreamId, StreamPosition},
 };
 
@@ -45,7 +44,7 @@ impl<A: Aggregate> Repository<A> {
         I: IntoIterator<Item = A::Event>,
     {
         let mut loaded = self.load_stream(stream).await?;
-        let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY, self.shared.store.jitter());
+        let mut delays = self.shared.store.table.delays(FIRST_DELAY, LONGEST_DELAY);
         let mut attempts = 0;
         loop {
             if let Some(id) = command.id {
@@ -147,20 +146,9 @@ impl<A: Aggregate> Repository<A> {
     fn repeat(&self, loaded: Loaded<A>, id: Uuid, append: RecentAppend) -> Saved<A> {
         self.shared.counters.repeats.count();
         let RecentAppend { range, recorded_at_ms, newest_entry } = append;
-        let appended = Appended {
-            append_id: id,
-            first_version: range.first,
-            position: StreamPosition::after(
-                self.shared.store.place(),
-                loaded.stream().clone(),
-                range.last,
-                id,
-                newest_entry,
-            ),
-            recorded_at_ms,
-            already_stored: true,
-            write_units: 0.0,
-        };
+        let (place, stream) = (self.shared.store.table.full_name(), loaded.stream().clone());
+        let position = StreamPosition::after(place, stream, range.last, id, newest_entry);
+        let appended = Appended::stored_before(range.first, position, recorded_at_ms);
         Saved { loaded, appended: Some(appended), attempts: 0 }
     }
 }

@@ -79,8 +79,8 @@ impl<A: Aggregate> Repository<A> {
 
     /// Reads on from an entry. `None` where the table does not have the event that the entry ends with.
     async fn tail(&self, entry: Arc<Entry<A>>) -> Result<Option<Arc<Entry<A>>>, Error> {
-        let (store, position) = (self.shared.store.clone(), entry.position.clone());
-        let Some((mut reader, first)) = EventReader::checking(store, position).await? else { return Ok(None) };
+        let (table, position) = (self.shared.store.table.clone(), entry.position.clone());
+        let Some((mut reader, first)) = EventReader::checking(table, position).await? else { return Ok(None) };
         let mut newer: Option<Entry<A>> = None;
         let mut page = Some(first);
         while let Some(events) = page {
@@ -159,8 +159,8 @@ impl<A: Aggregate> Repository<A> {
     pub(super) async fn with_recent(&self, loaded: Loaded<A>) -> Result<Loaded<A>, Error> {
         let (version, window) = (loaded.version(), self.shared.repeat_window);
         let Some(unknown) = loaded.entry.recent.unknown(version, window) else { return Ok(loaded) };
-        let (store, stream) = (self.shared.store.clone(), loaded.stream().clone());
-        let mut reader = EventReader::beginning_with(store, stream, unknown.start).reaching(unknown.end - 1);
+        let (table, stream) = (self.shared.store.table.clone(), loaded.stream().clone());
+        let mut reader = EventReader::beginning_with(table, stream, unknown.start).reaching(unknown.end - 1);
         let mut older = RecentAppends::from_version(unknown.start);
         while let Some(page) = reader.next_page().await? {
             for event in &page {

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     EventStore, ExpectedVersion, Transaction,
-    error::{Error, Invalid},
-    stream::{StreamId, excerpt},
+    error::Error,
+    stream::{StreamId, StreamIdError, excerpt},
 };
 
 /// How often [`Repository::execute`] makes a decision, unless set otherwise, before it gives up on a stream that others
@@ -99,9 +99,9 @@ impl<A: Aggregate> Repository<A> {
     pub fn stream_id(id: impl Display) -> Result<StreamId, Error> {
         if A::CATEGORY.contains('-') || A::CATEGORY.is_empty() {
             let why = "the aggregate's CATEGORY is empty or has a `-`";
-            return Err(Invalid::StreamId { id: excerpt(A::CATEGORY), why }.into());
+            return Err(StreamIdError::Malformed { id: excerpt(A::CATEGORY), why }.into());
         }
-        StreamId::new(format!("{}-{id}", A::CATEGORY))
+        Ok(StreamId::new(format!("{}-{id}", A::CATEGORY))?)
     }
 
     /// Loads the aggregate `id`, strongly consistent unless a [staleness](CacheSettings::staleness) is allowed. One

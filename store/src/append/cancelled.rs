@@ -2,58 +2,58 @@
 
 use aws_sdk_dynamodb::types::CancellationReason;
 
-use super::prepare::Place;
+use super::prepare::Slot;
 use crate::schema::Item;
 
 /// Why a transaction was cancelled.
 #[derive(Debug, PartialEq)]
 pub(super) enum Cancelled {
-    /// The items at these places exist already.
+    /// These items exist already.
     Exist(Vec<Existing>),
     /// An item of the caller's own was refused by its own condition.
     ItemRefused { position: usize, item: Option<Item> },
     /// Another transaction was under way, or capacity was short.
     Transient,
     /// For good, by the reason of this item.
-    Refused { place: Place, code: String, message: String },
+    Refused { slot: Slot, code: String, message: String },
 }
 
 /// Something stands where an item of ours should go.
 #[derive(Debug, PartialEq)]
 pub(super) struct Existing {
-    pub(super) place: Place,
+    pub(super) slot: Slot,
     /// The item that is there; DynamoDB was asked to return it, but does not promise to.
     pub(super) item: Option<Item>,
 }
 
 /// Reads the reasons, one for each item of the transaction.
-pub(super) fn judge(reasons: &[CancellationReason], places: &[Place]) -> Cancelled {
+pub(super) fn judge(reasons: &[CancellationReason], slots: &[Slot]) -> Cancelled {
     let code = |reason: &CancellationReason| reason.code().unwrap_or("None").to_owned();
     let failed: Vec<_> = reasons
         .iter()
-        .zip(places)
+        .zip(slots)
         .filter(|(reason, _)| code(reason) == "ConditionalCheckFailed")
-        .map(|(reason, &place)| Existing { place, item: reason.item().filter(|item| !item.is_empty()).cloned() })
+        .map(|(reason, &slot)| Existing { slot, item: reason.item().filter(|item| !item.is_empty()).cloned() })
         .collect();
     // An event that is there decides, whatever else there is: its place is taken for ever.
-    if failed.iter().any(|existing| matches!(existing.place, Place::Event { .. })) {
+    if failed.iter().any(|existing| matches!(existing.slot, Slot::Event { .. })) {
         return Cancelled::Exist(failed);
     }
     let in_conflict = reasons.iter().any(|reason| code(reason) == "TransactionConflict");
     if let Some(first) = failed.into_iter().next() {
-        return match first.place {
+        return match first.slot {
             // Another transaction is being committed item by item, maybe this very one, sent before: the events will tell.
             _ if in_conflict => Cancelled::Transient,
-            Place::Own { position } => Cancelled::ItemRefused { position, item: first.item },
+            Slot::Own { position } => Cancelled::ItemRefused { position, item: first.item },
             _ => Cancelled::Exist(vec![first]),
         };
     }
     let for_now = ["None", "TransactionConflict", "ProvisionedThroughputExceeded", "ThrottlingError"];
-    let for_good = reasons.iter().zip(places).find(|(reason, _)| !for_now.contains(&code(reason).as_str()));
+    let for_good = reasons.iter().zip(slots).find(|(reason, _)| !for_now.contains(&code(reason).as_str()));
     match for_good {
-        Some((reason, &place)) => {
+        Some((reason, &slot)) => {
             let message = reason.message().unwrap_or_default().to_owned();
-            Cancelled::Refused { place, code: code(reason), message }
+            Cancelled::Refused { slot, code: code(reason), message }
         }
         None => Cancelled::Transient,
     }
@@ -63,28 +63,28 @@ pub(super) fn judge(reasons: &[CancellationReason], places: &[Place]) -> Cancell
 mod tests {
     use super::*;
 
-    const ONE: [Place; 2] = [Place::Event { part: 0, index: 0 }, Place::Entry { part: 0 }];
-    const TWO_AND_OWN: [Place; 5] = [
-        Place::Event { part: 0, index: 0 },
-        Place::Entry { part: 0 },
-        Place::Event { part: 1, index: 0 },
-        Place::Entry { part: 1 },
-        Place::Own { position: 0 },
+    const ONE: [Slot; 2] = [Slot::Event { part: 0, index: 0 }, Slot::Entry { part: 0 }];
+    const TWO_AND_OWN: [Slot; 5] = [
+        Slot::Event { part: 0, index: 0 },
+        Slot::Entry { part: 0 },
+        Slot::Event { part: 1, index: 0 },
+        Slot::Entry { part: 1 },
+        Slot::Own { position: 0 },
     ];
 
     fn reasons(codes: &[&str]) -> Vec<CancellationReason> {
         codes.iter().map(|code| CancellationReason::builder().code(*code).build()).collect()
     }
 
-    fn existing(place: Place) -> Existing {
-        Existing { place, item: None }
+    fn existing(slot: Slot) -> Existing {
+        Existing { slot, item: None }
     }
 
     #[test]
     fn an_event_that_exists_decides_even_beside_a_transaction_conflict() {
-        let places = [Place::Event { part: 0, index: 0 }, Place::Event { part: 0, index: 1 }, Place::Entry { part: 0 }];
+        let slots = [Slot::Event { part: 0, index: 0 }, Slot::Event { part: 0, index: 1 }, Slot::Entry { part: 0 }];
         let reasons = reasons(&["TransactionConflict", "ConditionalCheckFailed", "None"]);
-        assert_eq!(judge(&reasons, &places), Cancelled::Exist(vec![existing(places[1])]));
+        assert_eq!(judge(&reasons, &slots), Cancelled::Exist(vec![existing(slots[1])]));
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
     fn what_is_invalid_is_never_tried_again() {
         for code in ["ValidationError", "ItemCollectionSizeLimitExceeded", "SomethingNew"] {
             let judged = judge(&reasons(&["TransactionConflict", code]), &ONE);
-            let expected = Cancelled::Refused { place: ONE[1], code: code.to_owned(), message: String::new() };
+            let expected = Cancelled::Refused { slot: ONE[1], code: code.to_owned(), message: String::new() };
             assert_eq!(judged, expected);
         }
     }

@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use super::Part;
 use crate::{
-    EventStore,
     error::{Corrupt, Error, Invalid},
     event::{NewEvent, RecordedEvent},
     json,
@@ -18,14 +17,10 @@ use crate::{
     metadata::Metadata,
     schema::{self, item_bytes},
     stream::{ExpectedVersion, StreamId},
+    table::Table,
 };
 
-pub(super) fn check(
-    store: &EventStore,
-    append_id: Uuid,
-    parts: &[Part],
-    own: &[TransactWriteItem],
-) -> Result<(), Invalid> {
+pub(super) fn check(table: &Table, append_id: Uuid, parts: &[Part], own: &[TransactWriteItem]) -> Result<(), Invalid> {
     if append_id.is_nil() {
         return Err(Invalid::AppendId(append_id));
     }
@@ -39,14 +34,14 @@ pub(super) fn check(
         if !streams.insert(&part.stream) {
             return Err(Invalid::DuplicateStream { stream: part.stream.clone() });
         }
-        bytes += check_part(store, part)?;
+        bytes += check_part(table, part)?;
         items += part.events.len() + usize::from(part.has_entry());
     }
     if items > MAX_TRANSACTION_ITEMS {
         return Err(Invalid::TooManyItems { limit: MAX_TRANSACTION_ITEMS, items });
     }
     for (position, item) in own.iter().enumerate() {
-        bytes += check_own(store.table(), position, item)?;
+        bytes += check_own(table.name(), position, item)?;
     }
     if bytes > MAX_TRANSACTION_BYTES {
         return Err(Invalid::AppendTooLarge { limit_bytes: MAX_TRANSACTION_BYTES, bytes });
@@ -54,13 +49,13 @@ pub(super) fn check(
     Ok(())
 }
 
-fn check_part(store: &EventStore, part: &Part) -> Result<usize, Invalid> {
+fn check_part(table: &Table, part: &Part) -> Result<usize, Invalid> {
     if let ExpectedVersion::At(position) = &part.expected {
         if *position.stream() != part.stream {
             let position_of = position.stream().clone();
             return Err(Invalid::ForeignPosition { stream: part.stream.clone(), position_of });
         }
-        position.check_table(store.place())?;
+        table.check_position(position)?;
     }
     if part.events.is_empty() {
         return Err(Invalid::NoEvents);
@@ -98,7 +93,7 @@ impl RecordedEvent {
     /// # Errors
     /// [`Error::Corrupt`] names the event and the rule that it breaks.
     pub fn check(&self) -> Result<(), Error> {
-        let checked = StreamId::new(self.stream_id.as_str()).and_then(|_| self.check_content());
+        let checked = StreamId::new(self.stream_id.as_str()).map_err(Error::from).and_then(|_| self.check_content());
         checked.map_err(|error| {
             let what = format!("no append takes this event: {error}");
             Corrupt { stream: self.stream_id.clone(), at: schema::event_key(self.version), what }.into()

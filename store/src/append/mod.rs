@@ -5,21 +5,31 @@
 //! the same append id at the same place means that this very append was stored before, anything else means that another
 //! writer has the place. Since an event never changes, either answer holds for ever.
 //!
-//! An append to one stream is a transaction of one part; see [`Transaction`] for more of them.
+//! - `check.rs`: what is refused before anything is sent; `prepare.rs`: the items. Both are pure.
+//! - `commit.rs` repeats three steps of a call (`call.rs`) until there is a result: `locate.rs`, where each append goes; `send.rs`,
+//!   the request; `owner.rs`, whose the items are that were there before.
+//! - `cancelled.rs`: what DynamoDB's reasons mean; `own.rs`: which item of the caller's own they mean. Both are pure.
+//! - `transaction.rs`: appends to several streams, and items of the caller's own.
 
+mod call;
 mod cancelled;
 mod check;
 mod commit;
+mod locate;
 mod own;
+mod owner;
 mod prepare;
+mod send;
 mod transaction;
 
 use uuid::Uuid;
 
 pub use self::transaction::{Committed, Transaction};
 use crate::{
+    error::Error,
     event::{NewEvent, event_id},
     stream::{ExpectedVersion, StreamId, StreamPosition},
+    table::Table,
 };
 
 /// What an append has done.
@@ -41,6 +51,12 @@ pub struct Appended {
 }
 
 impl Appended {
+    /// The result of an append that had been stored before.
+    pub(crate) fn stored_before(first_version: u64, position: StreamPosition, recorded_at_ms: i64) -> Self {
+        let append_id = position.append_id().unwrap_or_default();
+        Self { append_id, first_version, position, recorded_at_ms, already_stored: true, write_units: 0.0 }
+    }
+
     /// The ids of its events, in order.
     pub fn event_ids(&self) -> impl Iterator<Item = Uuid> + '_ {
         let (stream, events) = (self.position.stream(), self.position.version() + 1 - self.first_version);
@@ -57,8 +73,25 @@ struct Part {
 }
 
 impl Part {
+    fn new(stream: &StreamId, expected: ExpectedVersion, events: impl IntoIterator<Item = NewEvent>) -> Self {
+        Self { stream: stream.clone(), expected, events: events.into_iter().collect() }
+    }
+
     /// Whether anything of it is to be published.
     fn has_entry(&self) -> bool {
         self.events.iter().any(|event| !event.is_private())
     }
+}
+
+/// Appends to one stream.
+pub(crate) async fn append(
+    table: &Table,
+    append_id: Uuid,
+    stream: &StreamId,
+    expected: ExpectedVersion,
+    events: impl IntoIterator<Item = NewEvent>,
+) -> Result<Appended, Error> {
+    let part = Part::new(stream, expected, events);
+    let mut results = commit::commit(table, append_id, &mut [part], &[]).await?;
+    Ok(results.swap_remove(0))
 }

@@ -6,17 +6,17 @@ use std::fmt;
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use uuid::Uuid;
 
-use super::Part;
+use super::{Appended, Part};
 use crate::{
-    event::{AppendRange, NewEvent, event_id},
-    schema::Compression,
-    schema::{self, ENTITY, Item, Recording},
-    stream::{Previous, StreamId, StreamPosition},
+    event::{AppendRange, event_id},
+    schema::{self, Compression, ENTITY, Item, Recording},
+    stream::{Previous, StreamPosition},
+    table::Table,
 };
 
 /// What one item of a transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Slot {
     /// The event at a place of an append.
     Event { part: usize, index: usize },
     /// The pending entry of an append.
@@ -25,7 +25,7 @@ pub(super) enum Place {
     Own { position: usize },
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Event { index, .. } => write!(f, "event {index} of the append"),
@@ -35,49 +35,110 @@ impl fmt::Display for Place {
     }
 }
 
-/// One append of a transaction at the place where it goes.
-pub(super) struct Prepared {
-    pub(super) items: Vec<Item>,
-    pub(super) range: AppendRange,
-    /// The newest append up to this one that has a pending entry: what the next one says of its predecessor.
-    pub(super) newest_entry: Option<Previous>,
+/// The request of a call at the positions where its appends go. The same each time that it is sent.
+pub(super) struct Request<'a> {
+    table: &'a Table,
+    append_id: Uuid,
+    appends: Vec<Prepared<'a>>,
+    own: &'a [TransactWriteItem],
+    slots: Vec<Slot>,
 }
 
-/// The items of one append behind `at`: the events in order, then the pending entry where there is one.
-pub(super) fn prepare(
-    append_id: Uuid,
-    part: &Part,
-    at: &StreamPosition,
-    recorded_at_ms: i64,
-    compression: Compression,
-) -> Prepared {
-    let first = at.version() + 1;
-    let range = AppendRange { id: append_id, first, last: at.version() + part.events.len() as u64 };
-    let recordings = recordings(append_id, &part.stream, &part.events, first, compression);
-    let has_entry = part.has_entry();
-    let newest_entry = if has_entry { Some(Previous { first, recorded_at_ms }) } else { at.newest_entry() };
-    let mut items = Vec::with_capacity(recordings.len() + 1);
-    items.extend(recordings.iter().map(|event| schema::event_item(event, &range, recorded_at_ms, newest_entry)));
-    if has_entry {
-        items.push(schema::pending_item(&recordings, &range, recorded_at_ms, at.newest_entry()));
+impl<'a> Request<'a> {
+    pub(super) fn new(
+        table: &'a Table,
+        append_id: Uuid,
+        parts: &'a [Part],
+        own: &'a [TransactWriteItem],
+        positions: &'a [StreamPosition],
+    ) -> Self {
+        let recorded_at_ms = table.now_ms();
+        let (mut appends, mut slots) = (Vec::with_capacity(parts.len()), Vec::new());
+        for (part, (append, at)) in parts.iter().zip(positions).enumerate() {
+            slots.extend((0..append.events.len()).map(|index| Slot::Event { part, index }));
+            slots.extend(append.has_entry().then_some(Slot::Entry { part }));
+            appends.push(Prepared::new(append_id, append, at, recorded_at_ms, table.compression()));
+        }
+        slots.extend((0..own.len()).map(|position| Slot::Own { position }));
+        Self { table, append_id, appends, own, slots }
     }
-    Prepared { items, range, newest_entry }
+
+    /// What each item is.
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    pub(super) fn items(&self) -> Vec<TransactWriteItem> {
+        let mut items = Vec::with_capacity(self.slots.len());
+        items.extend(self.appends.iter().flat_map(Prepared::items).map(|item| put(self.table.name(), item)));
+        items.extend_from_slice(self.own);
+        items
+    }
+
+    /// The results, if it is stored.
+    pub(super) fn results(self, write_units: f64) -> Vec<Appended> {
+        let Self { table, append_id, appends, .. } = self;
+        let result = |append: Prepared<'_>| {
+            let Prepared { at, range, recorded_at_ms, newest_entry, .. } = append;
+            let stream = at.stream().clone();
+            Appended {
+                append_id,
+                first_version: range.first,
+                position: StreamPosition::after(table.full_name(), stream, range.last, append_id, newest_entry),
+                recorded_at_ms,
+                already_stored: false,
+                write_units,
+            }
+        };
+        appends.into_iter().map(result).collect()
+    }
 }
 
-fn recordings<'a>(
-    append_id: Uuid,
-    stream: &'a StreamId,
-    events: &'a [NewEvent],
-    first: u64,
-    compression: Compression,
-) -> Vec<Recording<'a>> {
-    let recording =
-        |(index, (new, version))| Recording::new(stream, version, event_id(append_id, stream, index), new, compression);
-    events.iter().zip(first..).enumerate().map(recording).collect()
+/// One append of a transaction.
+struct Prepared<'a> {
+    /// The position behind which it goes.
+    at: &'a StreamPosition,
+    recordings: Vec<Recording<'a>>,
+    range: AppendRange,
+    recorded_at_ms: i64,
+    has_entry: bool,
+    /// The newest append up to this one that has a pending entry: the next one's previous entry.
+    newest_entry: Option<Previous>,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(
+        append_id: Uuid,
+        part: &'a Part,
+        at: &'a StreamPosition,
+        recorded_at_ms: i64,
+        compression: Compression,
+    ) -> Self {
+        let first = at.version() + 1;
+        let range = AppendRange { id: append_id, first, last: at.version() + part.events.len() as u64 };
+        let recording = |(index, (new, version))| {
+            Recording::new(&part.stream, version, event_id(append_id, &part.stream, index), new, compression)
+        };
+        let recordings = part.events.iter().zip(first..).enumerate().map(recording).collect();
+        let has_entry = part.has_entry();
+        let newest_entry = if has_entry { Some(Previous { first, recorded_at_ms }) } else { at.newest_entry() };
+        Self { at, recordings, range, recorded_at_ms, has_entry, newest_entry }
+    }
+
+    /// The events in order, then the pending entry, if there is one.
+    fn items(&self) -> Vec<Item> {
+        let Self { at, recordings, range, recorded_at_ms, has_entry, newest_entry } = self;
+        let mut items = Vec::with_capacity(recordings.len() + 1);
+        items.extend(recordings.iter().map(|event| schema::event_item(event, range, *recorded_at_ms, *newest_entry)));
+        if *has_entry {
+            items.push(schema::pending_item(recordings, range, *recorded_at_ms, at.newest_entry()));
+        }
+        items
+    }
 }
 
 /// A put whose condition is that nothing is there yet. Where it fails, DynamoDB is to return what is there.
-pub(super) fn put(table: &str, item: Item) -> TransactWriteItem {
+fn put(table: &str, item: Item) -> TransactWriteItem {
     let put = Put::builder()
         .table_name(table)
         .set_item(Some(item))
@@ -91,7 +152,10 @@ pub(super) fn put(table: &str, item: Item) -> TransactWriteItem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ExpectedVersion;
+    use crate::{
+        event::NewEvent,
+        stream::{ExpectedVersion, StreamId},
+    };
 
     #[test]
     fn an_append_is_its_events_in_order_and_one_pending_entry() {
@@ -106,11 +170,12 @@ mod tests {
             Some(Previous { first: 3, recorded_at_ms: 6 }),
         );
 
-        let prepared = prepare(Uuid::from_u128(1), &part, &at, 7, Compression::default());
+        let prepared = Prepared::new(Uuid::from_u128(1), &part, &at, 7, Compression::default());
 
-        let keys: Vec<_> = prepared.items.iter().map(|item| item[ENTITY].as_s().unwrap().as_str()).collect();
+        let items = prepared.items();
+        let keys: Vec<_> = items.iter().map(|item| item[ENTITY].as_s().unwrap().as_str()).collect();
         assert_eq!(keys, ["event#00000000000000000004", "event#00000000000000000005", "pending#00000000000000000004"]);
-        let entry = schema::read_pending(prepared.items[2].clone()).unwrap();
+        let entry = schema::read_pending(items[2].clone()).unwrap();
         assert_eq!((entry.first, entry.last), (4, 5));
         assert_eq!(entry.previous, Some(Previous { first: 3, recorded_at_ms: 6 }));
         assert_eq!(prepared.newest_entry, Some(Previous { first: 4, recorded_at_ms: 7 }));

@@ -1,16 +1,14 @@
 //! Appends to several streams, and items of the caller's own, in one DynamoDB transaction.
 
-use std::{future::Future, pin::Pin};
-
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use uuid::Uuid;
 
-use super::{Appended, Part, commit};
+use super::{Appended, Part, commit::commit};
 use crate::{
-    EventStore,
     error::Error,
     event::NewEvent,
     stream::{ExpectedVersion, StreamId},
+    table::Table,
 };
 
 /// A transaction that is being put together: appends to one or more streams, and items of the caller's own in tables of the
@@ -50,7 +48,7 @@ use crate::{
 #[derive(Clone, Debug)]
 #[must_use = "nothing is stored before `commit`"]
 pub struct Transaction {
-    store: EventStore,
+    table: Table,
     append_id: Uuid,
     parts: Vec<Part>,
     items: Vec<TransactWriteItem>,
@@ -69,12 +67,12 @@ pub struct Committed {
 }
 
 impl Transaction {
-    pub(crate) fn new(store: EventStore) -> Self {
-        Self { store, append_id: Uuid::new_v4(), parts: Vec::new(), items: Vec::new() }
+    pub(crate) fn new(table: Table) -> Self {
+        Self { table, append_id: Uuid::new_v4(), parts: Vec::new(), items: Vec::new() }
     }
 
     /// The same transaction under an append id of the caller's choice: all its appends carry it, and a repeat of the whole
-    /// transaction is recognised by it, as with [`EventStore::append_with_id`]. Where it is, the own items are not written
+    /// transaction is recognised by it, as with [`EventStore::append_with_id`](crate::EventStore::append_with_id). Where it is, the own items are not written
     /// again either.
     pub fn with_id(mut self, append_id: Uuid) -> Self {
         self.append_id = append_id;
@@ -88,7 +86,7 @@ impl Transaction {
         expected: ExpectedVersion,
         events: impl IntoIterator<Item = NewEvent>,
     ) -> Self {
-        self.parts.push(Part { stream: stream.clone(), expected, events: events.into_iter().collect() });
+        self.parts.push(Part::new(stream, expected, events));
         self
     }
 
@@ -109,18 +107,13 @@ impl Transaction {
     /// - [`Error::Conflict`]: one of the streams is elsewhere; the error says which and where. Nothing was written.
     /// - [`Error::ItemRefused`]: the condition of an own item does not hold. Nothing was written.
     /// - [`Error::Invalid`]: over a limit, a stream twice, an own item in the store's table. Nothing was sent.
-    /// - [`Error::Unavailable`], [`Error::Configuration`], [`Error::Corrupt`]: as with [`EventStore::append`].
+    /// - [`Error::Unavailable`], [`Error::Configuration`], [`Error::Corrupt`]: as with [`EventStore::append`](crate::EventStore::append).
     pub async fn commit(self) -> Result<Committed, Error> {
-        let Self { store, append_id, parts, items } = self;
-        // A request of the SDK is a large and deeply nested future, and callers hold theirs in their own.
-        let commit: Pin<Box<dyn Future<Output = _> + Send>> =
-            Box::pin(async move { commit::commit(&store, append_id, parts, items).await });
-        commit.await
-    }
-
-    /// A transaction of one append alone.
-    pub(crate) async fn commit_single(self) -> Result<Appended, Error> {
-        let committed = self.commit().await?;
-        Ok(committed.appends.into_iter().next().expect("a transaction has as many results as appends"))
+        let Self { table, append_id, mut parts, items } = self;
+        let appends = commit(&table, append_id, &mut parts, &items).await?;
+        // The same of all appends.
+        let (already_stored, write_units) =
+            appends.first().map_or((false, 0.0), |append| (append.already_stored, append.write_units));
+        Ok(Committed { appends, already_stored, write_units })
     }
 }

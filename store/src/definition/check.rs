@@ -14,6 +14,7 @@ use crate::{
     failure::{Operation, RequestContext},
     role::Role,
     schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, RECORDED_AT, STREAM_ID, TAKEN_AT},
+    table::Table,
 };
 
 /// What was found of a table. See [`check_table`].
@@ -90,7 +91,7 @@ pub enum TableDifference {
     /// The table is a global table. It replicates item by item and the last writer wins, so that a condition holds in one Region
     /// only: two Regions store different events as the same version, and one of them is overwritten.
     #[error(
-        "the table has replicas ({}): streambox does not support global tables, since two Regions can store different events as the \
+        "the table has replicas ({}): streambox does not support global tables, since two Regions can table different events as the \
          same version, and one of them is lost. Remove the replicas; for another Region use backups",
         .regions.join(", ")
     )]
@@ -187,8 +188,8 @@ pub async fn check_table(client: &Client, table: &str) -> Result<TableCheck, Err
 
 /// Whether the table, or its index, is being made at this moment: it will be there by itself. Needs the permission
 /// `dynamodb:DescribeTable`; without it, and of a table that is not there, the answer is no.
-pub(crate) async fn is_being_built(client: &Client, table: &str) -> bool {
-    let answer = client.describe_table().table_name(table).send().await;
+pub(crate) async fn is_being_built(table: &Table) -> bool {
+    let answer = table.client().describe_table().table_name(table.name()).send().await;
     let description = answer.ok().and_then(|output| output.table);
     description.is_some_and(|table| {
         let index = table.global_secondary_indexes().iter().find(|index| index.index_name() == Some(OUTBOX_INDEX));

@@ -1,14 +1,15 @@
 //! Which table it is, whatever other tables have had its name.
 
-use crate::{EventStore, error::Error, failure::Operation};
+use crate::{error::Error, table::Table};
 
 /// The table's ARN, and its id, or where DynamoDB does not say one, when it was created.
-pub(crate) async fn identity(store: &EventStore) -> Result<String, Error> {
-    let operation = Operation::one(store.request_context(), "look at", store.table());
-    let describe = store.client().describe_table().table_name(store.table());
+pub(crate) async fn identity(table: &Table) -> Result<String, Error> {
+    let operation = table.request("look at", table.name());
+    let describe = table.client().describe_table().table_name(table.name());
+    let name = table.name();
     let output = describe.send().await.map_err(|error| operation.failed(error))?;
     let table = output.table();
-    let arn = table.and_then(|table| table.table_arn()).unwrap_or(store.table());
+    let arn = table.and_then(|table| table.table_arn()).unwrap_or(name);
     let id = table.and_then(|table| {
         let created = || table.creation_date_time().map(ToString::to_string);
         table.table_id().map(str::to_owned).or_else(created)

@@ -1,11 +1,8 @@
 //! How much is pending: the index, counted.
 
-use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
-
 use super::Outbox;
 use crate::{
     error::Error,
-    failure::Operation,
     schema::{self, OUTBOX_INDEX, PENDING_SINCE},
     stream::StreamId,
 };
@@ -38,14 +35,8 @@ impl Outbox {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn count_pending(&self, max_entries: u64) -> Result<PendingCount, Error> {
-        let mut operation = Operation::new(self.store.request_context(), "count the outbox", self.store.table());
-        let scan = self
-            .store
-            .client()
-            .scan()
-            .table_name(self.store.table())
-            .index_name(OUTBOX_INDEX)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let mut operation = self.table.operation("count the outbox", self.table.name());
+        let scan = self.table.scan().index_name(OUTBOX_INDEX);
         let (mut count, mut last, mut from) = (PendingCount::default(), None, None);
         while count.entries < max_entries {
             operation.attempts += 1;

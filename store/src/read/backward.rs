@@ -7,12 +7,12 @@ use super::{
     page_size::PageSize,
     query::{self, Page},
 };
-use crate::{EventStore, error::Error, event::RecordedEvent, stream::StreamId};
+use crate::{error::Error, event::RecordedEvent, stream::StreamId, table::Table};
 
 /// Reads a stream backward, with the same checks as forward.
 #[derive(Debug)]
 pub(super) struct BackwardReader {
-    store: EventStore,
+    table: Table,
     stream: StreamId,
     top: Top,
     /// How many events are still to be read.
@@ -24,19 +24,19 @@ pub(super) struct BackwardReader {
 
 impl BackwardReader {
     /// Begins with the event at `from`, or at the end where the stream does not go as far.
-    pub(super) fn new(store: EventStore, stream: StreamId, from: u64, limit: u64) -> Self {
+    pub(super) fn new(table: Table, stream: StreamId, from: u64, limit: u64) -> Self {
         let (done, page_size) = (limit == 0 || from == 0, PageSize::default());
-        Self { store, stream, top: Top::End(from), left: limit, done, page_size, read_units: 0.0 }
+        Self { table, stream, top: Top::End(from), left: limit, done, page_size, read_units: 0.0 }
     }
 
     /// As [`EventReader::next_page`](super::EventReader::next_page), in the other direction.
     pub(super) async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
-        let mut watch = GapWatch::new(self.store.jitter());
+        let mut watch = GapWatch::new(&self.table);
         while !self.done {
             let (Top::Next(to) | Top::End(to)) = self.top;
             let limit = (self.left < u64::MAX).then_some(self.left);
             let size = &mut self.page_size;
-            let page = query::page(&self.store, &self.stream, 1..=to, Direction::Backward, limit, size).await?;
+            let page = query::page(&self.table, &self.stream, 1..=to, Direction::Backward, limit, size).await?;
             let Page { items, is_last, read_units } = page;
             self.read_units += read_units;
             let checked = check_backward(items, self.top, is_last);
@@ -74,7 +74,7 @@ impl BackwardReader {
         }
         let above = newest + 1;
         let size = &mut self.page_size;
-        let page = query::page(&self.store, &self.stream, above..=u64::MAX, Direction::Forward, Some(1), size).await?;
+        let page = query::page(&self.table, &self.stream, above..=u64::MAX, Direction::Forward, Some(1), size).await?;
         self.read_units += page.read_units;
         Ok((!page.items.is_empty()).then_some(above))
     }

@@ -8,16 +8,16 @@ use super::{
     query::{self, Page},
 };
 use crate::{
-    EventStore,
     error::Error,
     event::RecordedEvent,
     stream::{StreamId, StreamPosition},
+    table::Table,
 };
 
-/// Reads a stream forward, page by page, each page at most 1 MB. See [`EventStore::reader`].
+/// Reads a stream forward, page by page, each page at most 1 MB. See [`EventStore::reader`](crate::EventStore::reader).
 #[derive(Debug)]
 pub struct EventReader {
-    store: EventStore,
+    table: Table,
     /// Where the stream was when the reader was last there.
     position: StreamPosition,
     /// The last version to read, even where the stream goes on.
@@ -30,9 +30,9 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    pub(crate) fn new(store: EventStore, position: StreamPosition) -> Self {
+    pub(crate) fn new(table: Table, position: StreamPosition) -> Self {
         Self {
-            store,
+            table,
             position,
             to: u64::MAX,
             reaches_to: false,
@@ -44,20 +44,20 @@ impl EventReader {
 
     /// Begins with version `from`, whatever is before it. Its position is good for reading on only: what came before is not
     /// known.
-    pub(crate) fn beginning_with(store: EventStore, stream: StreamId, from: u64) -> Self {
-        Self::new(store, StreamPosition::before_unread(stream, from.saturating_sub(1)))
+    pub(crate) fn beginning_with(table: Table, stream: StreamId, from: u64) -> Self {
+        Self::new(table, StreamPosition::before_unread(stream, from.saturating_sub(1)))
     }
 
     /// Reads on from a position, and at first the event once more that it stands behind, by the same request: the reader and what
     /// has come of the events behind it. `None` where the table does not have that event: it is not the table that the position is
     /// of.
     pub(crate) async fn checking(
-        store: EventStore,
+        table: Table,
         position: StreamPosition,
     ) -> Result<Option<(Self, Vec<RecordedEvent>)>, Error> {
-        let Some(append_id) = position.append_id() else { return Ok(Some((Self::new(store, position), Vec::new()))) };
-        position.check_table(store.place())?;
-        let mut reader = Self::beginning_with(store, position.stream().clone(), position.version());
+        let Some(append_id) = position.append_id() else { return Ok(Some((Self::new(table, position), Vec::new()))) };
+        table.check_position(&position)?;
+        let mut reader = Self::beginning_with(table, position.stream().clone(), position.version());
         let mut page = reader.next_page().await?.unwrap_or_default();
         if page.first().is_none_or(|event| event.append.id != append_id) {
             return Ok(None);
@@ -98,12 +98,12 @@ impl EventReader {
     /// [`Error::Corrupt`] where the next event is missing or unreadable, after those before it were handed out; [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB
     /// answers. The reader can be asked again after an error; it goes on where it was.
     pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
-        self.position.check_table(self.store.place())?;
-        let mut watch = GapWatch::new(self.store.jitter());
+        self.table.check_position(&self.position)?;
+        let mut watch = GapWatch::new(&self.table);
         while !self.done {
             let next = self.position.version() + 1;
             let Page { items, is_last, read_units } = query::page(
-                &self.store,
+                &self.table,
                 self.position.stream(),
                 next..=self.to,
                 Direction::Forward,
@@ -117,7 +117,7 @@ impl EventReader {
             let missing = checked.missing.or(ends_early.then_some(next));
             let is_whole = missing.is_none() && checked.corrupt.is_none();
             if let Some(last) = checked.events.last() {
-                self.position = last.position(self.store.place());
+                self.position = last.position(self.table.full_name());
                 self.done = last.version >= self.to || (is_last && is_whole && !self.reaches_to);
                 return Ok(Some(checked.events));
             }

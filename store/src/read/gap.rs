@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::{
     error::{Corrupt, Error},
-    retry::{Delays, Jitter},
+    retry::Delays,
     stream::StreamId,
+    table::Table,
 };
 
 /// How often a place is read where an event is missing before the stream is reported as damaged. With the delays between
@@ -22,8 +23,8 @@ pub(super) struct GapWatch {
 }
 
 impl GapWatch {
-    pub(super) fn new(jitter: Jitter) -> Self {
-        Self { delays: Delays::new(FIRST_GAP_DELAY, LONGEST_GAP_DELAY, jitter), reads: 1 }
+    pub(super) fn new(table: &Table) -> Self {
+        Self { delays: table.delays(FIRST_GAP_DELAY, LONGEST_GAP_DELAY), reads: 1 }
     }
 
     /// Waits before the place is read again; after the last read the version that is `missing` is an error.

@@ -25,8 +25,8 @@ pub use forward::EventReader;
 pub use gap::GAP_READ_ATTEMPTS;
 pub use options::{Direction, ReadOptions};
 pub(crate) use page_size::PageSize;
-pub(crate) use point::{event_at, exists, last_event};
-pub(crate) use query::{partition_page, settled};
+pub(crate) use point::{end, event_at, exists, last_event};
+pub(crate) use query::{partition_page, visible_events};
 pub use stream::EventStream;
 
 use crate::{event::RecordedEvent, stream::StreamPosition};

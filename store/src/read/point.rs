@@ -1,14 +1,20 @@
-//! One request: the newest event, whether there is one, the event at a version.
+//! One request: where a stream ends, whether there is one, the event at a version.
 
 use aws_sdk_dynamodb::types::{ReturnConsumedCapacity, Select};
 
 use super::query;
-use crate::{EventStore, error::Error, event::RecordedEvent, failure::Operation, schema, stream::StreamId};
+use crate::{
+    error::Error,
+    event::RecordedEvent,
+    schema,
+    stream::{StreamId, StreamPosition},
+    table::Table,
+};
 
 /// The newest event, if there is one: one request, read units by its size.
-pub(crate) async fn last_event(store: &EventStore, stream: &StreamId) -> Result<Option<RecordedEvent>, Error> {
-    let operation = Operation::one(store.request_context(), "read the end", stream.as_str());
-    let output = query::events(store, stream, 1..=u64::MAX)
+pub(crate) async fn last_event(table: &Table, stream: &StreamId) -> Result<Option<RecordedEvent>, Error> {
+    let operation = table.request("read the end", stream.as_str());
+    let output = query::events(table, stream, 1..=u64::MAX)
         .scan_index_forward(false)
         .limit(1)
         .send()
@@ -18,10 +24,16 @@ pub(crate) async fn last_event(store: &EventStore, stream: &StreamId) -> Result<
     Ok(newest.map(schema::read_event).transpose()?)
 }
 
+/// The position behind the newest append, whether all of it is visible yet or not.
+pub(crate) async fn end(table: &Table, stream: &StreamId) -> Result<StreamPosition, Error> {
+    let newest = last_event(table, stream).await?;
+    Ok(newest.map_or_else(|| StreamPosition::start(stream.clone()), |event| event.append_position(table.full_name())))
+}
+
 /// Whether there is an event, without transferring one.
-pub(crate) async fn exists(store: &EventStore, stream: &StreamId) -> Result<bool, Error> {
-    let operation = Operation::one(store.request_context(), "look for", stream.as_str());
-    let output = query::events(store, stream, 1..=u64::MAX)
+pub(crate) async fn exists(table: &Table, stream: &StreamId) -> Result<bool, Error> {
+    let operation = table.request("look for", stream.as_str());
+    let output = query::events(table, stream, 1..=u64::MAX)
         .select(Select::Count)
         .limit(1)
         .send()
@@ -30,17 +42,16 @@ pub(crate) async fn exists(store: &EventStore, stream: &StreamId) -> Result<bool
     Ok(output.count() > 0)
 }
 
-/// The event at one version, strongly consistent.
-pub(crate) async fn event_at(
-    store: &EventStore,
-    stream: &StreamId,
-    version: u64,
-) -> Result<Option<RecordedEvent>, Error> {
-    let operation = Operation::one(store.request_context(), "read", stream.as_str());
-    let output = store
+/// The event at one version, strongly consistent. Versions begin with 1.
+pub(crate) async fn event_at(table: &Table, stream: &StreamId, version: u64) -> Result<Option<RecordedEvent>, Error> {
+    if version == 0 {
+        return Ok(None);
+    }
+    let operation = table.request("read", stream.as_str());
+    let output = table
         .client()
         .get_item()
-        .table_name(store.table())
+        .table_name(table.name())
         .set_key(Some(schema::key(stream.as_str(), schema::event_key(version))))
         .consistent_read(true)
         .return_consumed_capacity(ReturnConsumedCapacity::Total)

@@ -2,33 +2,35 @@
 
 use std::{
     fmt,
-    future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     vec,
 };
 
-use futures_core::{FusedStream, Stream};
+use futures_core::{FusedStream, Stream, stream::BoxStream};
+use futures_util::{StreamExt as _, stream};
 
 use super::{Direction, EventReader, ReadOptions, backward::BackwardReader};
-use crate::{EventStore, error::Error, event::RecordedEvent, stream::StreamId};
+use crate::{error::Error, event::RecordedEvent, stream::StreamId, table::Table};
 
-/// The events of one stream, read page by page as they are asked for. See [`EventStore::read_stream`].
+/// The events of one stream, read page by page as they are asked for. See [`EventStore::read_stream`](crate::EventStore::read_stream).
 ///
 /// An error is the last item.
 pub struct EventStream {
-    state: State,
+    pages: BoxStream<'static, Fetched>,
     page: vec::IntoIter<RecordedEvent>,
     read_units: f64,
+    /// Whether no page follows.
+    is_last: bool,
 }
 
-enum State {
-    Idle(Reader),
-    Reading(Pin<Box<dyn Future<Output = (Reader, Read)> + Send>>),
-    Ended,
+/// What one page has brought.
+struct Fetched {
+    /// Its events; none at the end.
+    events: Result<Option<Vec<RecordedEvent>>, Error>,
+    /// Those of all pages so far.
+    read_units: f64,
 }
-
-type Read = Result<Option<Vec<RecordedEvent>>, Error>;
 
 enum Reader {
     Forward(EventReader),
@@ -36,36 +38,29 @@ enum Reader {
 }
 
 impl Reader {
-    async fn next_page(mut self) -> (Self, Read) {
-        let page = match &mut self {
-            Self::Forward(reader) => reader.next_page().await,
-            Self::Backward(reader) => reader.next_page().await,
-        };
-        (self, page)
-    }
-
-    fn read_units(&self) -> f64 {
+    async fn fetch(&mut self) -> Fetched {
         match self {
-            Self::Forward(reader) => reader.read_units(),
-            Self::Backward(reader) => reader.read_units,
+            Self::Forward(reader) => Fetched { events: reader.next_page().await, read_units: reader.read_units() },
+            Self::Backward(reader) => Fetched { events: reader.next_page().await, read_units: reader.read_units },
         }
     }
 }
 
 impl EventStream {
-    pub(crate) fn new(store: EventStore, stream: StreamId, options: ReadOptions) -> Self {
+    pub(crate) fn new(table: Table, stream: StreamId, options: ReadOptions) -> Self {
         let limit = options.limit.unwrap_or(u64::MAX);
         let reader = match options.direction {
             Direction::Forward => {
                 let from = options.from.unwrap_or_default().max(1);
                 let to = if limit == 0 { from - 1 } else { from.saturating_add(limit - 1) };
-                Reader::Forward(EventReader::beginning_with(store, stream, from).up_to(to))
+                Reader::Forward(EventReader::beginning_with(table, stream, from).up_to(to))
             }
             Direction::Backward => {
-                Reader::Backward(BackwardReader::new(store, stream, options.from.unwrap_or(u64::MAX), limit))
+                Reader::Backward(BackwardReader::new(table, stream, options.from.unwrap_or(u64::MAX), limit))
             }
         };
-        Self { state: State::Idle(reader), page: Vec::new().into_iter(), read_units: 0.0 }
+        let pages = stream::unfold(reader, |mut reader| async move { Some((reader.fetch().await, reader)) });
+        Self { pages: pages.boxed(), page: Vec::new().into_iter(), read_units: 0.0, is_last: false }
     }
 
     /// The capacity units consumed so far.
@@ -83,32 +78,25 @@ impl Stream for EventStream {
             if let Some(event) = self.page.next() {
                 return Poll::Ready(Some(Ok(event)));
             }
-            self.state = match std::mem::replace(&mut self.state, State::Ended) {
-                State::Ended => return Poll::Ready(None),
-                State::Idle(reader) => State::Reading(Box::pin(reader.next_page())),
-                State::Reading(mut reading) => {
-                    let Poll::Ready((reader, read)) = reading.as_mut().poll(context) else {
-                        self.state = State::Reading(reading);
-                        return Poll::Pending;
-                    };
-                    self.read_units = reader.read_units();
-                    match read {
-                        Err(error) => return Poll::Ready(Some(Err(error))),
-                        Ok(None) => State::Ended,
-                        Ok(Some(page)) => {
-                            self.page = page.into_iter();
-                            State::Idle(reader)
-                        }
-                    }
-                }
+            if self.is_last {
+                return Poll::Ready(None);
+            }
+            let Some(Fetched { events, read_units }) = ready!(self.pages.poll_next_unpin(context)) else {
+                return Poll::Ready(None);
             };
+            self.read_units = read_units;
+            self.is_last = !matches!(events, Ok(Some(_)));
+            match events {
+                Ok(events) => self.page = events.unwrap_or_default().into_iter(),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
         }
     }
 }
 
 impl FusedStream for EventStream {
     fn is_terminated(&self) -> bool {
-        matches!(self.state, State::Ended) && self.page.len() == 0
+        self.is_last && self.page.len() == 0
     }
 }
 

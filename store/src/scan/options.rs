@@ -72,8 +72,13 @@ impl ScanOptions {
         self.segments
     }
 
-    pub(crate) fn has_token(&self) -> bool {
-        self.token.is_some()
+    /// Checks the options of what can't resume.
+    pub(crate) fn check_from_start(&self, what: &str) -> Result<(), Error> {
+        self.check()?;
+        match self.token {
+            Some(_) => Err(Invalid::ScanToken { why: format!("{what} begins at the beginning") }.into()),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::{operation::scan::builders::ScanFluentBuilder, types::ReturnConsumedCapacity};
+use aws_sdk_dynamodb::operation::scan::builders::ScanFluentBuilder;
 
-use super::{ScanOptions, token::Place};
+use super::{ScanOptions, token::Progress};
 use crate::{
-    EventStore,
     error::Error,
-    failure::Operation,
     read::PageSize,
-    retry::Delays,
     schema::{self, ENTITY, EVENT_PREFIX, Item, STREAM_ID},
     stream::StreamId,
+    table::Table,
 };
 
 /// How often a page of a scan is asked for where DynamoDB does not answer or has no capacity left: a scan of a large table is
@@ -25,11 +23,11 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// One segment of a scan: what it is of, and how far it was read.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
-    pub(crate) store: EventStore,
+    pub(crate) table: Table,
     options: ScanOptions,
     number: u16,
     /// How far it was read.
-    pub(crate) place: Place,
+    pub(crate) progress: Progress,
     rows: ScanRows,
     page_size: PageSize,
 }
@@ -50,29 +48,29 @@ pub(crate) struct ScannedPage {
 }
 
 impl Segment {
-    pub(crate) fn new(store: EventStore, options: ScanOptions, number: u16, rows: ScanRows) -> Self {
+    pub(crate) fn new(table: Table, options: ScanOptions, number: u16, rows: ScanRows) -> Self {
         let token = options.token.as_ref();
-        let place = token.map_or(Place::Start, |token| token.segments[usize::from(number)].clone());
-        Self { store, options, number, place, rows, page_size: PageSize::default() }
+        let progress = token.map_or(Progress::Start, |token| token.segments[usize::from(number)].clone());
+        Self { table, options, number, progress, rows, page_size: PageSize::default() }
     }
 
     /// The event that the last page has ended with, if it was one of the scan's.
-    pub(crate) fn place_at_event(&self) -> Option<(StreamId, u64)> {
-        let Place::After { stream, entity, .. } = &self.place else { return None };
+    pub(crate) fn event_at_end(&self) -> Option<(StreamId, u64)> {
+        let Progress::After { stream, entity, .. } = &self.progress else { return None };
         let stream = StreamId::stored(stream);
         let is_wanted = self.options.category.as_ref().is_none_or(|category| stream.category() == category);
         let version = schema::event_version(entity).filter(|_| is_wanted)?;
         Some((stream, version))
     }
 
-    /// The next page, and [`place`](Self::place) behind it. Where DynamoDB does not answer or has no capacity left, it is asked
+    /// The next page, and [`progress`](Self::progress) behind it. Where DynamoDB does not answer or has no capacity left, it is asked
     /// again.
     pub(crate) async fn next_page(&mut self) -> Result<ScannedPage, Error> {
-        if self.place == Place::End {
+        if self.progress == Progress::End {
             return Ok(ScannedPage { items: Vec::new(), read_units: 0.0 });
         }
-        let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY, self.store.jitter());
-        let mut operation = Operation::new(self.store.request_context(), "scan", self.store.table());
+        let mut delays = self.table.delays(FIRST_DELAY, LONGEST_DELAY);
+        let mut operation = self.table.operation("scan", self.table.name());
         let output = loop {
             operation.attempts += 1;
             match self.request().send().await.map_err(|error| operation.failed(error)) {
@@ -87,12 +85,12 @@ impl Segment {
         self.page_size.grow();
         let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
         let key = output.last_evaluated_key.filter(|key| !key.is_empty());
-        self.place = key.as_ref().map_or(Place::End, Place::behind_key);
+        self.progress = key.as_ref().map_or(Progress::End, Progress::behind_key);
         Ok(ScannedPage { items: output.items.unwrap_or_default(), read_units })
     }
 
     fn request(&self) -> ScanFluentBuilder {
-        let mut scan = self.store.client().scan();
+        let mut scan = self.table.scan();
         let mut filters = Vec::new();
         if self.rows == ScanRows::Items {
             filters.push(format!("NOT begins_with({STREAM_ID}, :reserved)"));
@@ -108,15 +106,13 @@ impl Segment {
         if let ScanRows::Parts(attributes) = self.rows {
             scan = scan.projection_expression(attributes);
         }
-        if let Place::After { stream, entity, .. } = &self.place {
+        if let Progress::After { stream, entity, .. } = &self.progress {
             scan = scan.set_exclusive_start_key(Some(schema::key(stream, entity.clone())));
         }
-        scan.table_name(self.store.table())
-            .consistent_read(self.options.is_consistent)
+        scan.consistent_read(self.options.is_consistent)
             .segment(i32::from(self.number))
             .total_segments(i32::from(self.options.segments))
             .filter_expression(filters.join(" AND "))
             .set_limit(self.page_size.limit(self.options.page_items.map(Into::into)))
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
     }
 }

@@ -1,6 +1,6 @@
 //! What a page of a scan has: rows, and which of its streams are damaged.
 
-use super::{lanes::Row, token::Place};
+use super::{merge::Row, token::Progress};
 use crate::{
     error::{Corrupt, Error},
     stream::StreamId,
@@ -30,10 +30,10 @@ impl<R: Row> Row for Scanned<R> {
         }
     }
 
-    fn place(&self) -> Place {
+    fn progress(&self) -> Progress {
         match self {
-            Self::Row(row) => row.place(),
-            Self::Damaged(corrupt) => Place::behind_events(&corrupt.stream),
+            Self::Row(row) => row.progress(),
+            Self::Damaged(corrupt) => Progress::behind_events(&corrupt.stream),
         }
     }
 }

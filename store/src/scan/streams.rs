@@ -7,19 +7,20 @@ use std::{
 };
 
 use futures_core::Stream;
+use futures_util::StreamExt as _;
 
 use super::{
     ScanOptions,
-    lanes::{Lanes, Row, Rows, Source},
+    merge::{Merged, Row, Rows, Source},
     page::{ScanRows, Segment},
     scanned::Scanned,
-    token::Place,
+    token::Progress,
 };
 use crate::{
-    EventStore,
-    error::{Corrupt, Error, Invalid},
+    error::{Corrupt, Error},
     schema::{self, EVENT_PREFIX, EVENT_TYPE, Fields, Item, RECORDED_AT},
     stream::StreamId,
+    table::Table,
 };
 
 /// A stream, as a scan of the table has seen it.
@@ -38,33 +39,29 @@ pub struct StreamSummary {
     pub last_recorded_at_ms: i64,
 }
 
-/// The streams of the table, or of a category. See [`EventStore::scan_streams`].
+/// The streams of the table, or of a category. See [`EventStore::scan_streams`](crate::EventStore::scan_streams).
 ///
 /// [`Error::Corrupt`] stands in the place of one stream, and the scan goes on with the next. Any other error is the last item.
 #[derive(Debug)]
 pub struct StreamScan {
-    lanes: Lanes<StreamSource>,
+    merged: Merged<Scanned<StreamSummary>>,
 }
 
 impl StreamScan {
-    pub(crate) fn new(store: &EventStore, options: &ScanOptions) -> Result<Self, Error> {
-        options.check()?;
-        if options.token.is_some() {
-            let why = "a list of streams begins at the beginning".to_owned();
-            return Err(Invalid::ScanToken { why }.into());
-        }
+    pub(crate) fn new(table: &Table, options: &ScanOptions) -> Result<Self, Error> {
+        options.check_from_start("a list of streams")?;
         let sources = (0..options.segments).map(|number| {
             let rows = ScanRows::Parts(SUMMARY_ATTRIBUTES);
-            let segment = Segment::new(store.clone(), options.clone(), number, rows);
-            (StreamSource { segment, last: None, damaged: None }, Place::Start)
+            let segment = Segment::new(table.clone(), options.clone(), number, rows);
+            (StreamSource { segment, last: None, damaged: None }, Progress::Start)
         });
-        Ok(Self { lanes: Lanes::new(sources, 0, None) })
+        Ok(Self { merged: Merged::new(sources, 0, None) })
     }
 
     /// The capacity units consumed so far, those of pages that were fetched ahead included.
     #[must_use]
     pub fn read_units(&self) -> f64 {
-        self.lanes.read_units()
+        self.merged.read_units()
     }
 }
 
@@ -72,7 +69,7 @@ impl Stream for StreamScan {
     type Item = Result<StreamSummary, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.lanes.poll_next(context).map(|next| next.map(|row| row.and_then(Scanned::into_result)))
+        self.merged.poll_next_unpin(context).map(|next| next.map(|row| row?.into_result()))
     }
 }
 
@@ -81,9 +78,9 @@ impl Row for StreamSummary {
         &self.stream_id
     }
 
-    fn place(&self) -> Place {
+    fn progress(&self) -> Progress {
         // Nobody goes on behind it: there is no token of a list of streams.
-        Place::Start
+        Progress::Start
     }
 }
 
@@ -119,8 +116,8 @@ impl Source for StreamSource {
                 }
             }
         }
-        let end = self.segment.place.clone();
-        if end == Place::End {
+        let end = self.segment.progress.clone();
+        if end == Progress::End {
             rows.extend(self.last.take().map(Scanned::Row));
         }
         Ok(Rows { queue: rows, end, read_units: page.read_units })

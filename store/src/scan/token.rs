@@ -25,13 +25,13 @@ pub struct ScanToken {
     pub(super) turn: usize,
     /// The stream that is being handed out.
     pub(super) stream: Option<String>,
-    pub(super) segments: Vec<Place>,
+    pub(super) segments: Vec<Progress>,
 }
 
 /// How far a segment was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Place {
+pub(crate) enum Progress {
     Start,
     /// Behind the item with this key. `append_last`: where it is an event, the last version of its append.
     After {
@@ -42,7 +42,7 @@ pub(crate) enum Place {
     End,
 }
 
-impl Place {
+impl Progress {
     pub(crate) fn behind(event: &RecordedEvent) -> Self {
         Self::After {
             stream: event.stream_id.as_str().to_owned(),
@@ -64,7 +64,7 @@ impl Place {
 }
 
 impl ScanToken {
-    pub(super) fn new(category: Option<String>, turn: usize, stream: Option<String>, segments: Vec<Place>) -> Self {
+    pub(super) fn new(category: Option<String>, turn: usize, stream: Option<String>, segments: Vec<Progress>) -> Self {
         Self { format: FORMAT, category, turn, stream, segments }
     }
 
@@ -119,8 +119,8 @@ mod tests {
     use super::*;
 
     fn token() -> ScanToken {
-        let behind = Place::After { stream: "order-\"1\"".into(), entity: schema::event_key(3), append_last: 4 };
-        let segments = vec![Place::Start, behind, Place::End];
+        let behind = Progress::After { stream: "order-\"1\"".into(), entity: schema::event_key(3), append_last: 4 };
+        let segments = vec![Progress::Start, behind, Progress::End];
         ScanToken::new(Some("order".into()), 1, Some("order-\"1\"".into()), segments)
     }
 

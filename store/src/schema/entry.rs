@@ -78,6 +78,26 @@ pub(crate) fn read_pending(item: Item) -> Result<PendingEntry, Corrupt> {
     Ok(PendingEntry { first, last, public, pending_since_ms, previous, events, stream_id: fields.stream })
 }
 
+/// What has to be known of a pending entry to remove it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct EntryOutline {
+    pub(crate) first: u64,
+    /// Unknown where the entry is damaged. That one above all has to be skippable.
+    pub(crate) last: Option<u64>,
+    /// The first version of the previous entry.
+    pub(crate) previous: Option<u64>,
+}
+
+/// Reads what can be read of a pending entry. `None` where its sort key has no version.
+pub(crate) fn read_outline(item: Item) -> Option<EntryOutline> {
+    let mut fields = Fields::new(item);
+    let first = fields.version_in_key(PENDING_PREFIX).ok()?;
+    let last = fields.number(LAST_VERSION).ok().filter(|last| fields.check_append(first, *last).is_ok());
+    // Nothing can be proved of an append that can't be one before.
+    let previous = fields.number(PREVIOUS_FIRST).ok().filter(|previous| (1..first).contains(previous));
+    Some(EntryOutline { first, last, previous })
+}
+
 /// The copies that a pending entry has, as far as writing limits them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Copies {
@@ -116,7 +136,12 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{event::NewEvent, schema::Compression, stream::StreamId};
+    use crate::{
+        event::NewEvent,
+        limits::MAX_EVENTS_PER_APPEND,
+        schema::{Compression, arbitrary, text},
+        stream::StreamId,
+    };
 
     #[test]
     fn a_pending_entry_copies_its_events_up_to_one_kilobyte_and_not_beyond() {
@@ -173,6 +198,40 @@ mod tests {
         for wrong in [&[][..], &[2, 3], &[5, 3], &[3, 3], &[6]] {
             let error = read_pending(item(wrong)).unwrap_err().to_string();
             assert!(error.contains("public_versions is not a list of versions from 3 to 5"), "{wrong:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_entry_has_a_first_version_at_least() {
+        let entry = |last: &str| {
+            let mut item = key("order-1", pending_key(3));
+            item.insert(LAST_VERSION.to_owned(), text(last));
+            item
+        };
+        let read = |item: &Item| read_outline(item.clone()).map(|entry| (entry.first, entry.last, entry.previous));
+        assert_eq!(read(&entry("x")), Some((3, None, None)));
+        let mut whole = entry("");
+        whole.insert(LAST_VERSION.to_owned(), number(5));
+        whole.insert(PREVIOUS_FIRST.to_owned(), number(2));
+        assert_eq!(read(&whole), Some((3, Some(5), Some(2))));
+        whole.insert(LAST_VERSION.to_owned(), number(2));
+        assert_eq!(read(&whole), Some((3, None, Some(2))), "less than the first is damage, too");
+        whole.insert(LAST_VERSION.to_owned(), number(u64::MAX));
+        assert_eq!(read(&whole), Some((3, None, Some(2))), "so is more than an append can have");
+        whole.insert(PREVIOUS_FIRST.to_owned(), number(3));
+        assert_eq!(read(&whole), Some((3, None, None)), "it is not before itself");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_pending_can_be_looked_at(
+            item in arbitrary::damaged(key("order-1", pending_key(3)), PENDING_PREFIX)
+        ) {
+            if let Some(entry) = read_outline(item) {
+                let versions = entry.first..entry.first + MAX_EVENTS_PER_APPEND as u64;
+                assert!(entry.last.is_none_or(|last| versions.contains(&last)));
+                assert!(entry.previous.is_none_or(|previous| previous < entry.first));
+            }
         }
     }
 }

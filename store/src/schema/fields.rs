@@ -20,7 +20,7 @@ use crate::{
 /// The attributes of one item, taken out one by one; says which item it is where one is missing.
 pub(crate) struct Fields {
     pub(crate) stream: StreamId,
-    entity: String,
+    pub(crate) entity: String,
     /// Few enough that looking through them is quicker than hashing their names.
     attributes: Vec<(String, AttributeValue)>,
 }
@@ -77,6 +77,16 @@ impl Fields {
             Some(_) => Err(self.wrong(format!("{name} is not a number"))),
             None => Err(self.wrong(format!("{name} is missing"))),
         }
+    }
+
+    /// A text that may be missing or damaged.
+    pub(crate) fn text_or_default(&mut self, name: &str) -> String {
+        self.text(name).unwrap_or_default()
+    }
+
+    /// A number that may be missing or damaged.
+    pub(crate) fn number_or_default<T: std::str::FromStr + Default>(&mut self, name: &str) -> T {
+        self.number(name).unwrap_or_default()
     }
 
     /// A number that is a version.

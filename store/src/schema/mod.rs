@@ -13,7 +13,9 @@ mod event;
 mod fields;
 mod payload;
 mod size;
+mod skip;
 mod snapshot;
+mod worker;
 
 use std::{collections::HashMap, ops::RangeInclusive, str::FromStr};
 
@@ -22,11 +24,13 @@ use uuid::Uuid;
 
 pub use self::payload::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
 pub(crate) use self::{
-    entry::{copies, pending_item, read_pending},
+    entry::{EntryOutline, copies, pending_item, read_outline, read_pending},
     event::{Recording, event_bytes, event_item, read_event, read_event_beside},
     fields::Fields,
     size::item_bytes,
+    skip::{read_skip, skip_item},
     snapshot::{read_snapshot, snapshot_item},
+    worker::{read_worker, worker_item},
 };
 use crate::{error::Corrupt, limits::MAX_VERSION, stream::StreamId};
 

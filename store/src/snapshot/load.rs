@@ -1,17 +1,14 @@
 //! Cold load: the top of a partition in one backward `Query`, and what lies between the snapshot and it, if anything
 //! does.
 
-use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
-
 use super::Snapshot;
 use crate::{
-    EventStore,
     error::{Corrupt, Error},
     event::RecordedEvent,
-    failure::Operation,
     read::EventReader,
-    schema::{self, Entity, Item, STREAM_ID, VERSION},
+    schema::{self, Entity, Item, VERSION},
     stream::{StreamId, StreamPosition},
+    table::{SortKeys, Table},
 };
 
 /// How many items the first request of a load asks for: the snapshot, 15 events behind it, their pending entries, as
@@ -47,7 +44,7 @@ pub enum IgnoredSnapshot {
     },
 }
 
-/// A stream from its snapshot on. See [`EventStore::load_snapshot`].
+/// A stream from its snapshot on. See [`EventStore::load_snapshot`](crate::EventStore::load_snapshot).
 #[derive(Debug)]
 pub struct SnapshotLoad {
     snapshot: Option<Snapshot>,
@@ -110,12 +107,12 @@ impl SnapshotLoad {
     }
 }
 
-pub(super) async fn load(
-    store: &EventStore,
+pub(crate) async fn load(
+    table: &Table,
     stream: &StreamId,
     is_usable: impl FnOnce(&Snapshot) -> bool,
 ) -> Result<SnapshotLoad, Error> {
-    let top = Top::read(store, stream).await?;
+    let top = Top::read(table, stream).await?;
     let (snapshot, ignored) = choose(top.snapshot, top.end, top.events.as_deref().unwrap_or_default(), is_usable);
     let mut load = SnapshotLoad {
         snapshot,
@@ -129,16 +126,16 @@ pub(super) async fn load(
     let events = top.events.unwrap_or_default();
     if let (Some(oldest), Some(newest)) = (events.first(), events.last()) {
         let oldest = oldest.version;
-        load.position = newest.position(store.place());
+        load.position = newest.position(table.full_name());
         // Where the snapshot's own event is among them, it has been compared.
         if oldest > load.version().max(1) {
-            load.read_below(store, Some(oldest - 1)).await?;
+            load.read_below(table, Some(oldest - 1)).await?;
         }
         let from = load.version();
         load.newest = events.into_iter().filter(|event| event.version > from).collect();
     } else if top.end.is_none() {
         // A backlog of pending entries has filled the page, or the events in it are not whole yet.
-        load.read_below(store, None).await?;
+        load.read_below(table, None).await?;
     }
     Ok(load)
 }
@@ -151,10 +148,10 @@ impl SnapshotLoad {
 
     /// Reads on from the snapshot's own event, as far as `to`, or to the end: that event tells the position behind it, and whether
     /// it is the one that the snapshot was taken at. From the first event, where it is not.
-    async fn read_below(&mut self, store: &EventStore, to: Option<u64>) -> Result<(), Error> {
+    async fn read_below(&mut self, table: &Table, to: Option<u64>) -> Result<(), Error> {
         let stream = self.position.stream().clone();
         let beginning_with = |version| {
-            let reader = EventReader::beginning_with(store.clone(), stream.clone(), version);
+            let reader = EventReader::beginning_with(table.clone(), stream.clone(), version);
             match to {
                 Some(to) => reader.reaching(to),
                 None => reader,
@@ -183,17 +180,17 @@ impl SnapshotLoad {
 /// The snapshot, or why it is not used. `end`: the stream's version, where it is known already; `newest`: its newest events, as far
 /// as they are.
 fn choose(
-    found: Option<Found>,
+    found: Option<StoredSnapshot>,
     end: Option<u64>,
     newest: &[RecordedEvent],
     is_usable: impl FnOnce(&Snapshot) -> bool,
 ) -> (Option<Snapshot>, Option<IgnoredSnapshot>) {
     let snapshot = match found {
         None => return (None, None),
-        Some(Found::Damaged { corrupt, version }) => {
+        Some(StoredSnapshot::Damaged { corrupt, version }) => {
             return (None, Some(IgnoredSnapshot::Unreadable { corrupt, version }));
         }
-        Some(Found::Whole(snapshot)) => snapshot,
+        Some(StoredSnapshot::Whole(snapshot)) => snapshot,
     };
     let version = snapshot.version;
     let own = newest.iter().find(|event| event.version == version);
@@ -209,12 +206,12 @@ fn choose(
 }
 
 /// A snapshot, as it stands in the table.
-enum Found {
+enum StoredSnapshot {
     Whole(Snapshot),
     Damaged { corrupt: Corrupt, version: Option<u64> },
 }
 
-impl Found {
+impl StoredSnapshot {
     fn read(item: Item) -> Self {
         let version = schema::read_number(&item, VERSION);
         match schema::read_snapshot(item) {
@@ -226,7 +223,7 @@ impl Found {
 
 /// What stands at the top of a partition.
 struct Top {
-    snapshot: Option<Found>,
+    snapshot: Option<StoredSnapshot>,
     /// The newest events in order, as many as came; `None` where they are not whole and readable.
     events: Option<Vec<RecordedEvent>>,
     /// The stream's version, where the events tell it.
@@ -235,18 +232,12 @@ struct Top {
 }
 
 impl Top {
-    async fn read(store: &EventStore, stream: &StreamId) -> Result<Self, Error> {
-        let operation = Operation::one(store.request_context(), "load", stream.as_str());
-        let output = store
-            .client()
-            .query()
-            .table_name(store.table())
-            .consistent_read(true)
+    async fn read(table: &Table, stream: &StreamId) -> Result<Self, Error> {
+        let operation = table.request("load", stream.as_str());
+        let output = table
+            .query(stream.as_str(), SortKeys::All)
             .scan_index_forward(false)
             .limit(i32::from(COLD_LOAD_ITEMS))
-            .key_condition_expression(format!("{STREAM_ID} = :stream"))
-            .expression_attribute_values(":stream", schema::text(stream.as_str()))
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
             .map_err(|error| operation.failed(error))?;
@@ -262,7 +253,7 @@ impl Top {
         let mut are_readable = true;
         for item in items {
             match schema::entity(&item) {
-                Entity::Snapshot => snapshot = Some(Found::read(item)),
+                Entity::Snapshot => snapshot = Some(StoredSnapshot::read(item)),
                 Entity::Event => match schema::read_event_beside(events.last(), item) {
                     Ok(event) => events.push(event),
                     // Read again where it is needed, and reported then.

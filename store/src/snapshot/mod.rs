@@ -39,11 +39,12 @@ mod load;
 mod write;
 
 pub use load::{COLD_LOAD_ITEMS, IgnoredSnapshot, SnapshotLoad};
-pub use write::{NewSnapshot, SCHEMA_TAKEOVER_EVENTS, SnapshotWrite};
+pub use write::{SCHEMA_TAKEOVER_EVENTS, SnapshotWrite};
+pub(crate) use {load::load, write::write};
 
 use uuid::Uuid;
 
-use crate::{EventStore, error::Error, stream::StreamId};
+use crate::stream::StreamId;
 
 /// A stored snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,39 +64,26 @@ pub struct Snapshot {
     pub taken_at_ms: i64,
 }
 
-impl EventStore {
-    /// Loads a stream from its snapshot on, if there is one that `is_usable`; from the first event, else. Strongly
-    /// consistent and whole as [`read`](Self::read) is. One request has been made when this returns, where at most 15 events have
-    /// come after the snapshot, and no more are needed; two, else.
-    ///
-    /// `is_usable` is asked at most once. A snapshot that it has accepted may still turn out to be
-    /// [ahead of the stream](IgnoredSnapshot::Ahead) or [of another history](IgnoredSnapshot::OtherHistory): what counts is
-    /// [`SnapshotLoad::snapshot`].
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as
-    /// DynamoDB answers. A snapshot that is unreadable is no error.
-    pub async fn load_snapshot(
-        &self,
-        stream: &StreamId,
-        is_usable: impl FnOnce(&Snapshot) -> bool,
-    ) -> Result<SnapshotLoad, Error> {
-        load::load(self, stream, is_usable).await
-    }
+/// A snapshot that is to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NewSnapshot {
+    /// The version of the newest event in it.
+    pub version: u64,
+    /// The id of the append that this event came with: what ties the snapshot to its history.
+    pub append_id: Uuid,
+    /// The version of the body's shape and meaning.
+    pub schema_version: u32,
+    /// The state, as text.
+    pub body: String,
+    /// The version of a stored snapshot that is known to be unusable: it is replaced whatever its version.
+    pub replaces: Option<u64>,
+}
 
-    /// Stores a snapshot, in place of the one that is there: unless that one is newer, or of a newer schema.
-    ///
-    /// Two versions of a service that run side by side, as during a deployment, would overwrite each other's snapshots
-    /// for ever. So that of a newer schema stands, until it is [`SCHEMA_TAKEOVER_EVENTS`] behind: then nobody keeps it
-    /// up any more, as after a deployment was taken back.
-    ///
-    /// One request: a `TransactWriteItems`, so that a role that may put items only inside transactions suffices. 2
-    /// write units for each KB.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`]: the item has more than 400 KB; nothing was sent. [`Error::Unavailable`] and [`Error::Configuration`]
-    /// as DynamoDB answers.
-    pub async fn write_snapshot(&self, stream: &StreamId, snapshot: &NewSnapshot) -> Result<SnapshotWrite, Error> {
-        write::write(self, stream, snapshot).await
+impl NewSnapshot {
+    /// A snapshot that replaces older ones.
+    #[must_use]
+    pub fn new(version: u64, append_id: Uuid, schema_version: u32, body: impl Into<String>) -> Self {
+        Self { version, append_id, schema_version, body: body.into(), replaces: None }
     }
 }

@@ -5,43 +5,19 @@ use aws_sdk_dynamodb::{
     operation::transact_write_items::TransactWriteItemsError,
     types::{AttributeValue, Put, ReturnConsumedCapacity, TransactWriteItem},
 };
-use uuid::Uuid;
 
+use super::NewSnapshot;
 use crate::{
-    EventStore,
     error::{Error, Invalid},
     failure::{Cancelled, Operation},
     limits::MAX_ITEM_BYTES,
     schema::{self, ENTITY, SCHEMA_VERSION, VERSION, item_bytes},
     stream::StreamId,
+    table::Table,
 };
 
 /// How many events a snapshot of a newer schema may be behind before one of an older schema takes its place.
 pub const SCHEMA_TAKEOVER_EVENTS: u64 = 1_000;
-
-/// A snapshot that is to be stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NewSnapshot {
-    /// The version of the newest event in it.
-    pub version: u64,
-    /// The id of the append that this event came with: what ties the snapshot to its history.
-    pub append_id: Uuid,
-    /// The version of the body's shape and meaning.
-    pub schema_version: u32,
-    /// The state, as text.
-    pub body: String,
-    /// The version of a stored snapshot that is known to be unusable: it is replaced whatever its version.
-    pub replaces: Option<u64>,
-}
-
-impl NewSnapshot {
-    /// A snapshot that replaces older ones.
-    #[must_use]
-    pub fn new(version: u64, append_id: Uuid, schema_version: u32, body: impl Into<String>) -> Self {
-        Self { version, append_id, schema_version, body: body.into(), replaces: None }
-    }
-}
 
 /// What has come of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,17 +32,17 @@ pub enum SnapshotWrite {
     Superseded,
 }
 
-pub(super) async fn write(store: &EventStore, stream: &StreamId, new: &NewSnapshot) -> Result<SnapshotWrite, Error> {
-    let item = schema::snapshot_item(stream, new, store.now_ms());
+pub(crate) async fn write(table: &Table, stream: &StreamId, new: &NewSnapshot) -> Result<SnapshotWrite, Error> {
+    let item = schema::snapshot_item(stream, new, table.now_ms());
     let bytes = item_bytes(&item);
     if bytes > MAX_ITEM_BYTES {
         return Err(Invalid::TooLong { what: "snapshot", limit_bytes: MAX_ITEM_BYTES, bytes }.into());
     }
-    let operation = Operation::one(store.request_context(), "write the snapshot", stream.as_str());
-    let put = condition(Put::builder().table_name(store.table()).set_item(Some(item)), new)
+    let operation = table.request("write the snapshot", stream.as_str());
+    let put = condition(Put::builder().table_name(table.name()).set_item(Some(item)), new)
         .build()
         .expect("a put has a table and an item");
-    let sent = store
+    let sent = table
         .client()
         .transact_write_items()
         .transact_items(TransactWriteItem::builder().put(put).build())

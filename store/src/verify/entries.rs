@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Report, finding::Fault, newest::wrongly_named};
+use super::{Findings, finding::Fault, newest::wrongly_named};
 use crate::{
-    EventStore,
     error::Error,
     event::RecordedEvent,
     limits::MAX_EVENTS_PER_APPEND,
     outbox::entry::{OutboxEvent, PendingEntry},
     read, schema,
+    table::Table,
 };
 
 /// Entries of one stream that follow each other, so that one read has the events of all of them.
@@ -38,22 +38,22 @@ impl Entries {
 }
 
 pub(super) async fn check_entries(
-    store: &EventStore,
+    table: &Table,
     entries: &[PendingEntry],
-    report: &mut Report,
+    findings: &mut Findings,
 ) -> Result<(), Error> {
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
     let stream = &first.stream_id;
     // The event before says which append the first entry has to name.
     let from = first.first.saturating_sub(1).max(1);
-    let (items, read_units) = read::settled(store, stream, from..=last.last).await?;
-    report.read_units += read_units;
+    let (items, read_units) = read::visible_events(table, stream, from..=last.last).await?;
+    findings.read_units += read_units;
     // Unreadable events are findings of their own.
     let events: BTreeMap<_, _> =
         items.into_iter().map(|(version, item)| (version, schema::read_event(item).ok())).collect();
     for entry in entries {
         if let Some(fault) = check_entry(entry, &events) {
-            report.found(stream, schema::pending_key(entry.first), fault);
+            findings.found(stream, schema::pending_key(entry.first), fault);
         }
     }
     Ok(())

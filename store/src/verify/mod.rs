@@ -14,26 +14,27 @@ mod stream;
 use std::{
     collections::VecDeque,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
+use futures_util::StreamExt as _;
 
 use self::{items::Items, stream::StreamCheck};
 use crate::{
-    EventStore,
-    error::{Error, Invalid},
-    scan::{Lanes, Place, Row, Rows, ScanOptions, Source},
+    error::Error,
+    scan::{Merged, Progress, Row, Rows, ScanOptions, Source},
     schema,
     stream::StreamId,
+    table::Table,
 };
 
 pub use finding::{Fault, Finding};
 
-/// What is wrong with the streams that it reads, finding by finding. See [`EventStore::verify`]. An error is the last item.
+/// What is wrong with the streams that it reads, finding by finding. See [`EventStore::verify`](crate::EventStore::verify). An error is the last item.
 #[derive(Debug)]
 pub struct Verification {
-    lanes: Lanes<Checker>,
+    merged: Merged<Outcome>,
     counts: VerifiedCounts,
 }
 
@@ -50,23 +51,19 @@ pub struct VerifiedCounts {
 }
 
 impl Verification {
-    pub(crate) fn of_table(store: &EventStore, options: &ScanOptions) -> Result<Self, Error> {
-        options.check()?;
-        if options.has_token() {
-            let why = "a verification begins at the beginning".to_owned();
-            return Err(Invalid::ScanToken { why }.into());
-        }
-        let segments = (0..options.number_of_segments()).map(|number| Items::of_segment(store, options, number));
-        Ok(Self::new(store, segments))
+    pub(crate) fn of_table(table: &Table, options: &ScanOptions) -> Result<Self, Error> {
+        options.check_from_start("a verification")?;
+        let segments = (0..options.number_of_segments()).map(|number| Items::of_segment(table, options, number));
+        Ok(Self::new(table, segments))
     }
 
-    pub(crate) fn of_stream(store: &EventStore, stream: &StreamId) -> Self {
-        Self::new(store, [Items::of_stream(store, stream)])
+    pub(crate) fn of_stream(table: &Table, stream: &StreamId) -> Self {
+        Self::new(table, [Items::of_stream(table, stream)])
     }
 
-    fn new(store: &EventStore, items: impl IntoIterator<Item = Items>) -> Self {
-        let checker = |items| (Checker { items, store: store.clone(), current: None }, Place::Start);
-        Self { lanes: Lanes::new(items.into_iter().map(checker), 0, None), counts: VerifiedCounts::default() }
+    fn new(table: &Table, items: impl IntoIterator<Item = Items>) -> Self {
+        let checker = |items| (Checker { items, table: table.clone(), current: None }, Progress::Start);
+        Self { merged: Merged::new(items.into_iter().map(checker), 0, None), counts: VerifiedCounts::default() }
     }
 
     /// What has been verified so far.
@@ -78,7 +75,7 @@ impl Verification {
     /// The capacity units consumed so far, those of pages that were fetched ahead included.
     #[must_use]
     pub fn read_units(&self) -> f64 {
-        self.lanes.read_units()
+        self.merged.read_units()
     }
 }
 
@@ -87,15 +84,11 @@ impl Stream for Verification {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let outcome = match self.lanes.poll_next(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(Some(Ok(outcome))) => outcome,
-            };
-            match outcome {
-                Outcome::Finding(finding) => return Poll::Ready(Some(Ok(finding))),
-                Outcome::Counts { counts, .. } => {
+            match ready!(self.merged.poll_next_unpin(context)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(Outcome::Finding(finding))) => return Poll::Ready(Some(Ok(finding))),
+                Some(Ok(Outcome::Counts { counts, .. })) => {
                     self.counts.streams += counts.streams;
                     self.counts.events += counts.events;
                     self.counts.pending += counts.pending;
@@ -124,16 +117,16 @@ impl Row for Outcome {
         }
     }
 
-    fn place(&self) -> Place {
+    fn progress(&self) -> Progress {
         // Nobody goes on behind it: there is no token of a verification.
-        Place::Start
+        Progress::Start
     }
 }
 
 #[derive(Debug)]
 struct Checker {
     items: Items,
-    store: EventStore,
+    table: Table,
     /// The stream whose items are coming.
     current: Option<StreamCheck>,
 }
@@ -143,40 +136,40 @@ impl Source for Checker {
 
     async fn next_page(&mut self) -> Result<Rows<Outcome>, Error> {
         let page = self.items.next_page().await?;
-        let mut report = Report { outcomes: VecDeque::new(), read_units: page.read_units };
+        let mut findings = Findings { outcomes: VecDeque::new(), read_units: page.read_units };
         for item in page.items {
             let stream = schema::read_stream_id(&item);
             let mut check = match self.current.take() {
                 Some(current) if *current.stream() == stream => current,
                 before => {
                     if let Some(before) = before {
-                        before.finish(&self.store, &mut report).await?;
+                        before.finish(&self.table, &mut findings).await?;
                     }
-                    StreamCheck::new(stream, &mut report)
+                    StreamCheck::new(stream, &mut findings)
                 }
             };
-            check.item(&self.store, item, &mut report).await?;
+            check.item(&self.table, item, &mut findings).await?;
             self.current = Some(check);
         }
-        let end = self.items.place();
-        if end == Place::End {
+        let end = self.items.progress();
+        if end == Progress::End {
             if let Some(last) = self.current.take() {
-                last.finish(&self.store, &mut report).await?;
+                last.finish(&self.table, &mut findings).await?;
             }
         } else if let Some(current) = &mut self.current {
-            current.report_counts(&mut report);
+            current.report_counts(&mut findings);
         }
-        Ok(Rows { queue: report.outcomes, end, read_units: report.read_units })
+        Ok(Rows { queue: findings.outcomes, end, read_units: findings.read_units })
     }
 }
 
 /// What has come of a page so far.
-struct Report {
+struct Findings {
     outcomes: VecDeque<Outcome>,
     read_units: f64,
 }
 
-impl Report {
+impl Findings {
     fn found(&mut self, stream: &StreamId, at: impl Into<String>, fault: Fault) {
         self.outcomes.push_back(Outcome::Finding(Finding { stream_id: stream.clone(), at: at.into(), fault }));
     }

@@ -1,18 +1,18 @@
 //! One stream's checks. Its items come in the order of their keys: events, pending entries, the snapshot.
 
 use super::{
-    Outcome, Report, VerifiedCounts,
+    Findings, Outcome, VerifiedCounts,
     entries::{Entries, check_entries},
     finding::Fault,
     newest::Newest,
 };
 use crate::{
-    EventStore,
     error::Error,
     event::{AppendRange, RecordedEvent, event_id},
     read,
     schema::{self, APPEND_ID, CHECKSUM, ENTRY_FIRST, EVENT_PREFIX, Item, PENDING_PREFIX, SNAPSHOT, VERSION},
     stream::StreamId,
+    table::Table,
 };
 
 #[derive(Debug)]
@@ -34,9 +34,9 @@ struct Tail {
 }
 
 impl StreamCheck {
-    pub(super) fn new(stream: StreamId, report: &mut Report) -> Self {
+    pub(super) fn new(stream: StreamId, findings: &mut Findings) -> Self {
         if let Err(error) = StreamId::new(stream.as_str()) {
-            report.found(&stream, "its key", Fault::StreamId { why: error.to_string() });
+            findings.found(&stream, "its key", Fault::StreamId { why: error.to_string() });
         }
         let counts = VerifiedCounts { streams: 1, ..VerifiedCounts::default() };
         Self { stream, counts, tail: None, newest: Newest::default(), entries: Entries::default(), snapshot: None }
@@ -46,29 +46,29 @@ impl StreamCheck {
         &self.stream
     }
 
-    pub(super) fn report_counts(&mut self, report: &mut Report) {
+    pub(super) fn report_counts(&mut self, findings: &mut Findings) {
         let counts = std::mem::take(&mut self.counts);
-        report.outcomes.push_back(Outcome::Counts { stream: self.stream.clone(), counts });
+        findings.outcomes.push_back(Outcome::Counts { stream: self.stream.clone(), counts });
     }
 
-    pub(super) async fn item(&mut self, store: &EventStore, item: Item, report: &mut Report) -> Result<(), Error> {
+    pub(super) async fn item(&mut self, table: &Table, item: Item, findings: &mut Findings) -> Result<(), Error> {
         let entity = schema::read_entity(&item).to_owned();
         if let Some(stray) = schema::stray(&item) {
-            report.found(&self.stream, &entity, Fault::Stray { what: stray.what });
+            findings.found(&self.stream, &entity, Fault::Stray { what: stray.what });
         }
         if entity.starts_with(EVENT_PREFIX) {
             self.counts.events += 1;
             let Some(version) = schema::event_version(&entity) else {
-                report.found(&self.stream, entity, Fault::Key);
+                findings.found(&self.stream, entity, Fault::Key);
                 return Ok(());
             };
             let next = self.tail.map_or(1, |tail| tail.version + 1);
             if version > next {
-                self.recheck(store, next, version - 1, report).await?;
+                self.recheck(table, next, version - 1, findings).await?;
             }
             // Else it has come with what was read again.
             if self.tail.is_none_or(|tail| tail.version < version) {
-                self.event(version, item, report);
+                self.event(version, item, findings);
             }
         } else if entity.starts_with(PENDING_PREFIX) {
             self.counts.pending += 1;
@@ -76,13 +76,13 @@ impl StreamCheck {
             match schema::read_pending(item) {
                 Ok(entry) => {
                     if let Some(what) = copies.and_then(|copies| copies.broken_rule(&entry)) {
-                        report.found(&self.stream, entity, Fault::BrokenRule { what });
+                        findings.found(&self.stream, entity, Fault::BrokenRule { what });
                     }
                     if let Some(full) = self.entries.add(entry) {
-                        check_entries(store, &full, report).await?;
+                        check_entries(table, &full, findings).await?;
                     }
                 }
-                Err(corrupt) => report.found(&self.stream, entity, Fault::UnreadableEntry { what: corrupt.what }),
+                Err(corrupt) => findings.found(&self.stream, entity, Fault::UnreadableEntry { what: corrupt.what }),
             }
         } else if entity == SNAPSHOT {
             // One that an earlier version has written can't be checked. A load ignores it, and the next one takes its place.
@@ -90,40 +90,40 @@ impl StreamCheck {
                 item.contains_key(VERSION) && !item.contains_key(APPEND_ID) && !item.contains_key(CHECKSUM);
             self.snapshot = (!is_earlier).then_some(item);
         } else {
-            report.found(&self.stream, entity, Fault::Key);
+            findings.found(&self.stream, entity, Fault::Key);
         }
         Ok(())
     }
 
-    pub(super) async fn finish(mut self, store: &EventStore, report: &mut Report) -> Result<(), Error> {
+    pub(super) async fn finish(mut self, table: &Table, findings: &mut Findings) -> Result<(), Error> {
         if let Some(Tail { version, append: Some((append, _)) }) = self.tail
             && version < append.last
         {
-            self.recheck(store, version + 1, append.last, report).await?;
+            self.recheck(table, version + 1, append.last, findings).await?;
         }
         if let Some(entries) = self.entries.take() {
-            check_entries(store, &entries, report).await?;
+            check_entries(table, &entries, findings).await?;
         }
         if let Some(item) = self.snapshot.take() {
-            self.check_snapshot(store, item, report).await?;
+            self.check_snapshot(table, item, findings).await?;
         }
-        self.report_counts(report);
+        self.report_counts(findings);
         Ok(())
     }
 
     /// Whether a snapshot is of this history: a load with it is to have the result of a load without it.
-    async fn check_snapshot(&self, store: &EventStore, item: Item, report: &mut Report) -> Result<(), Error> {
+    async fn check_snapshot(&self, table: &Table, item: Item, findings: &mut Findings) -> Result<(), Error> {
         let snapshot = match schema::read_snapshot(item) {
             Ok(snapshot) => snapshot,
             Err(corrupt) => {
-                report.found(&self.stream, SNAPSHOT, Fault::UnreadableSnapshot { what: corrupt.what });
+                findings.found(&self.stream, SNAPSHOT, Fault::UnreadableSnapshot { what: corrupt.what });
                 return Ok(());
             }
         };
         let version = snapshot.version;
         // The stream may have grown since its events were looked at.
-        let (mut items, read_units) = read::settled(store, &self.stream, version..=version).await?;
-        report.read_units += read_units;
+        let (mut items, read_units) = read::visible_events(table, &self.stream, version..=version).await?;
+        findings.read_units += read_units;
         let end = self.tail.map_or(0, |tail| tail.version);
         let what = match items.remove(&version).map(schema::read_event) {
             Some(Ok(event)) if event.append.id != snapshot.append_id => format!(
@@ -134,26 +134,26 @@ impl StreamCheck {
             // An event that is missing or can't be read is a finding of its own.
             _ => return Ok(()),
         };
-        report.found(&self.stream, SNAPSHOT, Fault::FalseSnapshot { what });
+        findings.found(&self.stream, SNAPSHOT, Fault::FalseSnapshot { what });
         Ok(())
     }
 
     /// Reads versions again that were not seen, which may have become visible since.
-    async fn recheck(&mut self, store: &EventStore, from: u64, to: u64, report: &mut Report) -> Result<(), Error> {
-        let (items, read_units) = read::settled(store, &self.stream, from..=to).await?;
-        report.read_units += read_units;
+    async fn recheck(&mut self, table: &Table, from: u64, to: u64, findings: &mut Findings) -> Result<(), Error> {
+        let (items, read_units) = read::visible_events(table, &self.stream, from..=to).await?;
+        findings.read_units += read_units;
         let mut next = from;
         for (version, item) in items {
-            self.missing(next, version - 1, report);
+            self.missing(next, version - 1, findings);
             self.counts.events += 1;
-            self.event(version, item, report);
+            self.event(version, item, findings);
             next = version + 1;
         }
-        self.missing(next, to, report);
+        self.missing(next, to, findings);
         Ok(())
     }
 
-    fn missing(&mut self, from: u64, to: u64, report: &mut Report) {
+    fn missing(&mut self, from: u64, to: u64, findings: &mut Findings) {
         if from > to {
             return;
         }
@@ -165,33 +165,33 @@ impl StreamCheck {
             }
             _ => Fault::Gap,
         };
-        report.found(&self.stream, at, fault);
+        findings.found(&self.stream, at, fault);
     }
 
-    fn event(&mut self, version: u64, item: Item, report: &mut Report) {
+    fn event(&mut self, version: u64, item: Item, findings: &mut Findings) {
         let at = schema::event_key(version);
         let names_entry = item.contains_key(ENTRY_FIRST);
         let event = match schema::read_event(item) {
             Ok(event) => event,
             Err(corrupt) => {
-                report.found(&self.stream, at, Fault::UnreadableEvent { what: corrupt.what });
+                findings.found(&self.stream, at, Fault::UnreadableEvent { what: corrupt.what });
                 self.tail = Some(Tail { version, append: None });
                 self.newest.forget();
                 return;
             }
         };
         if let Err(error) = event.check_content() {
-            report.found(&self.stream, &at, Fault::BrokenRule { what: error.to_string() });
+            findings.found(&self.stream, &at, Fault::BrokenRule { what: error.to_string() });
         }
         if names_entry && !event.is_private {
             let what = format!("a public event has the attribute {ENTRY_FIRST}, which private events alone have");
-            report.found(&self.stream, &at, Fault::BrokenRule { what });
+            findings.found(&self.stream, &at, Fault::BrokenRule { what });
         }
         for (version, what) in self.newest.event(&event) {
-            report.found(&self.stream, schema::event_key(version), Fault::PreviousEntry { what });
+            findings.found(&self.stream, schema::event_key(version), Fault::PreviousEntry { what });
         }
         if let Some(what) = self.disagreement(&event) {
-            report.found(&self.stream, at, Fault::ForeignEvent { what });
+            findings.found(&self.stream, at, Fault::ForeignEvent { what });
         }
         self.tail = Some(Tail { version, append: Some((event.append, event.recorded_at_ms)) });
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use streambox::{
-    Error, ExpectedVersion, Invalid, Metadata, NewEvent,
+    Error, ExpectedVersion, Invalid, Metadata, NewEvent, StreamIdError,
     aggregate::{Aggregate, Command, DecodeError, DomainEvent, Repository, UnknownEvents, Upcasters},
 };
 use streambox_tests::{
@@ -108,9 +108,12 @@ async fn what_can_not_be_stored_or_read_back_is_refused_before_anything_is_sent(
     let Error::Invalid(Invalid::Payload { event_type, why }) = &error else { panic!("{error}") };
     assert!(event_type == "Told" && why.contains("read back") && why.contains("missing field `word`"), "{error}");
     let error = Repository::<Misnamed>::new(table.store.clone()).load("1").await.unwrap_err();
-    assert!(matches!(&error, Error::Invalid(Invalid::StreamId { why, .. }) if why.contains("CATEGORY")), "{error}");
+    assert!(
+        matches!(&error, Error::Invalid(Invalid::StreamId(StreamIdError::Malformed { why, .. })) if why.contains("CATEGORY")),
+        "{error}"
+    );
     let error = repository.load("").await.unwrap_err();
-    assert!(matches!(&error, Error::Invalid(Invalid::StreamId { .. })), "{error}");
+    assert!(matches!(&error, Error::Invalid(Invalid::StreamId(_))), "{error}");
     assert!(NewEvent::json("Weighed", &f64::INFINITY).is_err(), "the plain store refuses it, too");
     assert_eq!((table.wire.take().len(), table.items().await), (0, 0));
 }

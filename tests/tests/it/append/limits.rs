@@ -65,7 +65,7 @@ async fn g1_an_append_over_a_limit_sends_nothing_and_changes_nothing() {
 fn ids_that_are_reserved_or_too_long_do_not_exist() {
     let long = format!("order-{}", "x".repeat(limits::MAX_STREAM_ID_BYTES));
     for (id, rule) in [("$relay-1", "reserved"), ("order", "category-id"), ("", "empty"), (&long, "2048")] {
-        let error = StreamId::new(id).expect_err(id);
+        let error = Error::from(StreamId::new(id).expect_err(id));
         assert!(matches!(error, Error::Invalid(_)) && error.to_string().contains(rule), "{error}");
     }
 }

@@ -1,0 +1,60 @@
+//! Where each append of a call goes, by what the caller expects.
+
+use super::{
+    Part,
+    call::{Call, conflict},
+    owner::StoredPart,
+};
+use crate::{
+    error::Error,
+    read,
+    stream::{ExpectedVersion, StreamPosition},
+};
+
+pub(super) enum Located<T> {
+    At(T),
+    /// It was stored before.
+    StoredBefore(StoredPart),
+}
+
+impl Call<'_> {
+    /// The positions behind which the appends go.
+    pub(super) async fn locate(&self) -> Result<Located<Vec<StreamPosition>>, Error> {
+        let mut positions = Vec::with_capacity(self.parts.len());
+        for (part, append) in self.parts.iter().enumerate() {
+            match self.locate_part(part, append).await? {
+                Located::At(position) => positions.push(position),
+                Located::StoredBefore(stored) => return Ok(Located::StoredBefore(stored)),
+            }
+        }
+        Ok(Located::At(positions))
+    }
+
+    async fn locate_part(&self, part: usize, append: &Part) -> Result<Located<StreamPosition>, Error> {
+        let start = || StreamPosition::start(append.stream.clone());
+        let stored_before = |event| Ok(Located::StoredBefore(StoredPart { part, event: Box::new(event) }));
+        match append.expected {
+            ExpectedVersion::At(ref position) => Ok(Located::At(position.clone())),
+            ExpectedVersion::NoStream => Ok(Located::At(start())),
+            ExpectedVersion::Any => match self.end(&append.stream).await? {
+                Some(end) if end.append.id == self.append_id => stored_before(end),
+                end => Ok(Located::At(end.map_or_else(start, |end| self.behind(&end)))),
+            },
+            ExpectedVersion::Exact(expected) => {
+                let end = self.end(&append.stream).await?;
+                let current = end.map_or_else(start, |end| self.behind(&end));
+                if current.version() == expected {
+                    return Ok(Located::At(current));
+                }
+                // A repeat of an append that has been stored finds the stream behind the version that it expects.
+                if current.version() > expected {
+                    let next = self.in_time(read::event_at(self.table, &append.stream, expected + 1)).await?;
+                    if let Some(next) = next.filter(|next| self.is_ours(next, expected + 1)) {
+                        return stored_before(next);
+                    }
+                }
+                Err(conflict(append, current))
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Whose the items are that stand where those of a call should go, and what the call did if they are its own.
+
+use futures_util::TryStreamExt as _;
+
+use super::{Appended, Part, call::Call, cancelled::Existing, prepare::Slot};
+use crate::{
+    error::{Corrupt, Error},
+    event::RecordedEvent,
+    read::{self, EventStream, ReadOptions},
+    schema,
+    stream::{ExpectedVersion, StreamId, StreamPosition},
+};
+
+/// An event of a part that was stored before; so the whole transaction was.
+pub(super) struct StoredPart {
+    pub(super) part: usize,
+    pub(super) event: Box<RecordedEvent>,
+}
+
+pub(super) enum Owner {
+    Ours(StoredPart),
+    /// Other writers have the places of these parts.
+    Others(Vec<usize>),
+}
+
+impl Call<'_> {
+    pub(super) async fn owner(&self, positions: &[StreamPosition], existing: Vec<Existing>) -> Result<Owner, Error> {
+        let mut taken = Vec::new();
+        // Beside an event that exists, nothing else matters.
+        let events = existing.iter().any(|existing| matches!(existing.slot, Slot::Event { .. }));
+        for Existing { slot, item } in existing {
+            let (part, index) = match slot {
+                Slot::Event { part, index } => (part, index),
+                Slot::Entry { part } if !events => {
+                    let at = schema::pending_key(positions[part].version() + 1);
+                    return Err(self.corrupt(part, at, "a pending entry without its event"));
+                }
+                _ => continue,
+            };
+            let first = positions[part].version() + 1;
+            let event = match item {
+                Some(item) => schema::read_event(item)?,
+                None => self.event(&self.parts[part].stream, first + index as u64).await?,
+            };
+            if self.is_ours(&event, first) {
+                return Ok(Owner::Ours(StoredPart { part, event: Box::new(event) }));
+            }
+            taken.push(part);
+        }
+        Ok(Owner::Others(taken))
+    }
+
+    pub(super) fn is_ours(&self, event: &RecordedEvent, first: u64) -> bool {
+        event.append.id == self.append_id && event.append.first == first
+    }
+
+    /// What a transaction that was stored before has done.
+    pub(super) async fn stored_before(&self, stored: StoredPart) -> Result<Vec<Appended>, Error> {
+        let mut results = Vec::with_capacity(self.parts.len());
+        for (part, append) in self.parts.iter().enumerate() {
+            let found;
+            let event = if part == stored.part {
+                &*stored.event
+            } else {
+                found = self.find_stored(part, append).await?;
+                &found
+            };
+            results.push(Appended::stored_before(event.append.first, self.behind(event), event.recorded_at_ms));
+        }
+        Ok(results)
+    }
+
+    /// An event of an append that is known to be stored.
+    async fn find_stored(&self, part: usize, append: &Part) -> Result<RecordedEvent, Error> {
+        let at = match &append.expected {
+            ExpectedVersion::At(position) => Some(position.version()),
+            ExpectedVersion::NoStream => Some(0),
+            ExpectedVersion::Exact(version) => Some(*version),
+            ExpectedVersion::Any => None,
+        };
+        if let Some(version) = at {
+            let event = self.event(&append.stream, version + 1).await?;
+            if self.is_ours(&event, version + 1) {
+                return Ok(event);
+            }
+        } else {
+            let mut newest = EventStream::new(self.table.clone(), append.stream.clone(), ReadOptions::backward());
+            while let Some(event) = self.in_time(newest.try_next()).await? {
+                if event.append.id == self.append_id {
+                    return Ok(event);
+                }
+            }
+        }
+        let what = "an event of the transaction is missing whose other events are there";
+        Err(self.corrupt(part, format!("append {}", self.append_id), what))
+    }
+
+    async fn event(&self, stream: &StreamId, version: u64) -> Result<RecordedEvent, Error> {
+        let missing = || {
+            let (at, what) = (schema::event_key(version), "the event is missing".to_owned());
+            Corrupt { stream: stream.clone(), at, what }.into()
+        };
+        self.in_time(read::event_at(self.table, stream, version)).await?.ok_or_else(missing)
+    }
+}

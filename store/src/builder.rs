@@ -1,0 +1,114 @@
+//! How an event store is made: its settings.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use aws_sdk_dynamodb::Client;
+
+use crate::{
+    retry::Jitter,
+    role::Role,
+    schema::Compression,
+    store::EventStore,
+    table::{Settings, Table},
+    trace::TraceContext,
+};
+
+/// How long an append may take in all, retries included, unless set otherwise.
+pub const DEFAULT_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl EventStore {
+    /// The store in `table`. Nothing is sent; a missing table shows at the first use.
+    ///
+    /// Make the client with [`client_from_env`](crate::client_from_env) or [`client`](crate::client()), which set the time
+    /// limits that the SDK does not. A client that is made in another way needs limits of its own, and
+    /// `disable_clock_skew_correction(true)` (or `AWS_DISABLE_CLOCK_SKEW_CORRECTION=true`): else AWS takes the appends of a machine
+    /// whose clock is hours wrong, and the relay's order of first delivery rests on clocks that are less than half an hour apart.
+    #[must_use]
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self::builder(client, table).build()
+    }
+
+    /// The store in `table`, with settings of its own.
+    #[must_use]
+    pub fn builder(client: Client, table: impl Into<String>) -> EventStoreBuilder {
+        let settings = Settings {
+            client,
+            name: table.into(),
+            operation_timeout: DEFAULT_OPERATION_TIMEOUT,
+            compression: Compression::default(),
+            jitter: Jitter::default(),
+            trace_context: None,
+            clock: Box::new(SystemTime::now),
+        };
+        EventStoreBuilder { settings, role: Role::default() }
+    }
+}
+
+/// Settings of an [`EventStore`].
+pub struct EventStoreBuilder {
+    settings: Settings,
+    role: Role,
+}
+
+impl EventStoreBuilder {
+    /// How long an append may take in all, retries included. 10 seconds by default.
+    #[must_use]
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.operation_timeout = timeout;
+        self
+    }
+
+    /// Whether large payloads are compressed. [`Compression::default`] unless set.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.settings.compression = compression;
+        self
+    }
+
+    /// Where appends find the trace that they happen in. It is asked once for each append, and what it says goes into the
+    /// metadata `traceparent` and `tracestate` of each event that does not bring its own. Nowhere unless set; with the
+    /// feature `opentelemetry` there is `TraceContext::current`.
+    #[must_use]
+    pub fn trace_context(mut self, current: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Self {
+        self.settings.trace_context = Some(Box::new(current));
+        self
+    }
+
+    /// Where the delays between attempts get their jitter from: numbers from 0 to 1, which make each delay 50 % to 150 % of
+    /// its step. Random unless set; with a source of known numbers, retries are the same each time.
+    #[must_use]
+    pub fn jitter(mut self, source: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
+        self.settings.jitter = Jitter::new(source);
+        self
+    }
+
+    /// The clock that gives events their time. The system's by default; nothing is ever decided by it.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.settings.clock = Box::new(clock);
+        self
+    }
+
+    /// What the program does with the table: where a permission is missing, the error names the policy for this role.
+    /// [`Role::Writer`] unless set.
+    #[must_use]
+    pub fn role(mut self, role: Role) -> Self {
+        self.role = role;
+        self
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn build(self) -> EventStore {
+        EventStore { table: Table::new(self.settings, self.role) }
+    }
+}
+
+impl fmt::Debug for EventStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStoreBuilder").field("table", &self.settings.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,85 @@
+//! The visibility check: what is known about the append before a pending entry.
+
+use aws_sdk_dynamodb::{
+    operation::transact_get_items::TransactGetItemsError,
+    types::{Get, ReturnConsumedCapacity, TransactGetItem},
+};
+
+use super::Outbox;
+use crate::{
+    error::Error,
+    failure::Cancelled,
+    schema::{self, ENTITY, Item},
+    stream::StreamId,
+};
+
+/// What is known about the append before a pending entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Predecessor {
+    /// Its events are there and its entry is not: everything of it has been published.
+    Published,
+    /// Its entry is there, though the Query before did not show it.
+    Pending,
+    /// Neither its first event nor its entry is there: it is not visible yet, or somebody has erased it.
+    Missing,
+    /// Another transaction is under way on it. Ask again later.
+    Unsettled,
+}
+
+impl Outbox {
+    /// Makes sure of the append before an entry, with a serializable read of its first event and its pending entry.
+    ///
+    /// A consistent `Query` sees a transaction item by item, so that an append's pending entry may stay invisible for a
+    /// moment in which the next append's is there. This read is serialized with the transactions themselves.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
+    pub async fn predecessor(&self, stream: &StreamId, first: u64) -> Result<Predecessor, Error> {
+        let operation = self.table.request("read the append before", stream.as_str());
+        let get = |entity| transact_get(self.table.name(), schema::key(stream.as_str(), entity));
+        let answer = self
+            .table
+            .client()
+            .transact_get_items()
+            .transact_items(get(schema::event_key(first)))
+            .transact_items(get(schema::pending_key(first)))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await;
+        let output = match answer {
+            Ok(output) => output,
+            Err(error) => {
+                let reasons = match error.as_service_error() {
+                    Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
+                        cancelled.cancellation_reasons().to_vec()
+                    }
+                    _ => return Err(operation.failed(error)),
+                };
+                // A read that was throttled tells nothing about the append: it is made again as any other.
+                return match Cancelled::by(&reasons) {
+                    Cancelled::Conflict => Ok(Predecessor::Unsettled),
+                    _ => Err(operation.cancelled(&reasons, error)),
+                };
+            }
+        };
+        let there = |place: usize| {
+            output.responses().get(place).and_then(|response| response.item()).is_some_and(|item| !item.is_empty())
+        };
+        Ok(match (there(0), there(1)) {
+            (_, true) => Predecessor::Pending,
+            (true, false) => Predecessor::Published,
+            (false, false) => Predecessor::Missing,
+        })
+    }
+}
+
+fn transact_get(table: &str, key: Item) -> TransactGetItem {
+    let get = Get::builder()
+        .table_name(table)
+        .set_key(Some(key))
+        .projection_expression(ENTITY)
+        .build()
+        .expect("a get has a table and a key");
+    TransactGetItem::builder().get(get).build()
+}

@@ -1,0 +1,261 @@
+//! Skipping: an operator's word that a pending entry is not to be published, and the record of it.
+//!
+//! One transaction removes the entry and writes who did it, when and why. Events are not touched: what was appended stays
+//! in the stream for ever, it is only not published by the relay.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::{
+    error::SdkError,
+    operation::transact_write_items::TransactWriteItemsError,
+    types::{Delete, Put, ReturnConsumedCapacity, TransactWriteItem},
+};
+use uuid::Uuid;
+
+use super::{Outbox, Predecessor, Skip, SkipRequest, SkipTarget, Skipping};
+use crate::{
+    error::{Error, Invalid},
+    failure::Cancelled,
+    limits::{MAX_SKIP_BY_BYTES, MAX_SKIP_REASON_BYTES},
+    read::Direction,
+    schema::{self, ENTITY, EntryOutline, Item, PENDING_PREFIX, SKIP_PREFIX, SKIPS_PARTITION},
+    stream::{StreamId, excerpt},
+    table::SortKeys,
+};
+
+/// How many of the newest skips are looked through for one that was done before.
+const REMEMBERED_SKIPS: u16 = 100;
+
+/// How many pending entries an answer names.
+const NAMED_ENTRIES: u16 = 10;
+
+/// How often the append before is looked for, and the transaction sent where another one is in its way. With the delays between
+/// them about two seconds: a transaction is half visible for milliseconds.
+const SKIP_ATTEMPTS: u32 = 8;
+
+const FIRST_DELAY: Duration = Duration::from_millis(20);
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
+
+impl Outbox {
+    /// Removes a pending entry, and records in the same transaction who did it, when and why. All events of the entry are
+    /// skipped: it stands for one append. Where a relay is just publishing it, it may be published all the same.
+    ///
+    /// An entry that is named by a version has to be the first of its stream, and the append before it published: even a
+    /// consistent `Query` may show an entry before the one in front of it, so a serializable read makes sure. One with a damaged
+    /// sort key is no append's entry, and nobody concludes anything from its absence: it can be removed wherever it stands.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where `by` or `reason` is empty or too long, or a key is not one of a pending entry; [`Error::Busy`]
+    /// where other transactions were in the way; [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers. Repeating it is
+    /// harmless.
+    pub async fn skip(&self, request: &SkipRequest) -> Result<Skipping, Error> {
+        check("name of who skips", &request.by, MAX_SKIP_BY_BYTES)?;
+        check("reason", &request.reason, MAX_SKIP_REASON_BYTES)?;
+        let stream = StreamId::stored(&request.stream);
+        let mut delays = self.table.delays(FIRST_DELAY, LONGEST_DELAY);
+        // One id for all attempts, so that a lost answer does not lead to a second record.
+        let id = Uuid::new_v4();
+        let mut operation = self.table.operation("skip an entry", stream.as_str());
+        loop {
+            operation.attempts += 1;
+            let is_last = operation.attempts >= SKIP_ATTEMPTS;
+            let skip = match &request.target {
+                SkipTarget::Version(version) => match self.first_entry(&stream, *version).await? {
+                    Ok(entry) => {
+                        let mut skip = self.record(request, &stream, entry.first, entry.last);
+                        match self.before(&stream, &entry).await? {
+                            Before::Published => {}
+                            Before::Missing(previous) if is_last && request.gives_up_previous => {
+                                skip.gave_up_previous = Some(previous);
+                            }
+                            before if is_last => return before.refuses(&entry).ok_or_else(|| operation.busy()),
+                            _ => {
+                                delays.wait().await;
+                                continue;
+                            }
+                        }
+                        skip
+                    }
+                    Err(skipping) => return Ok(skipping),
+                },
+                SkipTarget::Key(key) if !key.starts_with(PENDING_PREFIX) || schema::pending_first(key).is_some() => {
+                    return Err(Invalid::SkipTarget { target: excerpt(key) }.into());
+                }
+                SkipTarget::Key(key) => {
+                    if !self.is_there(&stream, key).await? {
+                        return self.not_pending(&stream, &request.target).await;
+                    }
+                    Skip { key: Some(key.clone()), ..self.record(request, &stream, 0, None) }
+                }
+            };
+            let error = match self.remove(&skip, id).await {
+                Ok(()) => return Ok(Skipping::Done(skip)),
+                Err(error) => error,
+            };
+            let reasons = match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                    cancelled.cancellation_reasons().to_vec()
+                }
+                _ => return Err(operation.failed(error)),
+            };
+            // The entry has gone in the meantime, or another transaction is at it: look again.
+            if is_last || matches!(Cancelled::by(&reasons), Cancelled::Refused { .. }) {
+                return Err(operation.cancelled(&reasons, error));
+            }
+            delays.wait().await;
+        }
+    }
+
+    /// The newest skips, the newest first, at most `limit`, strongly consistent: one read unit for each 4 KB. What can't be
+    /// read of a record (a newer version may write it otherwise) is empty or 0.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
+    pub async fn skips(&self, limit: u16) -> Result<Vec<Skip>, Error> {
+        let operation = self.table.request("read the skips", self.table.name());
+        let output = self
+            .table
+            .query(SKIPS_PARTITION, SortKeys::BeginWith(SKIP_PREFIX))
+            .scan_index_forward(false)
+            .limit(i32::from(limit.max(1)))
+            .send()
+            .await
+            .map_err(|error| operation.failed(error))?;
+        Ok(output.items.unwrap_or_default().into_iter().map(schema::read_skip).collect())
+    }
+
+    /// Whether a pending entry holds `version`.
+    async fn is_pending(&self, stream: &StreamId, version: u64) -> Result<bool, Error> {
+        let keys = schema::pending_key(1)..=schema::pending_key(version);
+        let (items, _) = self.pending_items(stream, keys, 1, Direction::Backward).await?;
+        let nearest = items.into_iter().next().and_then(schema::read_outline);
+        // Of an entry that can't be read the first version is all that is known.
+        Ok(nearest.is_some_and(|entry| version <= entry.last.unwrap_or(entry.first)))
+    }
+
+    /// The first pending entry of a stream, if it holds `version`; else what there is to say instead.
+    async fn first_entry(&self, stream: &StreamId, version: u64) -> Result<Result<EntryOutline, Skipping>, Error> {
+        // More than one: where the first is not visible yet, the next one tells of it.
+        let (mut entries, _) = self.entries(stream, NAMED_ENTRIES).await?;
+        if entries.is_empty() {
+            return self.not_pending(stream, &version.into()).await.map(Err);
+        }
+        let entry = entries.swap_remove(0);
+        let (first, last) = (entry.first, entry.last);
+        if version > last.unwrap_or(first) && self.is_pending(stream, version).await? {
+            return Ok(Err(Skipping::NotFirst { first: (first, last) }));
+        }
+        if !(first..=last.unwrap_or(first)).contains(&version) {
+            return self.not_pending(stream, &version.into()).await.map(Err);
+        }
+        Ok(Ok(entry))
+    }
+
+    /// What is known of the append before an entry. The relay asks the same before it publishes.
+    async fn before(&self, stream: &StreamId, entry: &EntryOutline) -> Result<Before, Error> {
+        let Some(previous) = entry.previous else { return Ok(Before::Published) };
+        Ok(match self.predecessor(stream, previous).await? {
+            Predecessor::Published => Before::Published,
+            Predecessor::Pending => Before::Pending(previous),
+            Predecessor::Missing => Before::Missing(previous),
+            Predecessor::Unsettled => Before::Busy,
+        })
+    }
+
+    /// The first pending entries, and whether there are more.
+    async fn entries(&self, stream: &StreamId, limit: u16) -> Result<(Vec<EntryOutline>, bool), Error> {
+        let keys = schema::pending_key(1)..=schema::pending_key(u64::MAX);
+        let (items, has_more) = self.pending_items(stream, keys, limit, Direction::Forward).await?;
+        Ok((items.into_iter().filter_map(schema::read_outline).collect(), has_more))
+    }
+
+    /// Whether an item has this very key.
+    async fn is_there(&self, stream: &StreamId, key: &str) -> Result<bool, Error> {
+        let (items, _) = self.pending_items(stream, key.to_owned()..=key.to_owned(), 1, Direction::Forward).await?;
+        Ok(!items.is_empty())
+    }
+
+    async fn not_pending(&self, stream: &StreamId, target: &SkipTarget) -> Result<Skipping, Error> {
+        let is_it = |skip: &Skip| match target {
+            SkipTarget::Version(version) => (skip.first..=skip.last.unwrap_or(skip.first)).contains(version),
+            SkipTarget::Key(key) => skip.key.as_ref() == Some(key),
+        };
+        let skips = self.skips(REMEMBERED_SKIPS).await?;
+        if let Some(skip) = skips.into_iter().find(|skip| skip.stream_id == *stream && is_it(skip)) {
+            return Ok(Skipping::DoneBefore(skip));
+        }
+        let (entries, has_more) = self.entries(stream, NAMED_ENTRIES).await?;
+        let pending = entries.iter().map(|entry| (entry.first, entry.last)).collect();
+        Ok(Skipping::NotPending { pending, has_more })
+    }
+
+    fn record(&self, request: &SkipRequest, stream: &StreamId, first: u64, last: Option<u64>) -> Skip {
+        let (by, reason) = (request.by.clone(), request.reason.clone());
+        let at_ms = self.table.now_ms();
+        Skip { stream_id: stream.clone(), first, last, key: None, gave_up_previous: None, at_ms, by, reason }
+    }
+
+    async fn remove(&self, skip: &Skip, id: Uuid) -> Result<(), SdkError<TransactWriteItemsError>> {
+        let key = skip.key.clone().unwrap_or_else(|| schema::pending_key(skip.first));
+        let entry = schema::key(skip.stream_id.as_str(), key);
+        let [put, delete] = transaction(self.table.name(), schema::skip_item(skip, id), entry);
+        self.table
+            .client()
+            .transact_write_items()
+            .transact_items(put)
+            .transact_items(delete)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await?;
+        Ok(())
+    }
+}
+
+/// What is known of the append before an entry that is to be skipped.
+enum Before {
+    /// Everything of it, or there is none.
+    Published,
+    /// Its entry is there, though the Query has not shown it.
+    Pending(u64),
+    /// Neither its event nor its entry is there.
+    Missing(u64),
+    /// Another transaction is under way on it.
+    Busy,
+}
+
+impl Before {
+    /// Why an entry can't be skipped; none where nothing is known.
+    fn refuses(&self, entry: &EntryOutline) -> Option<Skipping> {
+        match *self {
+            Self::Pending(previous) => Some(Skipping::NotFirst { first: (previous, None) }),
+            Self::Missing(previous) => Some(Skipping::PreviousMissing { entry: (entry.first, entry.last), previous }),
+            Self::Published | Self::Busy => None,
+        }
+    }
+}
+
+fn transaction(table: &str, record: Item, entry: Item) -> [TransactWriteItem; 2] {
+    let put = Put::builder()
+        .table_name(table)
+        .set_item(Some(record))
+        .condition_expression(format!("attribute_not_exists({ENTITY})"))
+        .build()
+        .expect("a put has a table and an item");
+    let delete = Delete::builder()
+        .table_name(table)
+        .set_key(Some(entry))
+        .condition_expression(format!("attribute_exists({ENTITY})"))
+        .build()
+        .expect("a delete has a table and a key");
+    [TransactWriteItem::builder().put(put).build(), TransactWriteItem::builder().delete(delete).build()]
+}
+
+fn check(what: &'static str, text: &str, limit_bytes: usize) -> Result<(), Invalid> {
+    if text.trim().is_empty() {
+        return Err(Invalid::Empty { what });
+    }
+    if text.len() > limit_bytes {
+        return Err(Invalid::TooLong { what, limit_bytes, bytes: text.len() });
+    }
+    Ok(())
+}

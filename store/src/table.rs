@@ -1,0 +1,169 @@
+//! The table: what every request needs. All operations take it; [`EventStore`](crate::EventStore) hands it to them.
+
+use std::{
+    fmt,
+    ops::RangeInclusive,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_sdk_dynamodb::{
+    Client,
+    operation::{query::builders::QueryFluentBuilder, scan::builders::ScanFluentBuilder},
+    types::ReturnConsumedCapacity,
+};
+
+use crate::{
+    error::Invalid,
+    event::NewEvent,
+    failure::{Operation, RequestContext},
+    limits::MAX_RECORDED_AT_MS,
+    retry::{Delays, Jitter},
+    role::Role,
+    schema::{self, Compression, ENTITY, STREAM_ID},
+    stream::StreamPosition,
+    trace::TraceContext,
+};
+
+/// One table, reached through one client. A clone is cheap and shares the settings.
+#[derive(Clone)]
+pub(crate) struct Table {
+    shared: Arc<Shared>,
+    role: Role,
+}
+
+struct Shared {
+    settings: Settings,
+    /// The name with the Region, by which a position knows its table.
+    full_name: Arc<str>,
+}
+
+pub(crate) struct Settings {
+    pub(crate) client: Client,
+    pub(crate) name: String,
+    pub(crate) operation_timeout: Duration,
+    pub(crate) compression: Compression,
+    pub(crate) jitter: Jitter,
+    pub(crate) trace_context: Option<Box<dyn Fn() -> Option<TraceContext> + Send + Sync>>,
+    pub(crate) clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+}
+
+/// Which sort keys of a partition a Query reads.
+pub(crate) enum SortKeys {
+    All,
+    Between(RangeInclusive<String>),
+    BeginWith(&'static str),
+}
+
+impl Table {
+    pub(crate) fn new(settings: Settings, role: Role) -> Self {
+        let name = &settings.name;
+        let full_name = match settings.client.config().region() {
+            Some(region) => format!("{name} in {region}").into(),
+            None => name.as_str().into(),
+        };
+        Self { shared: Arc::new(Shared { settings, full_name }), role }
+    }
+
+    /// The same table in another role.
+    pub(crate) fn with_role(&self, role: Role) -> Self {
+        Self { role, ..self.clone() }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.shared.settings.client
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.shared.settings.name
+    }
+
+    /// The name with the Region.
+    pub(crate) fn full_name(&self) -> &Arc<str> {
+        &self.shared.full_name
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(crate) fn operation_timeout(&self) -> Duration {
+        self.shared.settings.operation_timeout
+    }
+
+    pub(crate) fn compression(&self) -> Compression {
+        self.shared.settings.compression
+    }
+
+    pub(crate) fn delays(&self, first: Duration, longest: Duration) -> Delays {
+        Delays::new(first, longest, self.shared.settings.jitter.clone())
+    }
+
+    /// Adds the current trace context to events that have none.
+    pub(crate) fn add_trace_context<'a>(&self, events: impl Iterator<Item = &'a mut NewEvent>) {
+        if let Some(current) = self.shared.settings.trace_context.as_ref().and_then(|current| current()) {
+            events.for_each(|event| event.add_trace_context(&current));
+        }
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        let since_epoch = (self.shared.settings.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX).min(MAX_RECORDED_AT_MS)
+    }
+
+    /// Checks that a position is one of this table.
+    pub(crate) fn check_position(&self, position: &StreamPosition) -> Result<(), Invalid> {
+        match position.table() {
+            Some(other) if *other != self.shared.full_name => {
+                let (table, position_of) = (self.shared.full_name.to_string(), other.to_string());
+                Err(Invalid::PositionOfOtherTable { table, position_of })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An operation of several requests, none of which has been sent.
+    pub(crate) fn operation<'a>(&'a self, name: &'static str, subject: &'a str) -> Operation<'a> {
+        Operation::new(RequestContext::new(self.client(), self.name(), self.role), name, subject)
+    }
+
+    /// An operation of one request.
+    pub(crate) fn request<'a>(&'a self, name: &'static str, subject: &'a str) -> Operation<'a> {
+        Operation { attempts: 1, ..self.operation(name, subject) }
+    }
+
+    /// A strongly consistent Query of one partition.
+    pub(crate) fn query(&self, partition: &str, keys: SortKeys) -> QueryFluentBuilder {
+        let query = self
+            .client()
+            .query()
+            .table_name(self.name())
+            .consistent_read(true)
+            .expression_attribute_values(":partition", schema::text(partition))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        match keys {
+            SortKeys::All => query.key_condition_expression(format!("{STREAM_ID} = :partition")),
+            SortKeys::Between(keys) => {
+                let (from, to) = keys.into_inner();
+                query
+                    .key_condition_expression(format!("{STREAM_ID} = :partition AND {ENTITY} BETWEEN :from AND :to"))
+                    .expression_attribute_values(":from", schema::text(from))
+                    .expression_attribute_values(":to", schema::text(to))
+            }
+            SortKeys::BeginWith(prefix) => query
+                .key_condition_expression(format!("{STREAM_ID} = :partition AND begins_with({ENTITY}, :prefix)"))
+                .expression_attribute_values(":prefix", schema::text(prefix)),
+        }
+    }
+
+    /// A Scan of the table.
+    pub(crate) fn scan(&self) -> ScanFluentBuilder {
+        self.client().scan().table_name(self.name()).return_consumed_capacity(ReturnConsumedCapacity::Total)
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shared.full_name)
+    }
+}

@@ -4,8 +4,9 @@
 //! - [`core`]: what to do next, as pure decisions.
 //! - [`relay`]: the shell around it, which does the I/O.
 //! - [`broker`]: what an event looks like as a message, and how messages are published.
-//! - [`telemetry`]: what it tells whoever watches it.
-//! - [`emf`]: metrics for CloudWatch, on standard output.
+//! - [`model`]: what is known of a relay and its table, as plain data.
+//! - [`telemetry`]: what a running relay reports to observers; [`view`]: the same, ready to be shown.
+//! - [`metrics`]: every metric; [`emf`]: those for CloudWatch, on standard output.
 //! - [`http`]: health, metrics and the status page of a running relay.
 //! - [`replay`]: events of the past, published once more.
 //! - [`status`]: what the table says about backlog, halted streams, workers and skips.
@@ -21,6 +22,8 @@ pub mod emf;
 mod failure;
 pub mod http;
 pub mod lines;
+pub mod metrics;
+pub mod model;
 pub mod relay;
 pub mod replay;
 mod retry;
@@ -29,6 +32,7 @@ pub mod telemetry;
 pub mod text;
 #[cfg(feature = "opentelemetry")]
 pub mod traces;
+pub mod view;
 
 pub use relay::{RelayError, RelaySettings, RunSummary, Until, run, run_observed};
 pub use streambox_programs::{Chain, sentence};

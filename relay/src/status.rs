@@ -12,13 +12,15 @@ use streambox::{
 use streambox_programs::{iso_8601, now_ms};
 use tokio::time::{Instant, sleep};
 
+use crate::model::HaltedStream;
+
 /// The longest to wait for heartbeats, whatever a row says about its interval.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// From one reading of the rows to the next, while heartbeats are waited for.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const READ_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What to look at.
+/// What is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope {
     /// Most pending entries that are counted.
@@ -36,9 +38,9 @@ pub struct Status {
     /// When it was taken, by this machine's clock (ISO 8601).
     pub taken_at: String,
     /// What is pending.
-    pub backlog: Backlog,
+    pub backlog: CountedBacklog,
     /// Streams that can't go on, those first that have been halted for the longest.
-    pub halted: Vec<Halted>,
+    pub halted: Vec<HaltedStream>,
     /// How many streams the workers say are halted: a row has room for a few only.
     pub halted_streams: u64,
     /// The workers by their ids.
@@ -50,7 +52,7 @@ pub struct Status {
 /// What is pending.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct Backlog {
+pub struct CountedBacklog {
     /// Pending entries.
     pub entries: u64,
     /// Streams that have any.
@@ -63,24 +65,6 @@ pub struct Backlog {
     pub oldest_stream: Option<String>,
     /// The read units that the count has cost.
     pub read_units: f64,
-}
-
-/// A stream that can't go on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Halted {
-    /// The stream.
-    pub stream: String,
-    /// The version that can't be published; 0 where it is not known.
-    pub version: u64,
-    /// Why, shortened.
-    pub reason: String,
-    /// Since when, by its worker's clock (ISO 8601).
-    pub since: String,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// Which worker says so.
-    pub worker: String,
 }
 
 /// A worker.
@@ -129,9 +113,9 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// Looks at a table again and again. It remembers the heartbeats of the time before: that shows who is alive.
+/// Reads a table's status, once or repeatedly. It remembers the heartbeats of the reading before: they show who is alive.
 #[derive(Debug)]
-pub struct Looker {
+pub struct StatusReader {
     store: EventStore,
     scope: Scope,
     beats: HashMap<WorkerId, Seen>,
@@ -146,7 +130,7 @@ struct Seen {
     alive: Option<bool>,
 }
 
-impl Looker {
+impl StatusReader {
     /// Nothing is read yet.
     #[must_use]
     pub fn new(store: EventStore, scope: Scope) -> Self {
@@ -168,7 +152,7 @@ impl Looker {
             if is_known || began.elapsed() > longest {
                 return Ok(());
             }
-            sleep(LOOK_INTERVAL).await;
+            sleep(READ_INTERVAL).await;
         }
     }
 
@@ -176,7 +160,7 @@ impl Looker {
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
-    pub async fn look(&mut self) -> Result<Status, Error> {
+    pub async fn read(&mut self) -> Result<Status, Error> {
         let outbox = self.store.outbox();
         let pending = outbox.count_pending(self.scope.max_entries).await?;
         let rows = outbox.workers().await?;
@@ -203,7 +187,7 @@ impl Looker {
 
     fn status(&self, pending: &PendingCount, rows: &[WorkerRow], skips: &[Skip], now_ms: i64) -> Status {
         let age = |since: i64| u64::try_from(now_ms.saturating_sub(since) / 1_000).unwrap_or(0);
-        let backlog = Backlog {
+        let backlog = CountedBacklog {
             entries: pending.entries,
             streams: pending.streams,
             at_least: !pending.is_whole,
@@ -215,7 +199,7 @@ impl Looker {
         // What a worker that is gone has said last is not true any more: another one has its streams.
         let speaking = || rows.iter().filter(|row| alive(row) != Some(false));
         let mut halted: Vec<_> = speaking().flat_map(halted).collect();
-        halted.sort_by(|a, b| (&a.since, &a.stream).cmp(&(&b.since, &b.stream)));
+        halted.sort_by(|a, b| (a.since_ms, &a.stream).cmp(&(b.since_ms, &b.stream)));
         Status {
             table: self.store.table().to_owned(),
             taken_at: iso_8601(now_ms),
@@ -233,14 +217,15 @@ fn silence_of_the_dead(row: &WorkerRow) -> Duration {
     Duration::from_millis(row.beat_interval_ms.saturating_mul(2))
 }
 
-fn halted(row: &WorkerRow) -> impl Iterator<Item = Halted> {
-    row.halted.iter().map(|halted| Halted {
+fn halted(row: &WorkerRow) -> impl Iterator<Item = HaltedStream> {
+    row.halted.iter().map(|halted| HaltedStream {
         stream: halted.stream_id.to_string(),
         version: halted.version,
         reason: halted.reason.clone(),
-        since: iso_8601(halted.since_ms),
+        since_ms: halted.since_ms,
         attempts: halted.attempts,
-        worker: row.id.to_string(),
+        retry_at_ms: None,
+        worker: Some(row.id.to_string()),
     })
 }
 

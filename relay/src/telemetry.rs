@@ -11,13 +11,15 @@ use std::{
     time::Duration,
 };
 
-use streambox::{StreamId, outbox::WorkerId};
+use serde::Serialize;
+use streambox::StreamId;
+use streambox_programs::now_ms;
 use tokio::{sync::watch, time::Instant};
 
-pub use crate::core::Backlog;
 use crate::{
     broker::PublisherState,
     core::{Halt, Outcome, Outgoing, Totals},
+    model::{Backlog, HaltedStream, Request, RequestFailure, json},
 };
 
 /// The shortest time from one snapshot to the next.
@@ -82,41 +84,12 @@ impl PublishedBatch {
     }
 }
 
-/// What is asked of DynamoDB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Request {
-    /// A page of the index.
-    Scan,
-    /// Pending entries, events, or a visibility check.
-    Read,
-    /// Deleting confirmed entries.
-    Delete,
-    /// Writing the heartbeat.
-    Heartbeat,
-    /// Reading the rows of the group.
-    Workers,
-}
-
-impl Request {
-    /// Its name in logs and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Scan => "scan",
-            Self::Read => "read",
-            Self::Delete => "delete",
-            Self::Heartbeat => "heartbeat",
-            Self::Workers => "workers",
-        }
-    }
-}
-
 /// A relay's state at one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// What has been done since the start.
+    #[serde(flatten)]
     pub totals: Totals,
     /// Streams that are worked on.
     pub open_streams: usize,
@@ -129,73 +102,36 @@ pub struct Snapshot {
     /// How many streams are halted.
     pub halted_streams: usize,
     /// The first [`MAX_SHOWN_HALTS`] of them.
-    pub halts: Vec<HaltedStream>,
-    /// Since when the broker has answered for none of the messages that are on their way to it; none where it has nothing to
+    pub halted: Vec<HaltedStream>,
+    /// Since when the broker has answered for none of the messages that are on their way to it; none if it has nothing to
     /// answer for.
+    #[serde(rename = "unanswered_for_seconds", serialize_with = "json::seconds_since_if_any")]
     pub unanswered_since: Option<Instant>,
     /// What the index has shown; none before the first scan.
     pub backlog: Option<Backlog>,
-    /// The group; none where the relay runs outside of one.
-    pub group: Option<GroupView>,
-    /// The last failure of a request to DynamoDB, in words.
-    pub last_error: Option<LastError>,
-    /// What DynamoDB refuses until somebody mends something, as each kind of request was answered last.
-    pub refused: Vec<LastError>,
-}
-
-/// A stream that can't go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HaltedStream {
-    /// The stream.
-    pub stream: StreamId,
-    /// The version that can't be published; 0 where it is not known. Of an entry that can't be read, its first.
-    pub version: u64,
-    /// Why, for the operator.
-    pub reason: String,
-    /// When it halted first.
-    pub since: Instant,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// When it is tried again, at the earliest.
-    pub retry_at: Instant,
+    /// The live workers of the group by their ids, this one included; none if the relay runs outside of a group. Each has one
+    /// share of the streams.
+    pub workers: Vec<String>,
+    /// The last failure of a request to DynamoDB.
+    pub last_error: Option<RequestFailure>,
+    /// What DynamoDB refuses until somebody fixes something, as each kind of request was answered last.
+    pub refused: Vec<RequestFailure>,
 }
 
 impl HaltedStream {
     pub(crate) fn of(stream: &StreamId, halt: &Halt) -> Self {
+        let (now, now_ms) = (Instant::now(), now_ms());
+        let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         Self {
-            stream: stream.clone(),
+            stream: stream.to_string(),
             version: halt.version,
             reason: halt.reason.clone(),
-            since: halt.since,
+            since_ms: now_ms.saturating_sub(ms(now.saturating_duration_since(halt.since))),
             attempts: halt.attempts,
-            retry_at: halt.retry_at,
+            retry_at_ms: Some(now_ms.saturating_add(ms(halt.retry_at.saturating_duration_since(now)))),
+            worker: None,
         }
     }
-}
-
-/// The group as this worker sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GroupView {
-    /// This worker.
-    pub me: WorkerId,
-    /// The live workers by their ids, this one included. Each has one share of the streams.
-    pub live: Vec<WorkerId>,
-    /// When the rows were read last; none if they never were.
-    pub read_at: Option<Instant>,
-}
-
-/// A failure of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LastError {
-    /// Which request.
-    pub request: Request,
-    /// What went wrong.
-    pub text: String,
-    /// When.
-    pub at: Instant,
 }
 
 /// Where a relay writes what it tells. A clone writes to the same place.

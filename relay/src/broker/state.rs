@@ -5,15 +5,18 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
 
 use super::failure::{ConnectionError, Refusal};
+use crate::model::json;
 
 /// What a connection is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Link {
     /// There is none; it is tried for ever.
     Connecting,
@@ -24,6 +27,9 @@ pub enum Link {
 }
 
 impl Link {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Connecting, Self::Connected, Self::Blocked];
+
     /// Its name in labels and on the status page.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -36,27 +42,51 @@ impl Link {
 }
 
 /// The state of one publisher.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PublisherState {
     /// What its connection is doing.
+    #[serde(rename = "state")]
     pub link: Link,
     /// Since when.
+    #[serde(rename = "for_seconds", serialize_with = "json::seconds_since")]
     pub since: Instant,
     /// Connections that were opened after the first.
     pub reconnects: u64,
     /// Events that it confirmed although no queue took them, which `--unroutable accept` allows.
+    #[serde(skip)]
     pub unroutable: u64,
     /// How many of them were the last ones in a row: since then none has reached a queue.
+    #[serde(skip)]
     pub unroutable_run: u64,
     /// Why the last connection ended or did not come about.
     pub last_error: Option<String>,
     /// Why the broker takes no messages, in its own words.
     pub blocked_because: Option<String>,
     /// Whether there was ever a connection.
+    #[serde(skip)]
     pub was_connected: bool,
-    /// What the broker will refuse until somebody changes a setting, where that was the last error.
+    /// What the broker will refuse until somebody changes a setting, if that was the last error.
+    #[serde(skip)]
     pub refusal: Option<Refusal>,
+}
+
+impl PublisherState {
+    /// One that does this from now on.
+    #[must_use]
+    pub fn new(link: Link) -> Self {
+        Self {
+            link,
+            since: Instant::now(),
+            reconnects: 0,
+            unroutable: 0,
+            unroutable_run: 0,
+            last_error: None,
+            blocked_because: None,
+            was_connected: false,
+            refusal: None,
+        }
+    }
 }
 
 /// So many events in a row that no queue takes suggest that the exchange has lost its bindings. Fewer are normal where
@@ -78,17 +108,7 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn new(changed: Arc<Notify>) -> (Self, watch::Receiver<PublisherState>) {
-        let (sender, receiver) = watch::channel(PublisherState {
-            link: Link::Connecting,
-            since: Instant::now(),
-            reconnects: 0,
-            unroutable: 0,
-            unroutable_run: 0,
-            last_error: None,
-            blocked_because: None,
-            was_connected: false,
-            refusal: None,
-        });
+        let (sender, receiver) = watch::channel(PublisherState::new(Link::Connecting));
         (Self { state: sender, unroutable_reported: Mutex::default(), changed }, receiver)
     }
 

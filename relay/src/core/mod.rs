@@ -40,7 +40,6 @@ pub use self::{
     },
     halts::Halt,
     lanes::Notice,
-    scan::Backlog,
     task::{Answer, Done, IndexPage, Isolation, Outcome, Outgoing, Read, Task, WorkerBeat},
 };
 use self::{
@@ -50,6 +49,7 @@ use self::{
     lanes::{Admission, Lanes},
     scan::Scan,
 };
+use crate::model::Backlog;
 
 /// How often `drain` tries a halted stream before it gives up on it.
 pub const DRAIN_ATTEMPTS: u32 = 3;
@@ -83,8 +83,10 @@ pub struct Totals {
     /// Events that the broker has confirmed.
     pub published: u64,
     /// Events that it could not or would not take: each halted its stream.
+    #[serde(skip)]
     pub refused: u64,
     /// Events of which it said nothing: each was published again.
+    #[serde(skip)]
     pub unknown: u64,
     /// Entries that were deleted.
     pub deleted: u64,

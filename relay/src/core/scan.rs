@@ -10,6 +10,7 @@ use super::{
     lanes::Admission,
     task::IndexPage,
 };
+use crate::model::Backlog;
 
 /// How many passes in a row must find nothing before it is believed: the index lags.
 const EMPTY_PASSES: u32 = 2;
@@ -17,44 +18,6 @@ const EMPTY_PASSES: u32 = 2;
 /// The longest rest after a pass that has found halted streams alone. They stay in the index, a read unit for some 80
 /// entries each time.
 const LONGEST_REST: Duration = Duration::from_secs(5);
-
-/// What a pass over the index has shown. The index lags a little behind the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Backlog {
-    /// Pending entries of all streams.
-    pub entries: u64,
-    /// Those of this worker's streams among them.
-    pub own_entries: u64,
-    /// Those of this worker's halted streams.
-    pub halted_entries: u64,
-    /// This worker's streams that have any and are not halted.
-    pub workable_streams: u64,
-    /// When the oldest of all was recorded, by its appender's clock: milliseconds since the Unix epoch.
-    pub oldest_pending_since_ms: Option<i64>,
-    /// When the oldest of this worker's streams that are not halted was: what the relay could publish now.
-    pub oldest_workable_since_ms: Option<i64>,
-    /// Whether the pass has come to the end of the index. Until then there may be more, and older ones.
-    pub is_whole: bool,
-    /// When the last page was read.
-    pub at: Instant,
-}
-
-impl Backlog {
-    /// Nothing was seen yet.
-    pub(crate) fn empty(at: Instant) -> Self {
-        Self {
-            entries: 0,
-            own_entries: 0,
-            halted_entries: 0,
-            workable_streams: 0,
-            oldest_pending_since_ms: None,
-            oldest_workable_since_ms: None,
-            is_whole: false,
-            at,
-        }
-    }
-}
 
 /// How far a pass has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,10 +151,10 @@ impl Scan {
                 so_far.oldest_workable_since_ms = earlier(so_far.oldest_workable_since_ms, since_ms);
             }
         }
-        so_far.is_whole = !page.has_more;
+        so_far.at_least = page.has_more;
         so_far.at = now;
         let so_far = *so_far;
-        if so_far.is_whole || self.backlog.is_none_or(|known| !known.is_whole || known.entries <= so_far.entries) {
+        if !so_far.at_least || self.backlog.is_none_or(|known| known.at_least || known.entries <= so_far.entries) {
             self.backlog = Some(so_far);
         }
         self.progress = if page.has_more { PassProgress::Middle } else { PassProgress::End };

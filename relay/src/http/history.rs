@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Mutex, time::Duration};
 
-use super::view::{Sample, View};
+use crate::view::{Sample, View};
 
 /// From one sample to the next.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
@@ -33,19 +33,18 @@ impl History {
         let mut inner = self.0.lock().expect("nobody panics with this lock");
         let rate = inner.last.map_or(0.0, |(at_ms, published)| {
             let seconds = (view.taken_at_ms - at_ms).max(1) as f64 / 1_000.0;
-            view.published.saturating_sub(published) as f64 / seconds
+            view.relay.totals.published.saturating_sub(published) as f64 / seconds
         });
-        inner.last = Some((view.taken_at_ms, view.published));
+        inner.last = Some((view.taken_at_ms, view.relay.totals.published));
         if inner.samples.len() == MAX_SAMPLES {
             inner.samples.pop_front();
         }
-        let backlog = view.backlog.as_ref();
         inner.samples.push_back(Sample {
             at_ms: view.taken_at_ms,
-            entries: backlog.map(|backlog| backlog.entries),
-            oldest_age_seconds: backlog.and_then(|backlog| backlog.oldest_age_seconds).unwrap_or(0.0),
+            entries: view.relay.backlog.map(|backlog| backlog.entries),
+            oldest_age_seconds: view.oldest_age().map_or(0.0, |age| age.as_secs_f64()),
             published_per_second: rate,
-            halted_streams: view.halted_streams,
+            halted_streams: view.relay.halted_streams,
         });
     }
 
@@ -68,7 +67,9 @@ mod tests {
         let history = History::default();
         for number in 0..=MAX_SAMPLES as u64 {
             let taken_at_ms = i64::try_from(number).unwrap() * 5_000;
-            history.take(&View { taken_at_ms, published: number * 100, ..View::default() });
+            let mut view = View { taken_at_ms, ..View::default() };
+            view.relay.totals.published = number * 100;
+            history.take(&view);
         }
         let samples = history.samples();
         assert_eq!(samples.len(), MAX_SAMPLES);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/livez` | 200 where the relay's loop turns, else 503 |
 //! | `/readyz` | 200 where what is pending can go out: the broker takes messages, the table is read, nothing is refused, and the relay was not told to stop; else 503 and the reasons |
-//! | `/metrics` | metrics ([`metrics`]), in OpenMetrics' text format where `Accept` asks for it, else in Prometheus' |
+//! | `/metrics` | metrics ([`metrics`](crate::metrics)), in OpenMetrics' text format where `Accept` asks for it, else in Prometheus' |
 //! | `/status.json` | what the page shows |
 //! | `/` | the status page; it works without JavaScript, which only keeps it up to date |
 //!
@@ -14,11 +14,8 @@
 
 mod health;
 mod history;
-pub mod metrics;
 mod page;
-mod prometheus;
 mod server;
-mod view;
 
 use std::{
     io,
@@ -36,22 +33,21 @@ use tokio::{
 
 pub use health::{ASK_TIMEOUT, AskError, Health, ask};
 pub use history::{HISTORY, History, SAMPLE_INTERVAL};
-pub use metrics::{Losses, Metrics};
 pub use server::{ANSWER_TIMEOUT, HEADER_TIMEOUT, MAX_CONNECTIONS};
-pub use view::{
-    About, BEHIND_AFTER, BROKER_SILENT_AFTER, BacklogView, BrokerTrouble, ConnectionView, FailureView, HaltedView,
-    STUCK_AFTER, Sample, TABLE_SILENT_AFTER, View,
-};
 
-use crate::telemetry::Telemetry;
+use crate::{
+    metrics::{Metrics, TextFormat},
+    telemetry::Telemetry,
+    view::{About, View},
+};
 
 /// What is served.
 pub trait Show: Send + Sync + 'static {
     /// The relay now.
     fn view(&self) -> View;
 
-    /// The metrics now, in OpenMetrics' text format.
-    fn metrics(&self) -> String;
+    /// The metrics now.
+    fn metrics(&self, format: TextFormat) -> String;
 }
 
 /// A running relay, as its telemetry shows it.
@@ -93,8 +89,8 @@ impl Show for Watch {
         View::of(&self.telemetry, &self.about, is_stopping, self.history.samples())
     }
 
-    fn metrics(&self) -> String {
-        self.metrics.text(&self.view())
+    fn metrics(&self, format: TextFormat) -> String {
+        self.metrics.text(&self.view(), format)
     }
 }
 

@@ -18,7 +18,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Show, metrics, page, prometheus};
+use super::{Show, page};
+use crate::metrics::TextFormat;
 
 /// Most connections at the same time. For one more the oldest is closed: so a probe is always answered, whoever keeps connections
 /// open without asking for anything.
@@ -82,18 +83,16 @@ fn answer<B>(request: &Request<B>, show: &impl Show) -> Response<Full<Bytes>> {
         "/livez" => health(show.view().not_live.as_slice()),
         "/readyz" => health(&show.view().not_ready),
         "/metrics" => {
-            let accept = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-            if accept.into_iter().any(prometheus::asks_for_openmetrics) {
-                respond(StatusCode::OK, metrics::CONTENT_TYPE, show.metrics())
-            } else {
-                respond(StatusCode::OK, prometheus::CONTENT_TYPE, prometheus::from_openmetrics(&show.metrics()))
-            }
+            let accept: Vec<_> =
+                request.headers().get_all(header::ACCEPT).iter().flat_map(|value| value.to_str()).collect();
+            let format = TextFormat::accepted(&accept.join(","));
+            respond(StatusCode::OK, format.content_type(), show.metrics(format))
         }
         "/status.json" => {
             let json = serde_json::to_string(&show.view()).expect("a view is plain data");
             respond(StatusCode::OK, "application/json", json)
         }
-        "/" => respond(StatusCode::OK, "text/html; charset=utf-8", page::html(&show.view())),
+        "/" => respond(StatusCode::OK, "text/html; charset=utf-8", page::page(&show.view())),
         "/page.css" => respond(StatusCode::OK, "text/css; charset=utf-8", page::STYLE.to_owned()),
         "/page.js" => respond(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT.to_owned()),
         "/icon.svg" => respond(StatusCode::OK, "image/svg+xml", page::ICON.to_owned()),
@@ -132,7 +131,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::http::{Metrics, View};
+    use crate::{metrics::Metrics, view::View};
 
     struct Shown;
 
@@ -141,8 +140,8 @@ mod tests {
             View::default()
         }
 
-        fn metrics(&self) -> String {
-            Metrics::new().text(&View::default())
+        fn metrics(&self, format: TextFormat) -> String {
+            Metrics::default().text(&View::default(), format)
         }
     }
 

@@ -8,7 +8,7 @@ use streambox_programs::sentence;
 
 use crate::{
     core::{Answer, Done, IndexPage, Read, WorkerBeat},
-    telemetry::Request,
+    model::Request,
 };
 
 /// Index keys that one scan asks for: about 100 KB, 13 read units.

@@ -2,18 +2,13 @@
 //! clock, or the word to stop. Everything that takes time runs in a task of its own; how many there are is bounded by the
 //! core.
 
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use streambox::{
     Corrupt, StreamId,
     outbox::{self, Outbox, ScanCursor, WorkerId, WorkerRow},
 };
+use streambox_programs::now_ms;
 use tokio::{
     sync::{Notify, watch},
     task::{JoinError, JoinSet},
@@ -27,11 +22,9 @@ use super::{
 };
 use crate::{
     broker::{Alone, Publisher, PublisherEnded},
-    core::{Core, CoreSettings, Done, GroupSettings, Isolation, Notice, Outcome, Outgoing, Task, Totals},
-    telemetry::{
-        GroupView, HaltedStream, LastError, MAX_SHOWN_HALTS, PublishedBatch, Request, SNAPSHOT_INTERVAL, Snapshot,
-        Telemetry,
-    },
+    core::{Core, CoreSettings, Done, GroupSettings, Halt, Isolation, Notice, Outcome, Outgoing, Task, Totals},
+    model::{HaltedStream, Request, RequestFailure},
+    telemetry::{MAX_SHOWN_HALTS, PublishedBatch, SNAPSHOT_INTERVAL, Snapshot, Telemetry},
 };
 
 /// How often a running relay says what it has done.
@@ -51,9 +44,9 @@ pub(super) struct Shell {
     tasks: JoinSet<Result<Finished, PublisherEnded>>,
     group: Option<GroupSettings>,
     telemetry: Telemetry,
-    last_error: Option<LastError>,
+    last_error: Option<RequestFailure>,
     /// What DynamoDB refuses until somebody mends something: a permission that was withdrawn, for instance.
-    refused: BTreeMap<Step, LastError>,
+    refused: BTreeMap<Step, RequestFailure>,
     /// Whether something has happened since the last snapshot.
     has_news: bool,
     next_snapshot: Instant,
@@ -61,7 +54,7 @@ pub(super) struct Shell {
     reported: Totals,
     started: Instant,
     /// For people only.
-    started_at: SystemTime,
+    started_at_ms: i64,
     /// When the last batch was confirmed.
     last_confirm: Instant,
     silence: Silence,
@@ -127,7 +120,7 @@ impl Shell {
             next_report: now + REPORT_INTERVAL,
             reported: Totals::default(),
             started: now,
-            started_at: SystemTime::now(),
+            started_at_ms: now_ms(),
             last_confirm: now,
             silence: Silence::default(),
         }
@@ -285,17 +278,17 @@ impl Shell {
         for (step, failure) in answered.steps {
             match failure {
                 None => _ = self.refused.remove(&step),
-                Some(failure) => self.failed(step, failure, now),
+                Some(failure) => self.failed(step, failure),
             }
         }
         self.core.done(answered.done, now);
     }
 
-    fn failed(&mut self, step: Step, failure: Failure, now: Instant) {
+    fn failed(&mut self, step: Step, failure: Failure) {
         let (request, Failure { text, is_refusal }) = (step.request(), failure);
         tracing::warn!(request = request.name(), error = text, "a request to DynamoDB failed; it is made again");
         self.telemetry.observer().request_failed(request);
-        let error = LastError { request, text, at: now };
+        let error = RequestFailure::new(request, text);
         if is_refusal {
             self.refused.insert(step, error.clone());
         }
@@ -357,19 +350,19 @@ impl Shell {
             deletes_waiting: self.core.deletes_waiting(),
             buffered_bytes: self.core.buffered_bytes(),
             halted_streams: self.core.halted_streams(),
-            halts: self.halts(MAX_SHOWN_HALTS),
+            halted: self.longest_halted().map(|(stream, halt)| HaltedStream::of(stream, halt)).collect(),
             backlog: self.core.backlog(),
-            group: self.core.members().map(|(live, read_at)| GroupView { me: self.me().clone(), live, read_at }),
+            workers: self.core.members().into_iter().flat_map(|(live, _)| live).map(|id| id.to_string()).collect(),
             last_error: self.last_error.clone(),
             refused: self.refused.values().cloned().collect(),
         }
     }
 
-    /// Those that have been halted for the longest.
-    fn halts(&self, most: usize) -> Vec<HaltedStream> {
+    /// Those that have been halted for the longest, as many as are shown.
+    fn longest_halted(&self) -> impl Iterator<Item = (&StreamId, &Halt)> {
         let mut halts: Vec<_> = self.core.halts().collect();
         halts.sort_by_key(|(stream, halt)| (halt.since, *stream));
-        halts.into_iter().take(most).map(|(stream, halt)| HaltedStream::of(stream, halt)).collect()
+        halts.into_iter().take(MAX_SHOWN_HALTS)
     }
 
     fn me(&self) -> &WorkerId {
@@ -381,7 +374,7 @@ impl Shell {
         let mut row = WorkerRow::new(self.me().clone(), beat);
         let interval = self.group.as_ref().map_or(Duration::ZERO, |group| group.heartbeat_interval);
         row.beat_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-        row.started_at_ms = since_epoch_ms(self.started_at);
+        row.started_at_ms = self.started_at_ms;
         row.host = nix::unistd::gethostname().map(|host| host.to_string_lossy().into_owned()).unwrap_or_default();
         row.process_id = std::process::id();
         env!("CARGO_PKG_VERSION").clone_into(&mut row.version);
@@ -390,11 +383,11 @@ impl Shell {
         row.open_streams = self.core.open_streams() as u64;
         row.live_workers = self.core.members().map_or(0, |(live, _)| live.len() as u64);
         row.halted_streams = self.core.halted_streams() as u64;
-        let halted = |halt: HaltedStream| {
-            let since = SystemTime::now().checked_sub(halt.since.elapsed()).unwrap_or(UNIX_EPOCH);
-            outbox::HaltedStream::new(halt.stream, halt.version, halt.reason, since_epoch_ms(since), halt.attempts)
+        let halted = |(stream, halt): (&StreamId, &Halt)| {
+            let HaltedStream { version, reason, since_ms, attempts, .. } = HaltedStream::of(stream, halt);
+            outbox::HaltedStream::new(stream.clone(), version, reason, since_ms, attempts)
         };
-        row.halted = self.halts(MAX_SHOWN_HALTS).into_iter().map(halted).collect();
+        row.halted = self.longest_halted().map(halted).collect();
         row.last_error = self.last_error.as_ref().map(|error| error.text.clone());
         row
     }
@@ -427,11 +420,6 @@ fn request_of(task: &Task) -> Option<Request> {
         Task::Beat(_) => Some(Request::Heartbeat),
         Task::Publish(_) | Task::PublishAlone(..) | Task::Forget(_) | Task::Leave => None,
     }
-}
-
-fn since_epoch_ms(time: SystemTime) -> i64 {
-    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

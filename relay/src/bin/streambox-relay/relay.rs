@@ -8,11 +8,13 @@ use streambox_relay::{
     Chain, RelaySettings, RunSummary, Telemetry, Until,
     config::{BadConfiguration, Format, RelayOptions, RunOptions},
     emf::{self, Emf},
-    http::{self, About, Losses, Metrics, Show as _, Watch},
+    http::{self, Show as _, Watch},
     lines::Lines,
+    metrics::{Losses, Metrics},
     run_observed,
     telemetry::Observer,
     text::one_line,
+    view::About,
 };
 use tokio::{
     net::TcpListener,
@@ -28,15 +30,15 @@ use crate::{
 
 pub(crate) async fn run(options: &RunOptions, log: &Log) -> Result<bool, Failure> {
     let settings = options.settings()?;
-    let emf = options.emf.settings()?.map(|settings| Arc::new(Emf::new(settings)));
+    let emf = options.emf.settings()?;
     let lines = Lines::to("standard output", io::stdout(), emf::WAITING_LINES)
         .map_err(|error| Failure::new(format!("a thread can't be started: {error}")))?;
     let traces = Traces::start(&options.relay)?;
     let losses = Losses { log_lines: log.dropped(), spans: traces.lost() };
-    let metrics = Arc::new(Metrics::counting(losses));
+    let metrics = Arc::new(Metrics::new(losses));
+    let emf = emf.map(|settings| Arc::new(Emf::new(settings, Arc::clone(&metrics))));
     let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::clone(&metrics) as _];
     observers.extend(traces.observer());
-    observers.extend(emf.clone().map(|emf| emf as _));
     let telemetry = Telemetry::new(Arc::new(observers));
     let watch = Arc::new(Watch::new(about(&options.relay, &settings), telemetry.clone(), metrics));
     // What shows the relay, as long as it runs.
@@ -48,7 +50,7 @@ pub(crate) async fn run(options: &RunOptions, log: &Log) -> Result<bool, Failure
     }
     if let Some(emf) = emf.clone() {
         let (shown, lines) = (Arc::clone(&watch), lines.clone());
-        beside.spawn(async move { emf.keep_writing(&*shown, &lines).await });
+        beside.spawn(async move { emf.keep_writing(|| shown.view(), &lines).await });
     }
     let stop = stop_signal()?;
     let stop = async {

@@ -12,8 +12,8 @@ use streambox::EventStore;
 use streambox_programs::{Failure, stop_signal};
 use streambox_relay::{
     config::{Format, StatusOptions},
-    status::{Looker, Scope, Status},
-    text::{by_reason, how_long, one_line, shortened, skip_command},
+    status::{Scope, Status, StatusReader},
+    text::{by_reason, how_long, iso_8601, one_line, shortened, skip_command},
 };
 use tokio::time::sleep;
 
@@ -28,22 +28,26 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
 /// Returns whether nothing is wrong of what the options ask to fail for.
 pub(crate) async fn run(store: EventStore, options: &StatusOptions) -> Result<bool, Failure> {
     let scope = Scope { max_entries: options.max_entries.into(), skips: options.skips };
-    let mut looker = Looker::new(store, scope);
+    let mut reader = StatusReader::new(store, scope);
     if options.watch {
-        return watch(&mut looker, options, stop_signal()?).await;
+        return watch(&mut reader, options, stop_signal()?).await;
     }
     if !options.no_wait {
-        looker.wait_for_heartbeats().await?;
+        reader.wait_for_heartbeats().await?;
     }
-    let status = looker.look().await?;
+    let status = reader.read().await?;
     print(&status, options.format);
     Ok(is_well(&status, options))
 }
 
-async fn watch(looker: &mut Looker, options: &StatusOptions, stop: impl Future<Output = ()>) -> Result<bool, Failure> {
+async fn watch(
+    reader: &mut StatusReader,
+    options: &StatusOptions,
+    stop: impl Future<Output = ()>,
+) -> Result<bool, Failure> {
     let mut stop = pin!(stop);
     loop {
-        let status = looker.look().await?;
+        let status = reader.read().await?;
         if options.format == Format::Text && std::io::stdout().is_terminal() {
             let _ = write!(std::io::stdout(), "{CLEAR}");
         }
@@ -87,7 +91,8 @@ fn text(status: &Status) -> String {
         for halted in group {
             let stream = shortened(&halted.stream, MAX_ID_CHARS);
             let version = if halted.version == 0 { String::new() } else { format!(" at version {}", halted.version) };
-            let (since, attempts, worker) = (&halted.since, halted.attempts, &halted.worker);
+            let (since, worker) = (iso_8601(halted.since_ms), halted.worker.as_deref().unwrap_or("an unknown worker"));
+            let attempts = halted.attempts;
             line(format!("    {stream}{version}, since {since}, tried {attempts} times by {worker}"));
             line(format!("      {}", skip_command(&status.table, &halted.stream, halted.version)));
         }

@@ -149,7 +149,7 @@ fn what_is_halted_is_told_apart_from_what_could_be_published_now() {
 #[test]
 fn the_backlog_is_what_a_whole_pass_has_shown_until_the_next_one_has_shown_it_all() {
     let (mut core, now) = (core(), Instant::now());
-    let shown = |core: &Core| core.backlog().map(|backlog| (backlog.entries, backlog.is_whole)).unwrap();
+    let shown = |core: &Core| core.backlog().map(|backlog| (backlog.entries, !backlog.at_least)).unwrap();
     tasks(&mut core, now);
     core.done(index(&[&stream(1), &stream(1)], Some(70), true), now);
     assert_eq!(shown(&core), (2, false));

@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use maud::{Markup, html};
+
 use crate::{
     http::{HISTORY, SAMPLE_INTERVAL},
     text::how_long,
@@ -25,7 +27,7 @@ pub(super) fn seconds(value: f64) -> String {
 
 /// The plot of `values` at `times_ms`, from 0 to a round number above the greatest.
 #[expect(clippy::cast_precision_loss, reason = "places in a plot")]
-pub(super) fn svg(what: &str, times_ms: &[i64], values: &[f64], label: fn(f64) -> String) -> String {
+pub(super) fn svg(what: &str, times_ms: &[i64], values: &[f64], label: fn(f64) -> String) -> Markup {
     let greatest = values.iter().copied().fold(0.0, f64::max);
     let top = round_up(greatest);
     let end = times_ms.last().copied().unwrap_or(0);
@@ -52,17 +54,20 @@ pub(super) fn svg(what: &str, times_ms: &[i64], values: &[f64], label: fn(f64) -
         let _ = write!(area, "M{from:.1} {HEIGHT}L{piece}L{to:.1} {HEIGHT}Z");
     }
     let now = values.last().map_or_else(|| "nothing yet".to_owned(), |value| label(*value));
-    let highest = label(greatest);
     let minutes = HISTORY.as_secs() / 60;
-    format!(
-        "<figure><svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" \
-         aria-label=\"{what} over the last {minutes} minutes: now {now}, at most {highest}\">\
-         <path class=\"grid\" d=\"M0 0H{WIDTH}M0 {}H{WIDTH}\"/><path class=\"ground\" d=\"M0 {HEIGHT}H{WIDTH}\"/>\
-         <path class=\"area\" d=\"{area}\"/><path class=\"line\" d=\"{line}\"/></svg>\
-         <span class=\"top\">{}</span><figcaption><span>{minutes} min ago</span><span>now</span></figcaption></figure>",
-        HEIGHT / 2.0,
-        label(top),
-    )
+    let summary = format!("{what} over the last {minutes} minutes: now {now}, at most {}", label(greatest));
+    html! {
+        figure {
+            svg .plot viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label=(summary) {
+                path .grid d={ "M0 0H" (WIDTH) "M0 " (HEIGHT / 2.0) "H" (WIDTH) } {}
+                path .ground d={ "M0 " (HEIGHT) "H" (WIDTH) } {}
+                path .area d=(area) {}
+                path .line d=(line) {}
+            }
+            span .top { (label(top)) }
+            figcaption { span { (minutes) " min ago" } span { "now" } }
+        }
+    }
 }
 
 /// 1, 2 or 5 times a power of ten, at least 1.
@@ -86,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_newest_sample_is_at_the_right_and_the_greatest_at_the_top() {
-        let plot = svg("entries", &[0, 5_000], &[50.0, 100.0], count);
+        let plot = svg("entries", &[0, 5_000], &[50.0, 100.0], count).into_string();
         assert!(plot.contains("L320.0 0.0\""), "{plot}");
         assert!(plot.contains("now 100, at most 100"), "{plot}");
         assert!(plot.contains("<span class=\"top\">100</span>"), "{plot}");
@@ -94,10 +99,10 @@ mod tests {
 
     #[test]
     fn a_gap_in_the_samples_is_no_line() {
-        let plot = svg("entries", &[0, 5_000, 60_000, 65_000], &[1.0; 4], count);
+        let plot = svg("entries", &[0, 5_000, 60_000, 65_000], &[1.0; 4], count).into_string();
         assert_eq!(plot.matches("class=\"line\" d=\"M").count(), 1);
         let line = plot.split("class=\"line\" d=\"").nth(1).unwrap().split('"').next().unwrap();
         assert_eq!(line.matches('M').count(), 2, "{line}");
-        assert!(svg("entries", &[], &[], count).contains("nothing yet"));
+        assert!(svg("entries", &[], &[], count).into_string().contains("nothing yet"));
     }
 }

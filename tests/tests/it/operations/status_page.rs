@@ -1,13 +1,22 @@
 //! The status page in a browser: what a person sees, what its script does, and what hostile text does not.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use streambox_relay::http::{self, BacklogView, ConnectionView, HaltedView, Sample, Show, View};
+use streambox_relay::{
+    broker::{Link, PublisherState},
+    http::{self, Show},
+    metrics::TextFormat,
+    model::{Backlog, HaltedStream},
+    view::{Sample, View},
+};
 use streambox_tests::{browser::Browser, http::ask};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 /// A relay that always looks the same.
 #[derive(Debug)]
@@ -27,7 +36,7 @@ impl Show for Still {
         }
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self, _format: TextFormat) -> String {
         String::new()
     }
 }
@@ -55,8 +64,14 @@ async fn serve(view: View, then: Option<(u64, View)>) -> Served {
 
 const NOW_MS: i64 = 1_780_000_000_000;
 
-fn connection(state: &'static str) -> ConnectionView {
-    ConnectionView { state, for_seconds: 4_000.0, reconnects: 1, last_error: None, blocked_because: None }
+fn connection(link: Link) -> PublisherState {
+    let mut connection = PublisherState::new(link);
+    (connection.since, connection.reconnects) = (ago(4_000), 1);
+    connection
+}
+
+fn ago(seconds: u64) -> Instant {
+    Instant::now().checked_sub(Duration::from_secs(seconds)).expect("a machine that runs for a while")
 }
 
 /// A quarter of an hour in which a backlog came and went.
@@ -77,42 +92,32 @@ fn history() -> Vec<Sample> {
 }
 
 fn well() -> View {
-    View {
-        taken_at_ms: NOW_MS,
-        version: "0.1.0",
-        table: "orders-production".to_owned(),
-        exchange: "streambox".to_owned(),
-        published: 1_284_771,
-        deleted: 1_102_390,
-        open_streams: 12,
-        buffered_bytes: 48_000,
-        backlog: Some(BacklogView {
-            entries: 37,
-            own_entries: 12,
-            workable_streams: 9,
-            oldest_age_seconds: Some(0.4),
-            oldest_workable_age_seconds: Some(0.4),
-            halted_entries: 0,
-            at_least: false,
-            read_seconds_ago: 0.3,
-            is_current: true,
-        }),
-        connections: vec![connection("connected"), connection("connected")],
-        worker: Some("relay-7d9c6-x2x4q".to_owned()),
-        workers: ["relay-7d9c6-8mzkp", "relay-7d9c6-bq77d", "relay-7d9c6-x2x4q"].map(str::to_owned).to_vec(),
-        history: history(),
-        ..View::default()
-    }
+    let mut view = View { taken_at_ms: NOW_MS, version: "0.1.0", history: history(), ..View::default() };
+    let about = &mut view.about;
+    (about.table, about.exchange) = ("orders-production".to_owned(), "streambox".to_owned());
+    about.worker = Some("relay-7d9c6-x2x4q".to_owned());
+    view.connections = vec![connection(Link::Connected), connection(Link::Connected)];
+    let relay = &mut view.relay;
+    (relay.totals.published, relay.totals.deleted) = (1_284_771, 1_102_390);
+    (relay.open_streams, relay.buffered_bytes) = (12, 48_000);
+    relay.workers = ["relay-7d9c6-8mzkp", "relay-7d9c6-bq77d", "relay-7d9c6-x2x4q"].map(str::to_owned).to_vec();
+    let mut backlog = Backlog::empty(Instant::now());
+    (backlog.entries, backlog.own_entries, backlog.workable_streams, backlog.at_least) = (37, 12, 9, false);
+    let since_ms = Some(NOW_MS - 400);
+    (backlog.oldest_pending_since_ms, backlog.oldest_workable_since_ms) = (since_ms, since_ms);
+    relay.backlog = Some(backlog);
+    view
 }
 
-fn halted(stream: &str, version: u64, reason: &str) -> HaltedView {
-    HaltedView {
+fn halted(stream: &str, version: u64, reason: &str) -> HaltedStream {
+    HaltedStream {
         stream: stream.to_owned(),
         version,
         reason: reason.to_owned(),
-        for_seconds: 754.0,
+        since_ms: NOW_MS - 754_000,
         attempts: 17,
-        retry_in_seconds: 41.0,
+        retry_at_ms: Some(NOW_MS + 41_000),
+        worker: None,
     }
 }
 
@@ -121,7 +126,9 @@ fn with_halted() -> View {
                   with --unroutable accept";
     let damaged = "pending#00000000000000000003: last_version is missing";
     let halted = vec![halted("permit-2026-000417", 7, reason), halted("order-4711", 3, damaged)];
-    View { halted_streams: 2, halted, ..well() }
+    let mut view = well();
+    (view.relay.halted_streams, view.relay.halted) = (2, halted);
+    view
 }
 
 /// Everything that is hard to show: many streams for one reason, the longest id, ids that need quotes, long words.
@@ -137,13 +144,17 @@ fn with_many_halted() -> View {
     all.insert(1, halted(&format!("invoice-{}-end", "0123456789".repeat(203)), 12, &refused));
     all.insert(2, halted("invoice-it's \"Zoë\" 日本語 \u{202e}", 3, &refused));
     all.insert(3, halted("order-4711", 0, "pending#00000000000000000003: last_version is missing"));
-    let backlog = well().backlog.map(|backlog| BacklogView { entries: 431, halted_entries: 394, ..backlog });
-    View { halted_streams: 163, halted: all, backlog, unroutable: 17, ..well() }
+    let mut view = View { unroutable: 17, ..well() };
+    (view.relay.halted_streams, view.relay.halted) = (163, all);
+    let backlog = view.relay.backlog.as_mut().expect("there is one");
+    (backlog.entries, backlog.halted_entries) = (431, 394);
+    view
 }
 
 fn lost() -> View {
     let error = "the broker can't be reached at 10.2.0.17:5671: connection refused";
-    let lost = ConnectionView { last_error: Some(error.to_owned()), for_seconds: 185.0, ..connection("connecting") };
+    let mut lost = connection(Link::Connecting);
+    (lost.last_error, lost.since) = (Some(error.to_owned()), ago(185));
     View {
         connections: vec![lost.clone(), lost],
         not_ready: vec![format!("there is no connection to the broker: {error}")],
@@ -152,13 +163,9 @@ fn lost() -> View {
 }
 
 fn at_the_start() -> View {
-    View {
-        table: "streambox".to_owned(),
-        exchange: "streambox".to_owned(),
-        version: "0.1.0",
-        taken_at_ms: NOW_MS,
-        ..View::default()
-    }
+    let mut view = View { version: "0.1.0", taken_at_ms: NOW_MS, ..View::default() };
+    (view.about.table, view.about.exchange) = ("streambox".to_owned(), "streambox".to_owned());
+    view
 }
 
 /// Tries to run in every way that text can.
@@ -202,16 +209,11 @@ async fn streams_that_share_a_reason_stand_together_and_what_the_reader_has_open
 async fn hostile_text_does_not_run() {
     let Some(browser) = Browser::find() else { return };
     let evil = EVIL.to_owned();
-    let connection = ConnectionView { last_error: Some(evil.clone()), ..connection("connected") };
-    let view = View {
-        table: evil.clone(),
-        exchange: evil.clone(),
-        worker: Some(evil.clone()),
-        workers: vec![evil.clone()],
-        halted: vec![halted(EVIL, 1, EVIL)],
-        connections: vec![connection],
-        ..with_halted()
-    };
+    let mut view = with_halted();
+    let about = &mut view.about;
+    (about.table, about.exchange, about.worker) = (evil.clone(), evil.clone(), Some(evil.clone()));
+    (view.relay.workers, view.relay.halted) = (vec![evil.clone()], vec![halted(EVIL, 1, EVIL)]);
+    view.connections[0].last_error = Some(evil);
     let served = serve(view, None).await;
     let page = browser.open(&served.url, 5_000).await;
     assert!(page.dom.contains("order-&lt;img src=x onerror="), "it is shown: {}", page.dom);

@@ -260,7 +260,7 @@ impl Worker {
     /// Waits until it sees this many members.
     async fn sees(&self, members: usize) {
         let mut watch = self.telemetry.watch();
-        let sees = watch.wait_for(|snapshot| snapshot.group.as_ref().is_some_and(|group| group.live.len() == members));
+        let sees = watch.wait_for(|snapshot| snapshot.workers.len() == members);
         sees.await.expect("the relay runs");
     }
 }

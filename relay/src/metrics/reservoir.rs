@@ -5,12 +5,12 @@
 pub const MAX_SAMPLE: usize = 100;
 
 #[derive(Debug, Default)]
-pub(super) struct Sample {
+pub(super) struct Reservoir {
     values: Vec<f64>,
     seen: usize,
 }
 
-impl Sample {
+impl Reservoir {
     pub(super) fn add(&mut self, value: f64) {
         self.seen += 1;
         if self.values.len() < MAX_SAMPLE {
@@ -33,7 +33,7 @@ mod tests {
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     fn few_values_are_kept_and_of_many_a_sample_from_all_over() {
         let sample = |count: u32| {
-            let mut sample = Sample::default();
+            let mut sample = Reservoir::default();
             (0..count).for_each(|value| sample.add(f64::from(value)));
             sample.into_values()
         };

@@ -1,0 +1,516 @@
+//! Every metric of the relay, declared once: its name, help, unit and labels for OpenMetrics and Prometheus, and the name and unit
+//! of those that CloudWatch gets ([`emf`](crate::emf)). `METRICS.md` has them in tables, which tests compare with this file. A
+//! stream id is never a label: there are too many of them.
+
+mod reservoir;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{
+        DescriptorEncoder, EncodeGaugeValue, EncodeMetric as _, GaugeValueEncoder, MetricEncoder, prometheus_text, text,
+    },
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use serde::Serialize;
+
+pub use self::reservoir::MAX_SAMPLE;
+use self::reservoir::Reservoir;
+use crate::{
+    broker::Link,
+    model::Request,
+    telemetry::{Observer, PublishedBatch},
+    view::View,
+};
+
+/// What every name begins with.
+pub const PREFIX: &str = "streambox_relay";
+
+/// Upper bounds of the time that a batch takes, in seconds.
+const CONFIRM_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// Upper bounds of the events in a batch: at most 256 can be.
+const BATCH_EVENTS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// A text format of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextFormat {
+    /// OpenMetrics, which Prometheus asks for.
+    OpenMetrics,
+    /// Prometheus' own, which everything reads.
+    Prometheus,
+}
+
+impl TextFormat {
+    /// The format for a header `Accept`.
+    #[must_use]
+    pub fn accepted(accept: &str) -> Self {
+        let is_open = |media: &str| media.trim_start().to_ascii_lowercase().starts_with("application/openmetrics-text");
+        if accept.split(',').any(is_open) { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// Its content type.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => prometheus_text::CONTENT_TYPE,
+        }
+    }
+}
+
+/// What is lost rather than holding the relay up, counted where it happens.
+#[derive(Clone, Debug, Default)]
+pub struct Losses {
+    /// Log lines.
+    pub log_lines: Arc<AtomicU64>,
+    /// Spans.
+    pub spans: Arc<AtomicU64>,
+}
+
+/// The metrics. As an [`Observer`] it counts and times what no [`View`] shows; the rest comes from a view.
+#[derive(Debug)]
+pub struct Metrics {
+    confirm_seconds: Histogram,
+    /// Some of the same times, for CloudWatch, which takes values instead of buckets.
+    confirm_ms: Mutex<Reservoir>,
+    batch_events: Histogram,
+    requests: [AtomicU64; Request::ALL.len()],
+    request_failures: [AtomicU64; Request::ALL.len()],
+    losses: Losses,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(Losses::default())
+    }
+}
+
+impl Metrics {
+    /// All of them at 0, with the counts of what is lost.
+    #[must_use]
+    pub fn new(losses: Losses) -> Self {
+        Self {
+            confirm_seconds: Histogram::new(CONFIRM_SECONDS),
+            confirm_ms: Mutex::default(),
+            batch_events: Histogram::new(BATCH_EVENTS),
+            requests: Default::default(),
+            request_failures: Default::default(),
+            losses,
+        }
+    }
+
+    /// All metrics as text.
+    #[must_use]
+    pub fn text(&self, view: &View, format: TextFormat) -> String {
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register_collector(Box::new(Declared(self.declare(view))));
+        let mut text = String::new();
+        // Writing into a String can't fail.
+        let _ = match format {
+            TextFormat::OpenMetrics => text::encode(&mut text, &registry),
+            TextFormat::Prometheus => prometheus_text::encode(&mut text, &registry),
+        };
+        text
+    }
+
+    /// Some of the times to confirm since the last call, in milliseconds.
+    pub(crate) fn take_confirm_ms(&self) -> Vec<f64> {
+        std::mem::take(&mut *self.confirm_ms.lock().expect("nobody panics with this lock")).into_values()
+    }
+
+    /// Every metric with its value. A label's values are all there from the start: a rate over a counter that appears with its
+    /// first event misses that event.
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    #[expect(clippy::too_many_lines, reason = "a row for each metric")]
+    pub(crate) fn declare(&self, view: &View) -> Vec<Metric> {
+        let View { relay, connections, .. } = view;
+        let (backlog, totals, workers) = (relay.backlog.as_ref(), relay.totals, relay.workers.len());
+        let is_current = backlog.is_some_and(|backlog| backlog.is_current);
+        // What was pending still ages while the table does not answer; that nothing was is true only as long as it does.
+        let oldest_age = view.oldest_age().map(|age| age.as_secs_f64());
+        let oldest_workable_age = view.oldest_workable_age().map_or(0.0, |age| age.as_secs_f64());
+        let reconnects = connections.iter().map(|connection| connection.reconnects).sum();
+        let results = [("confirmed", totals.published), ("refused", totals.refused), ("unknown", totals.unknown)];
+        let by_request = |counts: &[AtomicU64; Request::ALL.len()]| {
+            Request::ALL.iter().zip(counts).map(|(request, count)| (request.name(), count.load(Relaxed))).collect()
+        };
+        let by_state =
+            Link::ALL.map(|link| (link.name(), connections.iter().filter(|one| one.link == link).count() as u64));
+        vec![
+            Metric::new("build", "The program's version", Value::Info([("version", view.version)])),
+            Metric::gauge("ready", "1 if /readyz says yes", u64::from(view.not_ready.is_empty())).state(
+                "BrokerReady",
+                "None",
+                Some(u64::from(view.broker_trouble().is_none())),
+            ),
+            Metric::gauge(
+                "pending_entries",
+                "Pending entries of all streams, as the index showed them last",
+                backlog.map_or(0, |backlog| backlog.entries),
+            ),
+            Metric::gauge(
+                "own_pending_entries",
+                "Pending entries of this worker's streams",
+                backlog.map_or(0, |backlog| backlog.own_entries),
+            )
+            .state(
+                "PendingEntries",
+                "Count",
+                backlog.filter(|_| is_current).map(|backlog| backlog.own_entries),
+            ),
+            Metric::gauge(
+                "oldest_pending_age",
+                "Age of the oldest pending entry: this machine's time less its appender's; 0 if nothing is pending",
+                oldest_age.unwrap_or(0.0),
+            )
+            .unit(Unit::Seconds)
+            .state("OldestPendingAge", "Seconds", oldest_age.or_else(|| is_current.then_some(0.0))),
+            Metric::gauge(
+                "oldest_workable_age",
+                "Age of the oldest pending entry of this worker's streams that are not halted; 0 if there is none",
+                oldest_workable_age,
+            )
+            .unit(Unit::Seconds),
+            Metric::gauge(
+                "backlog_age",
+                "Time since the index was read last: the age of what is known of the backlog",
+                backlog.map_or(0.0, |backlog| backlog.at.elapsed().as_secs_f64()),
+            )
+            .unit(Unit::Seconds),
+            Metric::counters("events", "Events by their result, one count for each attempt", "result", results.into())
+                .counted("PublishedEvents", totals.published)
+                .counted("RefusedEvents", totals.refused),
+            Metric::new(
+                "confirm",
+                "Time from handing a batch over to its last confirm, the wait for a connection included",
+                Value::Histogram(self.confirm_seconds.clone()),
+            )
+            .unit(Unit::Seconds)
+            .cloudwatch("ConfirmTime", "Milliseconds", Reading::ConfirmMs),
+            Metric::new("batch_events", "Events in a batch", Value::Histogram(self.batch_events.clone())),
+            Metric::counter(
+                "unroutable_events",
+                "Events confirmed although no queue took them, which --unroutable accept allows",
+                view.unroutable,
+            ),
+            Metric::counter("entries_deleted", "Pending entries that were deleted", totals.deleted),
+            Metric::counters("requests", "Requests to DynamoDB", "request", by_request(&self.requests)),
+            Metric::counters(
+                "request_failures",
+                "Requests to DynamoDB that failed after the SDK's retries; they are made again",
+                "request",
+                by_request(&self.request_failures),
+            ),
+            Metric::gauge("halted_streams", "Streams of this worker that are halted", relay.halted_streams as u64)
+                .state("HaltedStreams", "Count", Some(relay.halted_streams as u64)),
+            Metric::gauge("open_streams", "Streams that are worked on", relay.open_streams as u64),
+            Metric::gauge("buffered", "Events held in memory", relay.buffered_bytes as u64).unit(Unit::Bytes),
+            Metric::gauge("deletes_waiting", "Confirmed entries not deleted yet", relay.deletes_waiting as u64),
+            Metric::new(
+                "connections",
+                "Connections to the broker by their state",
+                Value::Gauges("state", by_state.into()),
+            ),
+            Metric::counter("reconnects", "Connections to the broker opened after the first", reconnects)
+                .counted("Reconnects", reconnects),
+            Metric::gauge("workers", "Live workers of the group, as this one sees it", workers as u64).state(
+                "LiveWorkers",
+                "Count",
+                (workers > 0).then_some(workers as u64),
+            ),
+            Metric::gauge("own_share", "This worker's share of the streams, from 0 to 1", 1.0 / workers.max(1) as f64),
+            Metric::counter(
+                "log_lines_dropped",
+                "Log lines that were dropped, because standard error was full or not read fast enough",
+                self.losses.log_lines.load(Relaxed),
+            ),
+            Metric::counter("spans_lost", "Spans that could not be exported", self.losses.spans.load(Relaxed)),
+        ]
+    }
+}
+
+impl Observer for Metrics {
+    fn batch_published(&self, batch: &PublishedBatch) {
+        let seconds = batch.took.as_secs_f64();
+        self.confirm_seconds.observe(seconds);
+        self.confirm_ms.lock().expect("nobody panics with this lock").add(seconds * 1_000.0);
+        #[expect(clippy::cast_precision_loss, reason = "at most 256")]
+        self.batch_events.observe(batch.events() as f64);
+    }
+
+    fn request_made(&self, request: Request) {
+        self.requests[request as usize].fetch_add(1, Relaxed);
+    }
+
+    fn request_failed(&self, request: Request) {
+        self.request_failures[request as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// A metric and its value.
+#[derive(Debug)]
+pub(crate) struct Metric {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<Unit>,
+    value: Value,
+    /// What CloudWatch gets of it.
+    pub(crate) cloudwatch: Vec<CloudWatch>,
+}
+
+#[derive(Debug)]
+enum Value {
+    Info([(&'static str, &'static str); 1]),
+    Gauge(Number),
+    Counter(u64),
+    Gauges(&'static str, Vec<(&'static str, u64)>),
+    Counters(&'static str, Vec<(&'static str, u64)>),
+    Histogram(Histogram),
+}
+
+/// A metric for CloudWatch.
+#[derive(Debug)]
+pub(crate) struct CloudWatch {
+    pub(crate) name: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) reading: Reading,
+}
+
+/// What CloudWatch gets of a metric.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    /// The value now; none if it is not known.
+    State(Option<Number>),
+    /// What was counted since the start, of which a line has what is new.
+    Counted(u64),
+    /// Some of the times to confirm.
+    ConfirmMs,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Number {
+    Count(u64),
+    Real(f64),
+}
+
+impl From<u64> for Number {
+    fn from(count: u64) -> Self {
+        Self::Count(count)
+    }
+}
+
+impl From<f64> for Number {
+    fn from(real: f64) -> Self {
+        Self::Real(real)
+    }
+}
+
+impl EncodeGaugeValue for Number {
+    fn encode(&self, encoder: &mut GaugeValueEncoder) -> fmt::Result {
+        match self {
+            Self::Count(count) => count.encode(encoder),
+            Self::Real(real) => real.encode(encoder),
+        }
+    }
+}
+
+impl Metric {
+    fn new(name: &'static str, help: &'static str, value: Value) -> Self {
+        Self { name, help, unit: None, value, cloudwatch: Vec::new() }
+    }
+
+    fn gauge(name: &'static str, help: &'static str, value: impl Into<Number>) -> Self {
+        Self::new(name, help, Value::Gauge(value.into()))
+    }
+
+    fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self::new(name, help, Value::Counter(value))
+    }
+
+    fn counters(name: &'static str, help: &'static str, label: &'static str, values: Vec<(&'static str, u64)>) -> Self {
+        Self::new(name, help, Value::Counters(label, values))
+    }
+
+    fn unit(self, unit: Unit) -> Self {
+        Self { unit: Some(unit), ..self }
+    }
+
+    fn cloudwatch(mut self, name: &'static str, unit: &'static str, reading: Reading) -> Self {
+        self.cloudwatch.push(CloudWatch { name, unit, reading });
+        self
+    }
+
+    fn state(self, name: &'static str, unit: &'static str, value: Option<impl Into<Number>>) -> Self {
+        self.cloudwatch(name, unit, Reading::State(value.map(Into::into)))
+    }
+
+    fn counted(self, name: &'static str, total: u64) -> Self {
+        self.cloudwatch(name, "Count", Reading::Counted(total))
+    }
+}
+
+#[derive(Debug)]
+struct Declared(Vec<Metric>);
+
+impl Collector for Declared {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        for Metric { name, help, unit, value, .. } in &self.0 {
+            let kind = match value {
+                Value::Info(_) => MetricType::Info,
+                Value::Gauge(_) | Value::Gauges(..) => MetricType::Gauge,
+                Value::Counter(_) | Value::Counters(..) => MetricType::Counter,
+                Value::Histogram(_) => MetricType::Histogram,
+            };
+            let mut encoder = encoder.encode_descriptor(name, &format!("{help}."), unit.as_ref(), kind)?;
+            let mut family = |label, values: &[(&str, u64)], encode: fn(u64, MetricEncoder) -> fmt::Result| {
+                values.iter().try_for_each(|(of, value)| encode(*value, encoder.encode_family(&[(label, *of)])?))
+            };
+            match value {
+                Value::Gauges(label, values) => {
+                    family(*label, values, |value, encoder| ConstGauge::new(value).encode(encoder))?;
+                }
+                Value::Counters(label, values) => {
+                    family(*label, values, |value, encoder| ConstCounter::new(value).encode(encoder))?;
+                }
+                Value::Info(labels) => encoder.encode_info(labels)?,
+                Value::Gauge(value) => encoder.encode_gauge(value)?,
+                Value::Counter(value) => ConstCounter::new(*value).encode(encoder)?,
+                Value::Histogram(histogram) => histogram.encode(encoder)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::Duration};
+
+    use super::*;
+
+    const TABLE: &str = include_str!("../../METRICS.md");
+
+    #[test]
+    fn the_table_in_the_docs_has_every_metric_with_its_type_and_labels() {
+        let text = Metrics::default().text(&View::default(), TextFormat::OpenMetrics);
+        let metrics = TABLE.split("## ").next().expect("the table of metrics comes first");
+        let described: BTreeSet<String> = metrics
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| {
+                let cells: Vec<_> = line.split('|').map(str::trim).collect();
+                format!("{} {} {}", cells[1].trim_matches('`'), cells[2], cells[3])
+            })
+            .collect();
+        let mut registered = BTreeSet::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').expect("a name and a type");
+            registered.insert(format!("{} {kind} {}", shown(name, kind), labels(&text, name)));
+        }
+        assert_eq!(described, registered);
+    }
+
+    /// The name as a query has it: a counter's samples end in `_total`, those of build information in `_info`.
+    fn shown(name: &str, kind: &str) -> String {
+        match kind {
+            "counter" => format!("{name}_total"),
+            "info" => format!("{name}_info"),
+            _ => name.to_owned(),
+        }
+    }
+
+    /// The labels of a metric's samples with their values; the bounds of a histogram are none.
+    fn labels(text: &str, name: &str) -> String {
+        let mut found = BTreeSet::new();
+        for line in text.lines().filter(|line| line.starts_with(name)) {
+            let Some((sample, rest)) = line.split_once('{') else { continue };
+            let is_own = ["", "_total", "_info"].contains(&&sample[name.len()..]);
+            if is_own && let Some((labels, _)) = rest.split_once('}') {
+                let (label, value) = labels.split_once('=').expect("a label has a value");
+                let value = value.trim_matches('"');
+                found.insert(if label == "version" { "`version`".to_owned() } else { format!("`{label}`: {value}") });
+            }
+        }
+        if found.is_empty() { String::new() } else { join(&found) }
+    }
+
+    fn join(found: &BTreeSet<String>) -> String {
+        let label = found.iter().next().and_then(|one| one.split_once(": ")).map(|(label, _)| label.to_owned());
+        match label {
+            None => found.iter().cloned().collect(),
+            Some(label) => {
+                let values: Vec<_> =
+                    found.iter().filter_map(|one| one.split_once(": ")).map(|(_, value)| value).collect();
+                format!("{label}: {}", values.join(", "))
+            }
+        }
+    }
+
+    #[test]
+    fn what_happens_is_counted() {
+        let metrics = Metrics::default();
+        let outcomes = [crate::core::Outcome::Confirmed, crate::core::Outcome::Unknown];
+        metrics.batch_published(&PublishedBatch::of(&outcomes, Duration::from_millis(20)));
+        metrics.request_made(Request::Scan);
+        metrics.request_failed(Request::Delete);
+        let mut view = View::default();
+        (view.relay.totals.published, view.relay.totals.unknown, view.relay.totals.deleted) = (1, 1, 7);
+        view.relay.halted_streams = 2;
+        let text = metrics.text(&view, TextFormat::OpenMetrics);
+        for line in [
+            "streambox_relay_events_total{result=\"confirmed\"} 1\n",
+            "streambox_relay_events_total{result=\"refused\"} 0\n",
+            "streambox_relay_events_total{result=\"unknown\"} 1\n",
+            "streambox_relay_confirm_seconds_bucket{le=\"0.025\"} 1\n",
+            "streambox_relay_confirm_seconds_bucket{le=\"0.01\"} 0\n",
+            "streambox_relay_batch_events_bucket{le=\"2.0\"} 1\n",
+            "streambox_relay_requests_total{request=\"scan\"} 1\n",
+            "streambox_relay_request_failures_total{request=\"delete\"} 1\n",
+            "streambox_relay_halted_streams 2\n",
+            "streambox_relay_own_share 1.0\n",
+            "streambox_relay_entries_deleted_total 7\n",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn openmetrics_is_answered_if_it_is_asked_for() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        for accept in [prometheus, "text/plain, Application/OpenMetrics-Text"] {
+            assert_eq!(TextFormat::accepted(accept), TextFormat::OpenMetrics, "{accept}");
+        }
+        for accept in ["*/*", "text/plain", ""] {
+            assert_eq!(TextFormat::accepted(accept), TextFormat::Prometheus, "{accept}");
+        }
+    }
+
+    #[test]
+    fn every_metric_of_the_relay_is_a_valid_line_and_described_before_its_samples() {
+        let text = Metrics::default().text(&View::default(), TextFormat::Prometheus);
+        let mut described = "";
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+                described = name;
+            } else if !line.starts_with("# HELP ") {
+                let name = line.split(['{', ' ']).next().unwrap();
+                let suffix = name.strip_prefix(described).unwrap_or_else(|| panic!("{line} is not described"));
+                assert!(["", "_sum", "_count", "_bucket"].contains(&suffix), "{line} is of {described}");
+                assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
+            }
+        }
+    }
+}

@@ -49,8 +49,7 @@ lint: ## Check format, lints, documentation and scripts, warnings denied
 	cargo fmt --all --check
 	cargo clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps --document-private-items
-	shellcheck -x -P SCRIPTDIR .ci/run infra/lint localstack/{up,down,run,test,system,init/ready.d/table.sh,rabbitmq,dynamodb} \
-	  localstack/{install-rabbitmq,install-dynamodb-local,install-ministack,selftest,lib.sh}
+	shellcheck .ci/run infra/lint localstack/{program,selftest,install-rabbitmq,init/ready.d/table.sh}
 
 infra-lint: ## Check the CloudFormation templates with cfn-lint and checkov; needs Python 3
 	@infra/lint

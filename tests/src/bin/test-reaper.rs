@@ -1,15 +1,9 @@
 //! Removes what the tests have started, at their end: `streambox_tests::reaper`.
 
-use std::{
-    io::stdin,
-    path::Path,
-    process::{Command, ExitCode, Stdio},
-};
+use std::{io::stdin, path::Path, process::ExitCode};
 
-use streambox_tests::{
-    broker::control_program,
-    reaper::{self, Charge, Removal},
-};
+use streambox_localstack::rabbitmq::Rabbitmq;
+use streambox_tests::reaper::{self, Charge, Removal};
 use testcontainers::{
     bollard::{errors::Error, query_parameters::RemoveContainerOptionsBuilder},
     core::client::docker_client_instance,
@@ -48,18 +42,10 @@ fn remove_container(runtime: &Runtime, name: &str) -> Result<Removal, String> {
 }
 
 fn remove_broker(directory: &Path) -> Result<Removal, String> {
-    if !directory.exists() {
-        return Ok(Removal::Done);
+    if directory.exists() {
+        Rabbitmq::of(directory).remove()?;
+        // Without a broker in it, it was left as it was.
+        let _ = std::fs::remove_dir_all(directory);
     }
-    let mut command = Command::new(control_program());
-    command.arg("remove").env("STREAMBOX_STATE_DIR", directory).stdin(Stdio::null()).stdout(Stdio::null());
-    let status = command.status().map_err(|error| error.to_string())?;
-    if !status.success() {
-        return Err(format!("`localstack/rabbitmq remove` has failed ({status})"));
-    }
-    std::fs::remove_dir_all(directory).or_else(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error.to_string()),
-    })?;
     Ok(Removal::Done)
 }

@@ -4,7 +4,7 @@ mod inbox;
 mod own;
 
 pub use inbox::{BoundQueue, Inbox, Received};
-pub use own::{OwnBroker, control_program};
+pub use own::OwnBroker;
 
 use crate::{containers, mode::Mode};
 

@@ -1,15 +1,12 @@
 //! A broker of a test's own: a container in container mode, else one of the local stack.
 
-use std::{
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Output, Stdio},
-};
+use std::{path::PathBuf, process::Command};
 
-use tokio::process::Command;
+use streambox_localstack::{ports::free_port, rabbitmq::Rabbitmq};
+use tokio::task::spawn_blocking;
 
 use crate::{
-    containers::{AMQPS_PORT, File, Rabbitmq},
+    containers::{self, AMQPS_PORT, File},
     mode::Mode,
     reaper::{self, Charge},
     tls::{Authority, Identity},
@@ -36,9 +33,9 @@ pub struct OwnBroker {
 
 #[derive(Debug)]
 enum Place {
-    /// Of the local stack, by its state directory.
-    LocalStack(PathBuf),
-    Container(Rabbitmq),
+    /// Of the local stack, and its state directory.
+    LocalStack(Box<Rabbitmq>, PathBuf),
+    Container(containers::Rabbitmq),
 }
 
 impl OwnBroker {
@@ -49,7 +46,7 @@ impl OwnBroker {
     pub async fn start() -> Self {
         match Mode::of_tests() {
             Mode::Containers => Self::in_container(vec![]).await,
-            Mode::Embedded | Mode::Endpoint { .. } => Self::in_local_stack(&[], None).await,
+            Mode::Embedded | Mode::Endpoint { .. } => Self::in_local_stack(None).await,
         }
     }
 
@@ -72,31 +69,30 @@ impl OwnBroker {
             ])
             .await;
         }
-        let port = {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            listener.local_addr().expect("a bound address").port()
-        };
+        let port = free_port().expect("a free port");
         let files = files.map(|file| file.to_str().expect("the path is UTF-8"));
-        let configuration = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(configuration.path(), tls_configuration(&format!("1 = 127.0.0.1:{port}"), files))
-            .expect("a file can be written");
-        let configuration = configuration.path().to_str().expect("the path is UTF-8");
-        let settings = [("STREAMBOX_RABBITMQ_CONFIG", configuration), ("STREAMBOX_RABBITMQ_PLUGINS", PLUGIN)];
-        Self::in_local_stack(&settings, Some(port)).await
+        Self::in_local_stack(Some((tls_configuration(&format!("1 = 127.0.0.1:{port}"), files), port))).await
     }
 
     async fn in_container(files: Vec<File>) -> Self {
-        let broker = Rabbitmq::of_a_test(files).await;
+        let broker = containers::Rabbitmq::of_a_test(files).await;
         Self { url: broker.url(), tls_port: Some(broker.tls_port()), place: Place::Container(broker) }
     }
 
-    async fn in_local_stack(settings: &[(&str, &str)], tls_port: Option<u16>) -> Self {
+    async fn in_local_stack(tls: Option<(String, u16)>) -> Self {
         let directory = std::env::temp_dir().join(unique("streambox-broker"));
         std::fs::create_dir(&directory).expect("a directory");
         reaper::charge(&Charge::Broker(directory.clone()));
-        let output = command(&directory, &["start"]).envs(settings.iter().copied()).output();
-        let url = printed(&["start"], &output.await.expect("localstack/rabbitmq runs"));
-        Self { url, tls_port, place: Place::LocalStack(directory) }
+        let mut broker = Rabbitmq::of(&directory);
+        let tls_port = tls.map(|(configuration, port)| {
+            let path = directory.join("tls.conf");
+            std::fs::write(&path, configuration).expect("a file can be written");
+            broker.configuration = Some(path);
+            PLUGIN.clone_into(&mut broker.plugins);
+            port
+        });
+        let url = control(&broker, Rabbitmq::start).await;
+        Self { url, tls_port, place: Place::LocalStack(Box::new(broker), directory) }
     }
 
     /// Runs `rabbitmqctl` on it.
@@ -106,9 +102,9 @@ impl OwnBroker {
     pub async fn ctl(&self, arguments: &[&str]) {
         match &self.place {
             Place::Container(broker) => broker.ctl(arguments).await,
-            Place::LocalStack(directory) => {
-                let arguments: Vec<_> = ["ctl"].iter().chain(arguments).copied().collect();
-                control(directory, &arguments).await;
+            Place::LocalStack(broker, _) => {
+                let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+                control(broker, move |broker| succeed(&mut broker.ctl(&arguments)?)).await;
             }
         }
     }
@@ -135,7 +131,7 @@ impl OwnBroker {
     pub async fn stop(&self) {
         match &self.place {
             Place::Container(broker) => broker.stop().await,
-            Place::LocalStack(directory) => _ = control(directory, &["stop"]).await,
+            Place::LocalStack(broker, _) => control(broker, |broker| broker.stop(false)).await,
         }
     }
 
@@ -146,7 +142,7 @@ impl OwnBroker {
     pub async fn kill(&self) {
         match &self.place {
             Place::Container(broker) => broker.kill().await,
-            Place::LocalStack(directory) => _ = control(directory, &["stop", "--hard"]).await,
+            Place::LocalStack(broker, _) => control(broker, |broker| broker.stop(true)).await,
         }
     }
 
@@ -157,8 +153,8 @@ impl OwnBroker {
     pub async fn start_again(&self) {
         match &self.place {
             Place::Container(broker) => broker.start_again().await,
-            Place::LocalStack(directory) => {
-                assert_eq!(control(directory, &["start"]).await, self.url, "the broker comes back where it was");
+            Place::LocalStack(broker, _) => {
+                assert_eq!(control(broker, Rabbitmq::start).await, self.url, "the broker comes back where it was");
             }
         }
     }
@@ -168,7 +164,7 @@ impl Drop for OwnBroker {
     fn drop(&mut self) {
         match &self.place {
             Place::Container(broker) => broker.remove(),
-            Place::LocalStack(directory) => reaper::remove(&Charge::Broker(directory.clone())),
+            Place::LocalStack(_, directory) => reaper::remove(&Charge::Broker(directory.clone())),
         }
     }
 }
@@ -187,24 +183,18 @@ fn tls_configuration(listener: &str, [authority, certificate, key]: [&str; 3]) -
     )
 }
 
-/// The program that starts, stops and removes brokers of the local stack.
-#[must_use]
-pub fn control_program() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../localstack/rabbitmq")
+/// Does something with a broker of the local stack, which takes its time.
+async fn control<T: Send + 'static>(
+    broker: &Rabbitmq,
+    action: impl FnOnce(&Rabbitmq) -> Result<T, String> + Send + 'static,
+) -> T {
+    let broker = broker.clone();
+    let outcome = spawn_blocking(move || action(&broker)).await.expect("nothing panics there");
+    outcome.unwrap_or_else(|problem| panic!("{problem}"))
 }
 
-fn command(state: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(control_program());
-    command.args(arguments).env("STREAMBOX_STATE_DIR", state).stdin(Stdio::null());
-    command
-}
-
-async fn control(state: &Path, arguments: &[&str]) -> String {
-    printed(arguments, &command(state, arguments).output().await.expect("localstack/rabbitmq runs"))
-}
-
-fn printed(arguments: &[&str], output: &Output) -> String {
+fn succeed(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| error.to_string())?;
     let messages = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "localstack/rabbitmq {arguments:?} failed:\n{messages}");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    output.status.success().then_some(()).ok_or_else(|| format!("{command:?} failed:\n{messages}"))
 }

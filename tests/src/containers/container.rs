@@ -4,11 +4,12 @@ use std::{
     error::Error,
     io,
     mem::ManuallyDrop,
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use streambox_localstack::ports::free_port;
 use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, Image as _, ImageExt as _,
     bollard::models::{HostConfig, PortBinding},
@@ -25,9 +26,6 @@ use crate::{
     unique,
 };
 
-/// Below the range that Linux hands out to outgoing connections, so that none of those takes a port between our choosing it and
-/// Docker's publishing it.
-const PORTS: std::ops::Range<u16> = 21_000..32_000;
 /// How often a container is started when other programs take its ports.
 const START_ATTEMPTS: u32 = 3;
 
@@ -62,7 +60,8 @@ impl Container {
         let image = ports.iter().fold(GenericImage::new(image, tag), |image, port| image.with_exposed_port(port.tcp()));
         let mut attempt = 1;
         loop {
-            let ports: Vec<_> = ports.iter().map(|port| (*port, free_port())).collect();
+            let published = ports.iter().map(|port| Ok((*port, free_port()?)));
+            let ports = published.collect::<Outcome<Vec<_>>>()?;
             let (name, published) = (unique("streambox-test"), ports.clone());
             let request = prepare(image.clone().into())
                 .with_container_name(&name)
@@ -165,11 +164,6 @@ fn publish(host: &mut HostConfig, ports: &[(u16, u16)]) {
     host.publish_all_ports = Some(false);
     host.port_bindings =
         Some(ports.iter().map(|(inside, port)| (format!("{inside}/tcp"), Some(binding(*port)))).collect());
-}
-
-fn free_port() -> u16 {
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    std::iter::repeat_with(|| fastrand::u16(PORTS)).find(is_free).expect("some port is free")
 }
 
 /// That a Docker engine answers, and this user may use it.

@@ -1,16 +1,10 @@
 //! Which images are used: those of the local stack.
 
-const COMPOSE: &str = include_str!("../../../localstack/compose.yaml");
+use streambox_localstack::docker;
 
-/// The image that a variable names, or else what the compose file does without it: name and tag.
+/// The image that a variable names, or else the compose file: name and tag.
 pub(super) fn named(variable: &str) -> (String, String) {
-    let image = std::env::var(variable).ok().filter(|image| !image.is_empty());
-    split(&image.unwrap_or_else(|| default(variable).to_owned()))
-}
-
-fn default(variable: &str) -> &'static str {
-    let (_, rest) = COMPOSE.split_once(&format!("${{{variable}:-")).expect("the compose file has a default");
-    rest.split('}').next().expect("a part")
+    split(&docker::image(variable))
 }
 
 /// A digest counts as a tag: Docker puts a colon before either.
@@ -36,11 +30,5 @@ mod tests {
         ] {
             assert_eq!(split(image), (name.to_owned(), tag.to_owned()));
         }
-    }
-
-    #[test]
-    fn the_compose_file_says_what_is_used_by_default() {
-        assert!(default("STREAMBOX_RABBITMQ_IMAGE").starts_with("rabbitmq:4"));
-        assert!(default("STREAMBOX_LOCALSTACK_IMAGE").starts_with("localstack/localstack:"));
     }
 }

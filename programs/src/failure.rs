@@ -4,7 +4,10 @@ use std::error::Error as StdError;
 
 use streambox::{Error, StreamIdError};
 
-use crate::sentence::{Chain, sentence};
+use crate::{
+    role::Role,
+    sentence::{Chain, sentence},
+};
 
 /// The exit code of a command that has failed.
 pub const FAILED: u8 = 1;
@@ -19,7 +22,9 @@ pub const BAD_CONFIGURATION: u8 = 78;
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
-    message: String,
+    before: String,
+    error: Option<Box<Error>>,
+    after: String,
 }
 
 impl Failure {
@@ -30,7 +35,7 @@ impl Failure {
 
     /// A command that has failed with this exit code.
     pub fn with_code(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, before: message.into(), error: None, after: String::new() }
     }
 
     /// A setting that can't be used: the error with its causes.
@@ -42,13 +47,13 @@ impl Failure {
     /// The same failure with a text before its message.
     #[must_use]
     pub fn preceded_by(self, text: &str) -> Self {
-        Self { message: text.to_owned() + &self.message, ..self }
+        Self { before: text.to_owned() + &self.before, ..self }
     }
 
     /// The same failure with a text behind its message.
     #[must_use]
     pub fn followed_by(self, text: &str) -> Self {
-        Self { message: self.message + text, ..self }
+        Self { after: self.after + text, ..self }
     }
 
     /// The exit code.
@@ -57,10 +62,11 @@ impl Failure {
         self.code
     }
 
-    /// The sentence that the program prints.
+    /// The sentence that a program in this role prints.
     #[must_use]
-    pub fn message(&self) -> &str {
-        &self.message
+    pub fn message(&self, role: Role) -> String {
+        let error = self.error.as_ref().map_or_else(String::new, |error| sentence(error, role));
+        [self.before.as_str(), &error, &self.after].concat()
     }
 }
 
@@ -73,6 +79,6 @@ impl From<StreamIdError> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = if matches!(error, Error::Configuration { .. }) { BAD_CONFIGURATION } else { FAILED };
-        Self::with_code(code, sentence(&error))
+        Self { error: Some(Box::new(error)), ..Self::with_code(code, "") }
     }
 }

@@ -35,5 +35,5 @@ pub mod traces;
 pub mod view;
 
 pub use relay::{RelayError, RelaySettings, RunSummary, Until, run, run_observed};
-pub use streambox_programs::{Chain, sentence};
+pub use streambox_programs::Chain;
 pub use telemetry::Telemetry;

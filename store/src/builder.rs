@@ -9,7 +9,6 @@ use aws_sdk_dynamodb::Client;
 
 use crate::{
     retry::Jitter,
-    role::Role,
     schema::Compression,
     store::EventStore,
     table::{Settings, Table},
@@ -43,14 +42,13 @@ impl EventStore {
             trace_context: None,
             clock: Box::new(SystemTime::now),
         };
-        EventStoreBuilder { settings, role: Role::default() }
+        EventStoreBuilder { settings }
     }
 }
 
 /// Settings of an [`EventStore`].
 pub struct EventStoreBuilder {
     settings: Settings,
-    role: Role,
 }
 
 impl EventStoreBuilder {
@@ -92,18 +90,10 @@ impl EventStoreBuilder {
         self
     }
 
-    /// What the program does with the table: where a permission is missing, the error names the policy for this role.
-    /// [`Role::Writer`] unless set.
-    #[must_use]
-    pub fn role(mut self, role: Role) -> Self {
-        self.role = role;
-        self
-    }
-
     /// The store.
     #[must_use]
     pub fn build(self) -> EventStore {
-        EventStore { table: Table::new(self.settings, self.role) }
+        EventStore { table: Table::new(self.settings) }
     }
 }
 

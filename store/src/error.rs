@@ -5,60 +5,61 @@ use std::{collections::HashMap, error::Error as StdError};
 use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
+use crate::misconfiguration::Misconfiguration;
 use crate::stream::{ExpectedVersion, StreamId, StreamIdError, StreamPosition};
 
-type Source = Box<dyn StdError + Send + Sync>;
+pub(crate) type Source = Box<dyn StdError + Send + Sync>;
 
-/// Why a call did not do what was asked.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Another writer was there first. An ordinary outcome: load the stream, decide again, append again.
+    /// Another writer appended first. An ordinary outcome: load the stream, decide again, append again.
     #[error(transparent)]
     Conflict(#[from] Box<Conflict>),
 
-    /// The input can't be stored. Nothing was sent; the same input will be refused again.
+    /// The input can't be stored. Nothing was sent; the same input is always refused.
     #[error(transparent)]
     Invalid(#[from] Invalid),
 
-    /// DynamoDB did not answer in time, or refused for lack of capacity. Retry later. An append may or may not have
-    /// been stored: repeat it with the same append id and the same expected version, which is harmless.
+    /// DynamoDB did not answer in time, or had no capacity. Retry later. An append may have been stored: repeat it with the same
+    /// append id and the same expected version, which stores it once.
     #[error("{operation} of {subject}: DynamoDB is unavailable after {attempts} attempt{}{}", plural(*.attempts), outcome(*.outcome_unknown))]
     Unavailable {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// The stream or the table that it was tried on.
+        /// Its stream or table.
         subject: String,
         /// How many requests were sent (each of which the SDK may have repeated).
         attempts: u32,
-        /// Whether a write was sent whose answer is missing.
+        /// Whether a write was sent that DynamoDB did not answer.
         outcome_unknown: bool,
         /// The last answer.
         source: Source,
     },
 
-    /// Another transaction was under way on the same items each time. Nothing was written. Retry later.
+    /// At each attempt, another transaction was in progress on the same items. Nothing was written. Retry later.
     #[error("{operation} of {subject}: another transaction was in the way at each of {attempts} attempt{}; nothing was written, try again", plural(*.attempts))]
     Busy {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// The stream that it was tried on.
+        /// Its stream.
         subject: String,
         /// How many requests were sent.
         attempts: u32,
     },
 
-    /// DynamoDB refused the request for good: the table is missing, a permission is, or the credentials are.
-    /// Fix the configuration.
-    #[error("{operation} of {subject}: {advice}")]
+    /// The request can't be sent, or DynamoDB refuses it for good: a setting, credentials, a permission or the table is wrong or
+    /// missing. Correct the configuration.
+    #[error("{operation} of {subject}: {problem}")]
     Configuration {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// The stream or the table that it was tried on.
+        /// Its stream or table.
         subject: String,
-        /// What to mend.
-        advice: String,
-        /// DynamoDB's own words.
+        /// What is wrong.
+        problem: Box<Misconfiguration>,
+        /// The error of DynamoDB or the AWS SDK.
         source: Source,
     },
 
@@ -67,12 +68,12 @@ pub enum Error {
     #[error(transparent)]
     ItemRefused(#[from] Box<ItemRefused>),
 
-    /// The table holds what this library never writes, or lacks what it always writes.
+    /// The table contains items that this library never writes, or items are missing.
     #[error(transparent)]
     Corrupt(#[from] Box<Corrupt>),
 
-    /// An aggregate's stream holds an event whose type the program does not know. Deploy the program that knows it, or
-    /// decide in the aggregate what becomes of it.
+    /// An aggregate's stream contains an event of a type that the program does not know. Deploy the program that knows it, or
+    /// handle unknown events in the aggregate.
     #[error(transparent)]
     UnknownEvent(#[from] Box<UnknownEvent>),
 }
@@ -85,13 +86,13 @@ fn outcome(unknown: bool) -> &'static str {
     if unknown { "; whether it was stored is unknown: repeat it with the same append id" } else { "" }
 }
 
-/// The stream is not where the appender expected it.
+/// The stream is not at the expected version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stream {} is at version {}, expected {expected}", .current.stream(), .current.version())]
 pub struct Conflict {
-    /// What the appender expected.
+    /// The expected version.
     pub expected: ExpectedVersion,
-    /// Where the stream is now. An append `At` this position needs no further read.
+    /// The current position. An append `At` this position needs no further read.
     pub current: StreamPosition,
 }
 
@@ -102,7 +103,7 @@ pub struct Conflict {
 pub struct ItemRefused {
     /// The item's place among the caller's own, from 0, in the order in which they were added.
     pub position: usize,
-    /// The item that is there, where it was asked for (`return_values_on_condition_check_failure`).
+    /// The existing item, if it was requested (`return_values_on_condition_check_failure`).
     pub item: Option<HashMap<String, AttributeValue>>,
 }
 
@@ -300,7 +301,7 @@ fn headers_too_large(limit_bytes: usize, bytes: usize) -> String {
     )
 }
 
-/// What is wrong with the table's content, and where.
+/// What is wrong with the content of the table, and in which item.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stream {stream}, {at}: {what}")]
 pub struct Corrupt {

@@ -11,7 +11,6 @@ use crate::{
     event::{NewEvent, RecordedEvent},
     outbox::Outbox,
     read::{self, EventReader, EventStream, History, ReadOptions},
-    role::Role,
     scan::{EventScan, ScanOptions, StreamScan},
     snapshot::{self, NewSnapshot, Snapshot, SnapshotLoad, SnapshotWrite},
     stream::{ExpectedVersion, StreamId, StreamPosition},
@@ -245,8 +244,7 @@ impl EventStore {
     /// The pending entries, as a relay sees them.
     #[must_use]
     pub fn outbox(&self) -> Outbox {
-        let role = if self.table.role() == Role::Operator { Role::Operator } else { Role::Relay };
-        Outbox::new(self.table.with_role(role))
+        Outbox::new(self.table.clone())
     }
 
     /// Which table this is: its ARN and the id that DynamoDB gave it when it was created. A table of the same name in another

@@ -19,7 +19,6 @@ use crate::{
     failure::{Operation, RequestContext},
     limits::MAX_RECORDED_AT_MS,
     retry::{Delays, Jitter},
-    role::Role,
     schema::{self, Compression, ENTITY, STREAM_ID},
     stream::StreamPosition,
     trace::TraceContext,
@@ -27,10 +26,7 @@ use crate::{
 
 /// One table, reached through one client. A clone is cheap and shares the settings.
 #[derive(Clone)]
-pub(crate) struct Table {
-    shared: Arc<Shared>,
-    role: Role,
-}
+pub(crate) struct Table(Arc<Shared>);
 
 struct Shared {
     settings: Settings,
@@ -56,66 +52,57 @@ pub(crate) enum SortKeys {
 }
 
 impl Table {
-    pub(crate) fn new(settings: Settings, role: Role) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         let name = &settings.name;
         let full_name = match settings.client.config().region() {
             Some(region) => format!("{name} in {region}").into(),
             None => name.as_str().into(),
         };
-        Self { shared: Arc::new(Shared { settings, full_name }), role }
-    }
-
-    /// The same table in another role.
-    pub(crate) fn with_role(&self, role: Role) -> Self {
-        Self { role, ..self.clone() }
+        Self(Arc::new(Shared { settings, full_name }))
     }
 
     pub(crate) fn client(&self) -> &Client {
-        &self.shared.settings.client
+        &self.0.settings.client
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.shared.settings.name
+        &self.0.settings.name
     }
 
     /// The name with the Region.
     pub(crate) fn full_name(&self) -> &Arc<str> {
-        &self.shared.full_name
-    }
-
-    pub(crate) fn role(&self) -> Role {
-        self.role
+        &self.0.full_name
     }
 
     pub(crate) fn operation_timeout(&self) -> Duration {
-        self.shared.settings.operation_timeout
+        self.0.settings.operation_timeout
     }
 
     pub(crate) fn compression(&self) -> Compression {
-        self.shared.settings.compression
+        self.0.settings.compression
     }
 
     pub(crate) fn delays(&self, first: Duration, longest: Duration) -> Delays {
-        Delays::new(first, longest, self.shared.settings.jitter.clone())
+        Delays::new(first, longest, self.0.settings.jitter.clone())
     }
 
     /// Adds the current trace context to events that have none.
     pub(crate) fn add_trace_context<'a>(&self, events: impl Iterator<Item = &'a mut NewEvent>) {
-        if let Some(current) = self.shared.settings.trace_context.as_ref().and_then(|current| current()) {
+        if let Some(current) = self.0.settings.trace_context.as_ref().and_then(|current| current()) {
             events.for_each(|event| event.add_trace_context(&current));
         }
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
-        let since_epoch = (self.shared.settings.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = (self.0.settings.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX).min(MAX_RECORDED_AT_MS)
     }
 
     /// Checks that a position is one of this table.
     pub(crate) fn check_position(&self, position: &StreamPosition) -> Result<(), Invalid> {
         match position.table() {
-            Some(other) if *other != self.shared.full_name => {
-                let (table, position_of) = (self.shared.full_name.to_string(), other.to_string());
+            Some(other) if *other != self.0.full_name => {
+                let (table, position_of) = (self.0.full_name.to_string(), other.to_string());
                 Err(Invalid::PositionOfOtherTable { table, position_of })
             }
             _ => Ok(()),
@@ -124,7 +111,7 @@ impl Table {
 
     /// An operation of several requests, none of which has been sent.
     pub(crate) fn operation<'a>(&'a self, name: &'static str, subject: &'a str) -> Operation<'a> {
-        Operation::new(RequestContext::new(self.client(), self.name(), self.role), name, subject)
+        Operation::new(RequestContext::new(self.client(), self.name()), name, subject)
     }
 
     /// An operation of one request.
@@ -164,6 +151,6 @@ impl Table {
 
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shared.full_name)
+        f.write_str(&self.0.full_name)
     }
 }

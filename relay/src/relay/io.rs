@@ -4,7 +4,7 @@ use streambox::{
     Corrupt, Error,
     outbox::{Outbox, PendingKey, ScanCursor, ScanPage, WorkerId, WorkerRow},
 };
-use streambox_programs::sentence;
+use streambox_programs::{Role, sentence};
 
 use crate::{
     core::{Answer, Done, IndexPage, Read, WorkerBeat},
@@ -64,7 +64,7 @@ pub(super) struct Failure {
 
 impl Failure {
     fn of(error: &Error) -> Self {
-        Self { text: sentence(error), is_refusal: matches!(error, Error::Configuration { .. }) }
+        Self { text: sentence(error, Role::Relay), is_refusal: matches!(error, Error::Configuration { .. }) }
     }
 }
 

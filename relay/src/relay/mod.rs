@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use streambox::{Error, EventStore};
-use streambox_programs::sentence;
+use streambox_programs::{Role, sentence};
 use tokio::sync::{Notify, watch};
 
 pub use self::io::SCAN_LIMIT;
@@ -108,7 +108,7 @@ pub async fn run_observed(
     for refused in [outbox.scan(None, 1).await.err(), outbox.workers().await.err()] {
         match refused {
             Some(error @ Error::Configuration { .. }) => return Err(error.into()),
-            Some(error) => tracing::warn!("{}; it is looked at again until it answers", sentence(&error)),
+            Some(error) => tracing::warn!("{}; it is looked at again until it answers", sentence(&error, Role::Relay)),
             None => {}
         }
     }

@@ -15,8 +15,8 @@ mod verify;
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
-use streambox::{Client, EventStore, RequestLimits, Role, client_from_env_with};
-use streambox_programs::{FAILED, Failure, stop_signal};
+use streambox::{Client, EventStore, RequestLimits, client_from_env_with};
+use streambox_programs::{FAILED, Failure, Role, stop_signal};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -33,10 +33,11 @@ fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
+    let role = role(&cli.command);
     let code = match runtime.block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            note(&format!("streambox: {}", failure.message()));
+            note(&format!("streambox: {}", failure.message(role)));
             ExitCode::from(failure.code())
         }
     };
@@ -45,28 +46,32 @@ fn main() -> ExitCode {
     code
 }
 
+fn role(command: &Command) -> Role {
+    match command {
+        Command::Import(_) | Command::Append(_) => Role::Writer,
+        Command::Read(_) | Command::Streams(_) | Command::Export(_) => Role::Reader,
+        Command::Table { .. } | Command::Verify(_) => Role::Operator,
+    }
+}
+
 async fn run(Cli { global, command }: Cli) -> Result<(), Failure> {
     log::start(&global.log)?;
     let format = global.format;
     match command {
         Command::Table { command: TableCommand::Create } => table::create(&global).await,
         Command::Table { command: TableCommand::Check } => table::check(&global).await,
-        Command::Import(options) => {
-            import::run(&store(&global, Role::Writer).await, &options, format, stop_signal()?).await
-        }
-        Command::Append(options) => append::run(&store(&global, Role::Writer).await, &options, format).await,
-        Command::Read(options) => read::run(&store(&global, Role::Reader).await, &options, format).await,
-        Command::Streams(options) => streams::run(&store(&global, Role::Reader).await, &options, format).await,
-        Command::Export(options) => {
-            export::run(&store(&global, Role::Reader).await, &options, format, stop_signal()?).await
-        }
-        Command::Verify(options) => verify::run(&store(&global, Role::Operator).await, &options, format).await,
+        Command::Import(options) => import::run(&store(&global).await, &options, format, stop_signal()?).await,
+        Command::Append(options) => append::run(&store(&global).await, &options, format).await,
+        Command::Read(options) => read::run(&store(&global).await, &options, format).await,
+        Command::Streams(options) => streams::run(&store(&global).await, &options, format).await,
+        Command::Export(options) => export::run(&store(&global).await, &options, format, stop_signal()?).await,
+        Command::Verify(options) => verify::run(&store(&global).await, &options, format).await,
     }
 }
 
-async fn store(global: &Global, role: Role) -> EventStore {
+async fn store(global: &Global) -> EventStore {
     let store = EventStore::builder(client(global).await, &global.table);
-    store.role(role).operation_timeout(request_timeout(global)).build()
+    store.operation_timeout(request_timeout(global)).build()
 }
 
 async fn client(global: &Global) -> Client {

@@ -247,10 +247,10 @@ fn repeated(error: &Error) -> Error {
         Error::Invalid(invalid) => Error::Invalid(invalid.clone()),
         Error::Corrupt(corrupt) => Error::Corrupt(corrupt.clone()),
         Error::UnknownEvent(unknown) => Error::UnknownEvent(unknown.clone()),
-        Error::Configuration { operation, subject, advice, source } => Error::Configuration {
+        Error::Configuration { operation, subject, problem, source } => Error::Configuration {
             operation,
             subject: subject.clone(),
-            advice: advice.clone(),
+            problem: problem.clone(),
             source: source.to_string().into(),
         },
         Error::Unavailable { operation, subject, attempts, outcome_unknown, source } => Error::Unavailable {

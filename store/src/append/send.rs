@@ -18,6 +18,7 @@ use super::{
 use crate::{
     error::{Error, ItemRefused},
     failure::Verdict,
+    misconfiguration::Misconfiguration,
     read,
     stream::StreamPosition,
 };
@@ -58,16 +59,16 @@ impl Call<'_> {
                     Cancelled::ItemRefused { position, item } => return Err(ItemRefused { position, item }.into()),
                     Cancelled::Transient => {}
                     Cancelled::Refused { slot, code, message } => {
-                        let advice = self.refused(slot, &code, &message);
-                        return Err(self.operation.configuration(advice, error));
+                        let problem = self.refused(slot, code, message);
+                        return Err(self.operation.configuration(problem, error));
                     }
                 }
             } else {
                 match self.operation.judge(&error) {
                     Verdict::Transient => self.outcome_unknown |= !is_refusal(&error),
-                    Verdict::Permanent(advice) => {
-                        let advice = self.blamed_on_own(&error).await.unwrap_or(advice);
-                        return Err(self.operation.configuration(advice, error));
+                    Verdict::Permanent(problem) => {
+                        let problem = self.blamed_on_own(&error).await.unwrap_or(problem);
+                        return Err(self.operation.configuration(problem, error));
                     }
                 }
             }
@@ -79,32 +80,29 @@ impl Call<'_> {
         }
     }
 
-    /// What to do about a transaction that was cancelled for good.
-    fn refused(&self, slot: Slot, code: &str, message: &str) -> String {
+    /// What is wrong with a transaction that was cancelled for good.
+    fn refused(&self, slot: Slot, code: String, message: String) -> Misconfiguration {
         if let Slot::Own { position } = slot {
-            let what = own::described(&self.own[position]);
-            return format!("DynamoDB refuses item {position} of the caller's own, {what}: {code}: {message}");
+            let what = format!("item {position} of the caller's own, {}", own::described(&self.own[position]));
+            return Misconfiguration::Refused { what, code, message };
         }
-        let advice = self.operation.context.cancelled(code, message);
-        advice.unwrap_or_else(|| format!("DynamoDB refuses the transaction: {slot}: {code}: {message}"))
+        self.operation.context.cancelled(slot.to_string(), code, message)
     }
 
     /// DynamoDB names no item where it refuses a request as a whole. If the store's table can be read, an item of the caller's
     /// own is at fault. One request more, of a transaction that will not be stored.
-    async fn blamed_on_own(&self, error: &SdkError<TransactWriteItemsError>) -> Option<String> {
+    async fn blamed_on_own(&self, error: &SdkError<TransactWriteItemsError>) -> Option<Misconfiguration> {
         let (code, message) = (error.code()?, error.message().unwrap_or_default());
         if code == "AccessDeniedException" {
-            let denied = own::of_table_in(message, self.own)?;
-            return Some(format!(
-                "a permission is missing for {denied}: grant it to the program's role in a policy of your own, since those of \
-                 infra/roles.yaml are for the store's table ({message})"
-            ));
+            let items = own::of_table_in(message, self.own)?;
+            return Some(Misconfiguration::MissingPermissionOnItems { items, message: message.to_owned() });
         }
         let is_of_items = ["ResourceNotFoundException", "ValidationException"].contains(&code) && !self.own.is_empty();
         if !is_of_items || self.in_time(read::exists(self.table, &self.parts[0].stream)).await.is_err() {
             return None;
         }
-        Some(format!("DynamoDB refuses {}: {code}: {message}", own::suspects(self.own, message)))
+        let what = own::suspects(self.own, message);
+        Some(Misconfiguration::Refused { what, code: code.to_owned(), message: message.to_owned() })
     }
 }
 

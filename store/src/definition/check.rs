@@ -12,7 +12,6 @@ use aws_sdk_dynamodb::{
 use crate::{
     error::Error,
     failure::{Operation, RequestContext},
-    role::Role,
     schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, RECORDED_AT, STREAM_ID, TAKEN_AT},
     table::Table,
 };
@@ -170,7 +169,7 @@ pub enum TableNote {
 /// # Errors
 /// [`Error::Configuration`] where the table is missing or a permission is, [`Error::Unavailable`] where DynamoDB does not answer.
 pub async fn check_table(client: &Client, table: &str) -> Result<TableCheck, Error> {
-    let operation = Operation::one(RequestContext::new(client, table, Role::Operator), "check", table);
+    let operation = Operation::one(RequestContext::new(client, table), "check", table);
     let output = client.describe_table().table_name(table).send().await.map_err(|error| operation.failed(error))?;
     let description = output.table.unwrap_or_else(|| TableDescription::builder().build());
     let mut notes = notes(&description);

@@ -15,7 +15,6 @@ use crate::{
     error::Error,
     failure::{Operation, RequestContext},
     retry::{Delays, Jitter},
-    role::Role,
     schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
 };
 
@@ -40,7 +39,7 @@ pub enum TableCreation {
 /// [`Error::Configuration`] where DynamoDB refuses it, [`Error::Unavailable`] where it does not answer or the table is not active
 /// within [`CREATE_TABLE_TIMEOUT`].
 pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation, Error> {
-    let mut operation = Operation::one(RequestContext::new(client, table, Role::Operator), "create table", table);
+    let mut operation = Operation::one(RequestContext::new(client, table), "create table", table);
     let created = client
         .create_table()
         .table_name(table)

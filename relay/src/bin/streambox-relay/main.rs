@@ -17,8 +17,8 @@ use std::{
 
 use clap::Parser as _;
 use futures_util::FutureExt as _;
-use streambox::{EventStore, RequestLimits, Role, SILENCE_TIMEOUT, client_from_env_with};
-use streambox_programs::{FAILED, Failure, SOFTWARE, USAGE};
+use streambox::{EventStore, RequestLimits, SILENCE_TIMEOUT, client_from_env_with};
+use streambox_programs::{FAILED, Failure, Role, SOFTWARE, USAGE};
 use streambox_relay::config::{Cli, Command, TableOption};
 use tokio::runtime::Runtime;
 
@@ -40,12 +40,13 @@ fn main() -> ExitCode {
         Ok(started) => started,
         Err(error) => return end(FAILED, &format!("the program can't start: {error}")),
     };
+    let role = if matches!(command, Command::Run(_) | Command::Drain(_)) { Role::Relay } else { Role::Operator };
     let code = runtime.block_on(async {
         // Nothing of what is caught is used afterwards.
         let (code, failure) = match AssertUnwindSafe(execute(command, &log)).catch_unwind().await {
             Ok(Ok(true)) => (0, None),
             Ok(Ok(false)) => (FAILED, None),
-            Ok(Err(failure)) => (failure.code(), Some(format!("streambox-relay: {}", failure.message()))),
+            Ok(Err(failure)) => (failure.code(), Some(format!("streambox-relay: {}", failure.message(role)))),
             Err(_) => {
                 (SOFTWARE, Some("streambox-relay: a fault of the program ended it: its log says where".to_owned()))
             }
@@ -77,15 +78,15 @@ async fn execute(command: Command, log: &Log) -> Result<bool, Failure> {
     match command {
         Command::Run(options) => relay::run(&options, log).await,
         Command::Drain(options) => relay::drain(&options).await,
-        Command::Skip(options) => skip::run(&store(&options.table, Role::Operator).await, &options).await,
-        Command::Status(options) => status::run(store(&options.table, Role::Operator).await, &options).await,
-        Command::Replay(options) => replay::run(&store(&options.table, Role::Operator).await, &options).await,
+        Command::Skip(options) => skip::run(&store(&options.table).await, &options).await,
+        Command::Status(options) => status::run(store(&options.table).await, &options).await,
+        Command::Replay(options) => replay::run(&store(&options.table).await, &options).await,
         Command::Health(options) => health::run(&options).await,
     }
 }
 
-async fn store(option: &TableOption, role: Role) -> EventStore {
+async fn store(option: &TableOption) -> EventStore {
     // A page takes its time over a slow link; a dead connection is noticed as soon as in a service.
     let limits = RequestLimits::patient().silence(SILENCE_TIMEOUT);
-    EventStore::builder(client_from_env_with(limits).await, &option.table).role(role).build()
+    EventStore::new(client_from_env_with(limits).await, &option.table)
 }

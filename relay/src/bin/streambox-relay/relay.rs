@@ -2,7 +2,6 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
-use streambox::Role;
 use streambox_programs::{Failure, SOFTWARE, stop_signal};
 use streambox_relay::{
     Chain, RelaySettings, RunSummary, Telemetry, Until,
@@ -116,7 +115,7 @@ async fn publish(
     until: Until,
     stop: impl Future<Output = ()>,
 ) -> Result<RunSummary, Failure> {
-    let store = store(&options.table, Role::Relay).await;
+    let store = store(&options.table).await;
     tracing::info!(table = options.table.table, exchange = options.broker.exchange, "the relay starts");
     Ok(run_observed(&store, settings, telemetry, until, stop).await?)
 }

@@ -28,7 +28,7 @@ use super::{exports, find, needed, text};
 struct Role {
     name: &'static str,
     /// Who an error says it is for.
-    program: streambox::Role,
+    program: streambox_programs::Role,
     policy: Policy,
     used: BTreeSet<(String, String)>,
 }
@@ -39,10 +39,10 @@ impl Role {
         exports.insert("streambox-table-TableArn".to_owned(), table_arn(table));
         let resource = Template::read("roles.yaml").stack(&[], &exports).resource(name);
         let program = match name {
-            "WriterPolicy" => streambox::Role::Writer,
-            "ReaderPolicy" => streambox::Role::Reader,
-            "RelayPolicy" => streambox::Role::Relay,
-            _ => streambox::Role::Operator,
+            "WriterPolicy" => streambox_programs::Role::Writer,
+            "ReaderPolicy" => streambox_programs::Role::Reader,
+            "RelayPolicy" => streambox_programs::Role::Relay,
+            _ => streambox_programs::Role::Operator,
         };
         Self { name, program, policy: Policy::of(&resource["Properties"]["PolicyDocument"]), used: BTreeSet::new() }
     }

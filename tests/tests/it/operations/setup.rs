@@ -17,7 +17,8 @@ use aws_sdk_dynamodb::{
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use streambox::{ExpectedVersion, Role};
+use streambox::ExpectedVersion;
+use streambox_programs::Role;
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
     cloudformation::Template,
@@ -465,7 +466,7 @@ async fn a_permission_that_is_missing_is_told_with_its_action_its_resource_and_t
         );
         let finished = run(name, Some(&table), URL, arguments).await;
         let Refusal::Denied { action, resource } = refusal else { panic!("every case is one of a permission") };
-        let permission = format!("the permission {action} on {resource} is missing to {PRINCIPAL}");
+        let permission = format!("{PRINCIPAL} lacks the permission {action} on {resource}");
         assert_told(&finished, &[&permission, policy]);
     }
 }
@@ -523,7 +524,7 @@ async fn g5_a_permission_that_is_withdrawn_from_a_running_relay_is_told_waited_f
     );
     engine.store.append(&stream("order-1"), ExpectedVersion::NoStream, (1..=3).map(event)).await.unwrap();
     inbox.receive_distinct(3).await;
-    let told = "the permission dynamodb:BatchWriteItem on table/orders is missing";
+    let told = "lacks the permission dynamodb:BatchWriteItem on table/orders";
     relay.logs(told).await;
     let refused = until(&at, |answer| answer.status == 503).await;
     assert!(refused.body.contains(told) && refused.body.contains("RelayPolicy"), "{}", refused.body);

@@ -9,83 +9,83 @@ use streambox::{
 };
 
 const AFTER_HELP: &str = "\
-AWS's own settings are found as by every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
+AWS's own settings work as in every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
 
 Exit codes: 0 done, 1 failed, 2 usage, 78 bad configuration.";
 
 const APPEND_HELP: &str = "\
-Prints what was stored: the version, the event's id, the append's id. A repeat with the same --append-id and the same \
---expect (none or a number) is stored once, however often it is sent: do so where the answer was lost.
+Prints what was stored: the version, the event's id, the append's id. An append that is repeated with the same --append-id and the \
+same --expect (none or a number) is stored once: repeat it if the answer was lost.
 
-Exits with 1 where the stream is not as expected; nothing is stored then.";
+Exits with 1 if the stream is not at the expected version; nothing is stored then.";
 
 const IMPORT_HELP: &str = "\
 One JSON object a line:
   stream         text, `category-id`, for example order-4711
   type           text, the event's type
   data           any JSON value, stored byte for byte
-  data_text      instead of data: the same as a text, for what does not fit into a line as it is (line breaks)
-  metadata       optional, a JSON object in which each name stands once, stored byte for byte
+  data_text      instead of data: the same as a text, for JSON that contains line breaks
+  metadata       optional, a JSON object without repeated names, stored byte for byte
   metadata_text  instead of metadata: the same as a text
-  occurred_at    optional, RFC 3339; kept as the last of the metadata, under this name
-  private        optional, true where the event is not for publication
+  occurred_at    optional, RFC 3339; stored as the last of the metadata, under this name
+  private        optional, true if the event is not to be published
 
-The first line of a stream becomes its version 1, the second its version 2, and so on. What the table has already is \
-compared and not written again, so the same command can be repeated after an interruption or a repair of the file. \
-Blank lines are skipped; a line has at most 2 MiB. If the table has another event where a line belongs, the rest of that \
-stream is left out, all other streams are imported, and the exit code is 1.
+The first line of a stream becomes its version 1, the second its version 2, and so on. Lines that the table already has are \
+compared and not written again: after an interruption, or after the file was corrected, repeat the same command. Blank lines are \
+skipped; a line has at most 2 MiB. If the table has another event in the place of a line, the rest of that stream is left out, \
+all other streams are imported, and the exit code is 1.
 
 A gzip file is unpacked twice: its checksums are verified before the first line is appended. Standard input can't be read twice: \
-the lines before the damage are appended.";
+the lines before a damaged part are appended.";
 
 const READ_HELP: &str = "\
-Where an event is damaged, those before it are printed; then it is named, and the exit code is 1. --from goes on behind it.
+If an event is damaged, the events before it are printed, then an error that names it; the exit code is 1. --from continues \
+behind it.
 
-On a terminal a line is cut to its width; --format json, or a pipe, shows all of it. The events are fetched page by page, as \
-they are printed; with --limit no more than these are read and paid for.";
+On a terminal a line is cut to its width; --format json, or a pipe, shows all of it. The events are fetched page by page while \
+they are printed; with --limit, no more events are read and paid for.";
 
 const STREAMS_HELP: &str = "\
-Reads the whole table: one read unit for each 4 KB of it, other categories included. The order of the streams is \
-DynamoDB's; `events` is their number and the newest version, which is the same unless some are missing (`streambox verify`). A \
-stream with an event that can't be read is named on standard error instead; the exit code is 1 then.";
+Reads the whole table: one read unit for each 4 KB of it, other categories included. DynamoDB decides the order of the streams. \
+`events` is the number of events and the newest version, which differ only if events are missing (`streambox verify`). A stream \
+with an unreadable event is named on standard error instead; the exit code is 1 then.";
 
 const EXPORT_HELP: &str = "\
-One JSON object a line, as `streambox import` takes it; stream after stream, each whole and in order. The order of the \
-streams is DynamoDB's, the same in each export with the same number of segments. Exported, imported into another table and \
-exported again from there, each stream's lines are the same, byte for byte.
+One JSON object a line, as `streambox import` reads it; stream after stream, each whole and in order. DynamoDB decides the order \
+of the streams; it is the same in each export with the same number of segments. If an export is imported into another table and \
+exported from there, each stream's lines are the same, byte for byte.
 
-Not in the lines: the ids of events and appends, which events were appended together, when they were recorded (an event's \
-time is its `occurred_at`), what is still to be published, snapshots. An import of an export is an append of new events: it \
-publishes all of them, but the private ones.
+Not in the lines: the ids of events and appends, which events were appended together, when they were recorded (an event's time is \
+its `occurred_at`), what is not yet published, snapshots. An import of an export appends new events: it publishes all of them \
+except private ones.
 
 With -o, an interrupted export leaves FILE.resume beside the file, and the same command with --resume resumes it: from the same \
-table, with the same options, into the file as it was left; anything else is refused. What is written to standard output can't \
-be resumed.
+table, with the same options, into the unchanged file; anything else is refused. An export to standard output can't be resumed.
 
-A damaged stream does not keep the others from being exported: it is named on standard error, its lines end before the first \
-damaged event, and the exit code is 1. With --leave-out-damaged, damaged streams are left out as a whole and named, and the exit \
-code is 0: every stream in the file is whole. The table is read twice then. Damaged is what can't be read, what is missing, and \
-what `import` would refuse; `streambox verify` lists more.
+A damaged stream does not stop the export: it is named on standard error, its lines end before the first damaged event, and the \
+exit code is 1. With --leave-out-damaged, damaged streams are left out as a whole and named, and the exit code is 0: every stream \
+in the file is whole. The table is read twice then. A stream is damaged if events are unreadable, missing, or such that `import` \
+would refuse them; `streambox verify` reports more.
 
-Reads the whole table: one read unit for each 4 KB of it, other categories included; with --stream that stream alone.";
+Reads the whole table: one read unit for each 4 KB of it, other categories included; with --stream only that stream.";
 
 const VERIFY_HELP: &str = "\
-Checks every rule of writing: missing events (gaps, parts of appends), events, pending entries and snapshots that can't be read, \
-events that no append takes (type, payload, metadata, sizes), events whose id or append is not that of their place, pending entries \
-whose events are missing or say other things, private events and entries that name another append before them than they should, \
-snapshots ahead of their stream, keys that are none. The README lists the rules. Writes nothing; the table may be in use.
+Checks every rule of writing: missing events (gaps, parts of appends); unreadable events, pending entries and snapshots; events that \
+no append accepts (type, payload, metadata, sizes); events whose id or append does not belong to their place; pending entries that \
+do not match their events; private events and entries that name a wrong previous entry; snapshots ahead of their stream; unknown \
+keys. The README lists the rules. Writes nothing; the table may be in use.
 
-What is missing is read again for about two seconds before it is a finding. Reads the whole table: one read unit for each \
-4 KB of it, other categories included, and the events of pending entries a second time; with --stream that stream alone.
+What is missing is re-read for about two seconds before it is reported. Reads the whole table: one read unit for each 4 KB of it, \
+other categories included, and the events of pending entries a second time; with --stream only that stream.
 
-Exits with 1 where there is a finding, with 0 and the numbers of what was verified where there is none.";
+Exits with 1 if there is a finding, else with 0 and the numbers of what was verified.";
 
 const CHECK_HELP: &str = "\
-Compares keys, types, the index and its projection with what streambox expects, and says what to do about each difference. \
-Notes are no differences: they are the operator's choice. Needs dynamodb:DescribeTable; with \
-dynamodb:DescribeContinuousBackups and dynamodb:DescribeTimeToLive it knows more.
+Compares keys, types, the index and its projection with the expected definition, and says how to correct each difference. Notes \
+are not differences: they are the operator's choice. Needs dynamodb:DescribeTable; dynamodb:DescribeContinuousBackups and \
+dynamodb:DescribeTimeToLive add notes.
 
-Exits with 1 where there is a difference, with 78 where there is no such table.";
+Exits with 1 if there is a difference, with 78 if there is no such table.";
 
 /// An event store on DynamoDB: append and read events, import, export and verify streams, create and check the table.
 #[derive(Debug, Parser)]
@@ -103,16 +103,16 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "STREAMBOX_TABLE", default_value = "streambox", value_parser = table_name)]
     pub(crate) table: String,
 
-    /// The longest that a request to DynamoDB may take, with all its attempts, in seconds. Over a slow link, more; a connection
-    /// that is silent for 5 seconds is given up in any case.
+    /// The time limit of a request to DynamoDB with all its attempts, in seconds. Raise it on a slow link; a connection that is
+    /// silent for 5 seconds is closed in any case.
     #[arg(long, global = true, env = "STREAMBOX_REQUEST_TIMEOUT_S", value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u16).range(1..=600))]
     pub(crate) request_timeout_s: u16,
 
-    /// The form of what is printed on standard output.
+    /// The format of standard output.
     #[arg(long, global = true, value_enum, default_value = "text")]
     pub(crate) format: Format,
 
-    /// What is logged to standard error: a level, or tracing's directives.
+    /// What is logged to standard error: a level, or directives of tracing.
     #[arg(long, global = true, env = "STREAMBOX_LOG", default_value = "warn,aws_config=error")]
     pub(crate) log: String,
 }
@@ -144,19 +144,19 @@ pub(crate) enum Command {
     /// List the streams with the number of their events.
     #[command(after_help = STREAMS_HELP)]
     Streams(ScanArgs),
-    /// Write events to a file that `import` takes back.
+    /// Write events to a file that `import` reads.
     #[command(after_help = EXPORT_HELP)]
     Export(ExportOptions),
-    /// Look for what is wrong with the stored events.
+    /// Report what is wrong with the stored events.
     #[command(after_help = VERIFY_HELP)]
     Verify(Selection),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TableCommand {
-    /// Create the table, on-demand, for development. In the cloud, a template creates it.
+    /// Create the table, on-demand, for development. In the cloud, infra/table.yaml creates it.
     Create,
-    /// Compare the table with what streambox expects.
+    /// Compare the table with the expected definition.
     #[command(after_help = CHECK_HELP)]
     Check,
 }
@@ -170,8 +170,7 @@ pub(crate) struct AppendOptions {
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) event_type: String,
 
-    /// The payload, JSON, stored byte for byte without the white space around it; @FILE for a file's content, - for standard
-    /// input.
+    /// The payload, JSON, stored byte for byte without the white space around it; @FILE reads a file, - standard input.
     #[arg(long, value_name = "JSON|@FILE|-", default_value = "-", allow_hyphen_values = true)]
     pub(crate) data: String,
 
@@ -179,15 +178,15 @@ pub(crate) struct AppendOptions {
     #[arg(long, value_name = "JSON")]
     pub(crate) metadata: Option<String>,
 
-    /// Where the stream must be: any (the event goes to its end), none (it has no event yet), or its version.
+    /// The expected version: any (the event goes to the end), none (the stream has no event yet), or the number of the newest event.
     #[arg(long, value_name = "any|none|VERSION", default_value = "any", value_parser = expected_version)]
     pub(crate) expect: ExpectedVersion,
 
-    /// The append's id: a repeat with the same one is stored once. A random one by default.
+    /// The append's id: an append that is repeated with the same id is stored once. Random by default.
     #[arg(long, value_name = "UUID")]
     pub(crate) append_id: Option<Uuid>,
 
-    /// The event is not for publication.
+    /// The event is not to be published.
     #[arg(long)]
     pub(crate) private: bool,
 }
@@ -195,7 +194,7 @@ pub(crate) struct AppendOptions {
 fn expected_version(text: &str) -> Result<ExpectedVersion, String> {
     match text {
         "any" => Ok(ExpectedVersion::Any),
-        // With a read of the end, so that a stream that has lost its first event is noticed.
+        // Reads the end, so that a stream that has lost its first event is noticed.
         "none" => Ok(ExpectedVersion::Exact(0)),
         number => match number.parse() {
             Ok(version) => Ok(ExpectedVersion::Exact(version)),
@@ -209,11 +208,11 @@ pub(crate) struct ReadOptions {
     /// The stream, for example order-4711.
     pub(crate) stream: String,
 
-    /// The version to begin with, whichever the direction.
+    /// The version to begin with, in either direction.
     #[arg(long, value_name = "VERSION")]
     pub(crate) from: Option<u64>,
 
-    /// Most events.
+    /// The maximum number of events.
     #[arg(long, value_name = "EVENTS")]
     pub(crate) limit: Option<u64>,
 
@@ -224,11 +223,11 @@ pub(crate) struct ReadOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ScanArgs {
-    /// Only streams of this category: what stands before the first `-` of their ids.
+    /// Only streams of this category: the part of their ids before the first `-`.
     #[arg(long)]
     pub(crate) category: Option<String>,
 
-    /// Parts of the table that are read at the same time: faster, and consuming its capacity faster.
+    /// The number of parts of the table that are read at the same time: more are faster, and consume its capacity faster.
     #[arg(long, env = "STREAMBOX_SEGMENTS", default_value_t = DEFAULT_SCAN_SEGMENTS, value_parser = value_parser!(u16).range(1..=i64::from(MAX_SCAN_SEGMENTS)))]
     pub(crate) segments: u16,
 }
@@ -262,15 +261,15 @@ pub(crate) struct ExportOptions {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
-    /// Pack with gzip, as is done where FILE ends with .gz.
+    /// Compress with gzip; the default if FILE ends with .gz.
     #[arg(long)]
     pub(crate) gzip: bool,
 
-    /// Resume an export to FILE that was interrupted.
+    /// Resume an interrupted export to FILE.
     #[arg(long, requires = "output")]
     pub(crate) resume: bool,
 
-    /// Leave out streams that are damaged. Reads everything twice.
+    /// Leave out damaged streams. Reads everything twice.
     #[arg(long)]
     pub(crate) leave_out_damaged: bool,
 }
@@ -280,12 +279,12 @@ pub(crate) struct ImportOptions {
     /// NDJSON, plain or gzipped; `-` for standard input.
     pub(crate) file: PathBuf,
 
-    /// Most streams that are imported at the same time.
+    /// The maximum number of streams that are imported at the same time.
     #[arg(long, env = "STREAMBOX_IMPORT_CONCURRENCY", default_value_t = 32, value_parser = value_parser!(u16).range(1..=256))]
     pub(crate) concurrency: u16,
 
-    /// Most events in one append (fewer where they would not fit into a transaction). An append costs 2 write units for
-    /// each KB of an event and 3 units more.
+    /// The maximum number of events in one append (fewer if they do not fit into a transaction). An append costs 2 write units
+    /// for each KB of an event and 3 more.
     #[arg(long, env = "STREAMBOX_IMPORT_EVENTS_PER_APPEND", default_value_t = 25, value_parser = value_parser!(u16).range(1..=MAX_EVENTS_PER_APPEND as i64))]
     pub(crate) events_per_append: u16,
 }

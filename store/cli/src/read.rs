@@ -16,27 +16,37 @@ const CHUNK_EVENTS: usize = 256;
 
 pub(crate) async fn run(store: &EventStore, options: &ReadOptions, format: Format) -> Result<(), Failure> {
     let stream = StreamId::new(&options.stream)?;
-    // What came before an error is printed, too.
+    // The events before an error, or before one that is not JSON, are printed, too.
     let chunks = store.read_stream(&stream, part(options)).try_ready_chunks(CHUNK_EVENTS);
     let mut chunks = chunks.map(|chunk| chunk.map_or_else(|error| (error.0, Some(error.1)), |chunk| (chunk, None)));
-    let mut printer = Printer { format, table: Table::new(&["VERSION", "RECORDED", "TYPE", "DATA"]) };
+    let mut table = Table::new(&["VERSION", "RECORDED", "TYPE", "DATA"]);
     let mut is_empty = true;
     while let Some((chunk, error)) = chunks.next().await {
         is_empty &= chunk.is_empty();
-        if printer.print(&chunk)? == Reader::HasGone {
-            return Ok(());
-        }
-        if let Some(error) = error {
+        let mut failure = error.map(|error| {
             let is_damage = matches!(error, Error::Corrupt(_));
             let more = is_damage.then(|| format!("; `streambox verify --stream {stream}` lists all that is wrong"));
-            return Err(Failure::from(error).followed_by(&more.unwrap_or_default()));
+            Failure::from(error).followed_by(&more.unwrap_or_default())
+        });
+        let lines: Vec<_> = match format {
+            Format::Text => table.lines(chunk.iter().map(cells).collect()),
+            Format::Json => {
+                let lines = chunk.iter().map(json);
+                lines.map_while(|line| line.map_err(|error| failure = Some(error)).ok()).collect()
+            }
+        };
+        if print(&lines)? == Reader::HasGone {
+            return Ok(());
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
         }
     }
     if is_empty {
         let part = if options.from.is_some() || options.limit.is_some() { " in this part" } else { "" };
         note(&format!("stream {stream} has no events{part}"));
     }
-    if printer.table.is_cut {
+    if table.is_cut {
         note("lines are cut to the terminal's width; --format json, or a pipe, shows all");
     }
     Ok(())
@@ -46,26 +56,6 @@ fn part(options: &ReadOptions) -> streambox::ReadOptions {
     let all = if options.backward { streambox::ReadOptions::backward() } else { streambox::ReadOptions::forward() };
     let from = options.from.map_or(all, |version| all.from_version(version));
     options.limit.map_or(from, |events| from.limit(events))
-}
-
-struct Printer {
-    format: Format,
-    table: Table,
-}
-
-impl Printer {
-    fn print(&mut self, events: &[RecordedEvent]) -> Result<Reader, Failure> {
-        let mut failure = None;
-        let lines = match self.format {
-            Format::Text => self.table.lines(events.iter().map(cells).collect()),
-            // What comes before one that can't be printed is printed.
-            Format::Json => {
-                events.iter().map_while(|event| json(event).map_err(|error| failure = Some(error)).ok()).collect()
-            }
-        };
-        let reader = print(&lines)?;
-        failure.map_or(Ok(reader), Err)
-    }
 }
 
 fn cells(event: &RecordedEvent) -> Vec<String> {

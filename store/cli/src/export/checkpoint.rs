@@ -10,7 +10,7 @@ use streambox::{EventStore, ScanToken, StreamId};
 use streambox_programs::{Failure, remove_file, replace_file};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::damage::Damage;
+use super::{damage::Damage, sink::unwritable};
 use crate::cli::ExportOptions;
 
 /// The format of the checkpoints that this version writes and reads.
@@ -21,28 +21,29 @@ const FORMAT: u32 = 1;
 pub(super) struct Selected {
     /// The table's identity; of a table that was restored or created anew, another.
     table: String,
-    category: Option<String>,
-    stream: Option<String>,
-    /// The order of the streams depends on it.
-    segments: Option<u16>,
-    pub(super) gzip: bool,
-    pub(super) leave_out_damaged: bool,
+    /// The options that decide about the file's content.
+    options: String,
 }
 
 impl Selected {
     pub(super) async fn new(store: &EventStore, options: &ExportOptions, gzip: bool) -> Result<Self, Failure> {
-        let selection = &options.selection;
-        if let Some(stream) = &selection.stream {
+        let (stream, scan) = (&options.selection.stream, &options.selection.scan);
+        if let Some(stream) = stream {
             StreamId::new(stream)?;
         }
+        let has_file = options.output.is_some();
+        let options = [
+            scan.category.as_ref().map(|category| format!("--category {category}")),
+            stream.as_ref().map(|stream| format!("--stream {stream}")),
+            // The order of the streams depends on it.
+            stream.is_none().then(|| format!("--segments {}", scan.segments)),
+            options.leave_out_damaged.then(|| "--leave-out-damaged".to_owned()),
+            Some(if gzip { "gzip" } else { "no gzip" }.to_owned()),
+        ];
         Ok(Self {
             // Standard output has no checkpoint.
-            table: if options.output.is_some() { store.table_identity().await? } else { String::new() },
-            category: selection.scan.category.clone(),
-            stream: selection.stream.clone(),
-            segments: selection.stream.is_none().then_some(selection.scan.segments),
-            gzip,
-            leave_out_damaged: options.leave_out_damaged,
+            table: if has_file { store.table_identity().await? } else { String::new() },
+            options: options.into_iter().flatten().collect::<Vec<_>>().join(", "),
         })
     }
 
@@ -54,19 +55,9 @@ impl Selected {
                 self.table, this.table
             ));
         }
-        (self != this).then(|| {
-            format!("the export was begun with {}, not with {}: repeat it as it was begun", self.flags(), this.flags())
-        })
-    }
-
-    fn flags(&self) -> String {
-        let category = self.category.as_ref().map(|category| format!("--category {category}"));
-        let stream = self.stream.as_ref().map(|stream| format!("--stream {stream}"));
-        let segments = self.segments.map(|segments| format!("--segments {segments}"));
-        let gzip = Some(if self.gzip { "gzip" } else { "no gzip" }.to_owned());
-        let leave_out = self.leave_out_damaged.then(|| "--leave-out-damaged".to_owned());
-        let flags: Vec<_> = [category, stream, segments, leave_out, gzip].into_iter().flatten().collect();
-        flags.join(", ")
+        let (began, resumes) = (&self.options, &this.options);
+        (began != resumes)
+            .then(|| format!("the export began with {began}, not with {resumes}: resume it with the same options"))
     }
 }
 
@@ -149,8 +140,9 @@ impl Checkpoint {
         replace_file(&Self::path(file), &serde_json::to_vec(self)?)
     }
 
-    pub(super) fn remove(file: &Path) -> io::Result<()> {
-        remove_file(&Self::path(file))
+    pub(super) fn remove(file: &Path) -> Result<(), Failure> {
+        let path = Self::path(file);
+        remove_file(&path).map_err(|error| unwritable(&error, &path))
     }
 }
 

@@ -60,8 +60,9 @@ pub(crate) async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let has_gzip_name = options.output.as_deref().and_then(Path::extension).is_some_and(|name| name == "gz");
-    let selected = Selected::new(store, options, options.gzip || has_gzip_name).await?;
-    let (sink, progress) = open(store, options, &selected).await?;
+    let gzip = options.gzip || has_gzip_name;
+    let selected = Selected::new(store, options, gzip).await?;
+    let (sink, progress) = open(store, options, &selected, gzip).await?;
     let source = Source::new(store, &options.selection, &progress.cursor)?;
     let mut export = Export { store, options, source, sink, selected, progress };
     let started = Instant::now();
@@ -75,8 +76,12 @@ pub(crate) async fn run(
 }
 
 /// Where the lines go, and how far they have come.
-async fn open(store: &EventStore, options: &ExportOptions, selected: &Selected) -> Result<(Sink, Progress), Failure> {
-    let gzip = selected.gzip;
+async fn open(
+    store: &EventStore,
+    options: &ExportOptions,
+    selected: &Selected,
+    gzip: bool,
+) -> Result<(Sink, Progress), Failure> {
     if let (true, Some(file)) = (options.resume, &options.output) {
         let Checkpoint { progress, content, .. } = Checkpoint::read(file, selected)?;
         return Ok((Sink::resume(file, gzip, content)?, progress));
@@ -124,7 +129,7 @@ impl Export<'_> {
         spinner: &ProgressBar,
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<HashSet<String>, Stop> {
-        if !self.selected.leave_out_damaged {
+        if !self.options.leave_out_damaged {
             return Ok(HashSet::new());
         }
         if !self.progress.is_surveyed {
@@ -141,7 +146,7 @@ impl Export<'_> {
                 }
             }
             (self.progress.damaged, self.progress.is_surveyed) = (damaged, true);
-            self.sink.keep(&self.checkpoint_at(Content::nothing()))?;
+            self.write_checkpoint(Content::nothing())?;
         }
         Ok(self.progress.damaged.iter().map(|damage| damage.stream.clone()).collect())
     }
@@ -155,7 +160,7 @@ impl Export<'_> {
         while let Some(next) = self.source.next(stop.as_mut(), &self.progress.damaged).await? {
             match next {
                 Ok((event, line)) if !left_out.contains(event.stream_id.as_str()) => self.write(&event, &line)?,
-                Err(damage) if !self.selected.leave_out_damaged => {
+                Err(damage) if !self.options.leave_out_damaged => {
                     damage::add(&mut self.progress.damaged, damage, "what comes before it is exported")?;
                 }
                 Err(damage) if !left_out.contains(&damage.stream) => {
@@ -189,11 +194,13 @@ impl Export<'_> {
     fn checkpoint(&mut self) -> Result<(), Failure> {
         let Some(content) = self.sink.sync()? else { return Ok(()) };
         self.progress.cursor = self.source.cursor();
-        self.sink.keep(&self.checkpoint_at(content))
+        self.write_checkpoint(content)
     }
 
-    fn checkpoint_at(&self, content: Content) -> Checkpoint {
-        Checkpoint::new(self.selected.clone(), self.progress.clone(), content)
+    fn write_checkpoint(&self, content: Content) -> Result<(), Failure> {
+        let Some(file) = &self.options.output else { return Ok(()) };
+        let checkpoint = Checkpoint::new(self.selected.clone(), self.progress.clone(), content);
+        checkpoint.write(file).map_err(|error| sink::unwritable(&error, &Checkpoint::path(file)))
     }
 
     /// What was written stays, and so does the checkpoint, unless nothing is left to resume.
@@ -201,11 +208,9 @@ impl Export<'_> {
         match end {
             Ok(()) => {
                 self.sink.sync()?;
-                self.sink.forget()
+                self.options.output.as_deref().map_or(Ok(()), Checkpoint::remove)
             }
-            Err(Stop::Interrupted | Stop::Store(_))
-                if self.progress.is_surveyed || !self.selected.leave_out_damaged =>
-            {
+            Err(Stop::Interrupted | Stop::Store(_)) if self.progress.is_surveyed || !self.options.leave_out_damaged => {
                 self.checkpoint()
             }
             Err(_) => Ok(()),
@@ -214,7 +219,7 @@ impl Export<'_> {
 
     /// Whether every stream in the file is whole.
     fn is_whole(&self) -> bool {
-        self.progress.damaged.is_empty() || self.selected.leave_out_damaged
+        self.progress.damaged.is_empty() || self.options.leave_out_damaged
     }
 
     /// Events and streams are those in the file, the ones of interrupted runs before included; time and read units are those of

@@ -3,7 +3,9 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, BufRead as _, BufReader, BufWriter, ErrorKind, Read as _, Seek as _, SeekFrom, Write},
+    mem,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use flate2::{Compression, write::GzEncoder};
@@ -18,27 +20,19 @@ use super::{
 const BUFFER_BYTES: usize = 128 * 1024;
 
 pub(super) struct Sink {
-    out: BufWriter<Target>,
-    /// Packed bytes on their way to `out`.
+    out: BufWriter<Box<dyn Write>>,
+    /// Of a compressed export: compressed bytes on their way to `out`.
     packer: Option<GzEncoder<Vec<u8>>>,
-}
-
-enum Target {
-    Stdout(io::Stdout),
-    File(Box<Exported>),
-}
-
-/// A file, and what was written to it.
-struct Exported {
-    path: PathBuf,
-    file: File,
+    /// None if it is standard output.
+    file: Option<Arc<File>>,
+    name: PathBuf,
     bytes: u64,
     hash: Xxh3Default,
 }
 
 impl Sink {
     pub(super) fn stdout(gzip: bool) -> Self {
-        Self::new(Target::Stdout(io::stdout()), gzip)
+        Self::new(Box::new(io::stdout()), None, Path::new("standard output"), gzip)
     }
 
     /// A new file.
@@ -49,15 +43,14 @@ impl Sink {
             _ => unwritable(&error, path),
         })?;
         lock(&file, path)?;
-        Ok(Self::file(path, file, 0, Xxh3Default::new(), gzip))
+        Ok(Self::file(file, path, gzip))
     }
 
-    /// A file whose beginning has this content. What is behind it was written after the checkpoint, and is written again.
+    /// A file that begins with this content. What is behind it was written after the checkpoint, and is written again.
     pub(super) fn resume(path: &Path, gzip: bool, content: Content) -> Result<Self, Failure> {
         let name = path.display();
         let refuse = |why: &str| Failure::new(format!("{name} {why}; {}", begin_anew(path)));
-        let opened = OpenOptions::new().read(true).write(true).open(path);
-        let mut file = match opened {
+        let mut file = match OpenOptions::new().read(true).write(true).open(path) {
             // The export had not come to create it.
             Err(error) if error.kind() == ErrorKind::NotFound && content.bytes == 0 => return Self::create(path, gzip),
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(refuse("is not there any more")),
@@ -79,31 +72,43 @@ impl Sink {
         file.set_len(content.bytes)
             .and_then(|()| file.seek(SeekFrom::Start(content.bytes)))
             .map_err(|error| unwritable(&error, path))?;
-        Ok(Self::file(path, file, content.bytes, hash, gzip))
+        Ok(Self { bytes: content.bytes, hash, ..Self::file(file, path, gzip) })
     }
 
-    fn file(path: &Path, file: File, bytes: u64, hash: Xxh3Default, gzip: bool) -> Self {
-        Self::new(Target::File(Box::new(Exported { path: path.to_owned(), file, bytes, hash })), gzip)
+    fn file(file: File, path: &Path, gzip: bool) -> Self {
+        let file = Arc::new(file);
+        Self::new(Box::new(Arc::clone(&file)), Some(file), path, gzip)
     }
 
-    fn new(target: Target, gzip: bool) -> Self {
-        let packer = gzip.then(|| GzEncoder::new(Vec::new(), Compression::default()));
-        Self { out: BufWriter::with_capacity(BUFFER_BYTES, target), packer }
+    fn new(out: Box<dyn Write>, file: Option<Arc<File>>, name: &Path, gzip: bool) -> Self {
+        Self {
+            out: BufWriter::with_capacity(BUFFER_BYTES, out),
+            packer: gzip.then(packer),
+            file,
+            name: name.to_owned(),
+            bytes: 0,
+            hash: Xxh3Default::new(),
+        }
     }
 
     pub(super) fn write(&mut self, line: &str) -> Result<(), Stop> {
         self.pack(line).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Stop::ReaderHasGone,
-            _ => unwritable(&error, self.name()).into(),
+            _ => unwritable(&error, &self.name).into(),
         })
     }
 
     fn pack(&mut self, line: &str) -> io::Result<()> {
-        let Some(packer) = &mut self.packer else { return writeln!(self.out, "{line}") };
+        let Some(packer) = &mut self.packer else { return self.put(format!("{line}\n").as_bytes()) };
         writeln!(packer, "{line}")?;
-        self.out.write_all(packer.get_ref())?;
-        packer.get_mut().clear();
-        Ok(())
+        let compressed = mem::take(packer.get_mut());
+        self.put(&compressed)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.out.write_all(bytes)
     }
 
     /// Brings everything to the disk and returns what the file has; `None` for standard output. Ends a member of a gzip file, so
@@ -111,69 +116,33 @@ impl Sink {
     pub(super) fn sync(&mut self) -> Result<Option<Content>, Failure> {
         match self.synced() {
             // The reader of standard output has closed it.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe && self.path().is_none() => Ok(None),
-            synced => synced.map_err(|error| unwritable(&error, self.name())),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe && self.file.is_none() => Ok(None),
+            synced => synced.map_err(|error| unwritable(&error, &self.name)),
         }
     }
 
     fn synced(&mut self) -> io::Result<Option<Content>> {
-        if let Some(packer) = &mut self.packer {
-            packer.try_finish()?;
-            self.out.write_all(packer.get_ref())?;
-            *packer = GzEncoder::new(Vec::new(), Compression::default());
+        if let Some(member) = self.packer.take() {
+            self.put(&member.finish()?)?;
+            self.packer = Some(packer());
         }
         self.out.flush()?;
-        let Target::File(exported) = self.out.get_ref() else { return Ok(None) };
-        exported.file.sync_all()?;
-        Ok(Some(Content { bytes: exported.bytes, hash: exported.hash.digest() }))
-    }
-
-    fn path(&self) -> Option<&Path> {
-        match self.out.get_ref() {
-            Target::Stdout(_) => None,
-            Target::File(exported) => Some(&exported.path),
-        }
-    }
-
-    pub(super) fn keep(&self, checkpoint: &Checkpoint) -> Result<(), Failure> {
-        let Some(path) = self.path() else { return Ok(()) };
-        checkpoint.write(path).map_err(|error| unwritable(&error, &Checkpoint::path(path)))
-    }
-
-    /// There is nothing left to resume.
-    pub(super) fn forget(&self) -> Result<(), Failure> {
-        let Some(path) = self.path() else { return Ok(()) };
-        Checkpoint::remove(path).map_err(|error| unwritable(&error, &Checkpoint::path(path)))
+        let Some(file) = &self.file else { return Ok(None) };
+        file.sync_all()?;
+        Ok(Some(Content { bytes: self.bytes, hash: self.hash.digest() }))
     }
 
     /// What messages call it.
     pub(super) fn name(&self) -> &Path {
-        self.path().unwrap_or(Path::new("standard output"))
+        &self.name
     }
 }
 
-impl Write for Target {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Stdout(stdout) => stdout.write(bytes),
-            Self::File(exported) => {
-                let written = exported.file.write(bytes)?;
-                exported.hash.update(&bytes[..written]);
-                exported.bytes += written as u64;
-                Ok(written)
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Stdout(stdout) => stdout.flush(),
-            Self::File(exported) => exported.file.flush(),
-        }
-    }
+fn packer() -> GzEncoder<Vec<u8>> {
+    GzEncoder::new(Vec::new(), Compression::default())
 }
 
-/// Nothing of it has been settled, so nothing but its beginning says whose it is.
+/// Nothing of it was synced, so only its beginning shows whether it is an export.
 fn begins_as_an_export(file: &File, gzip: bool) -> io::Result<bool> {
     let mut file = BufReader::new(file);
     let beginning = file.fill_buf()?;

@@ -12,6 +12,7 @@ use std::{
     collections::{HashMap, VecDeque},
     future::Future,
     path::Path,
+    pin::{Pin, pin},
     time::Instant,
 };
 
@@ -45,13 +46,15 @@ pub(crate) async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let name = if options.file == Path::new("-") { "standard input".into() } else { options.file.to_string_lossy() };
-    let progress = progress_bar();
+    // Shown on a terminal only, on standard error.
+    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes}  {msg}  {elapsed}");
+    let progress = ProgressBar::no_length().with_style(style.expect("a valid template"));
     let chunks = source::read_ahead(&options.file, &progress)
         .map_err(|error| Failure::new(format!("{name} can't be opened: {error}")))?;
     let started = Instant::now();
-    let mut import = Import::new(store, options, progress);
-    let end = import.run(chunks, stop).await;
-    import.progress.finish_and_clear();
+    let mut import = Import::default();
+    let end = import.run(store, options, &progress, chunks, pin!(stop)).await;
+    progress.finish_and_clear();
     let (streams, is_complete) = (import.queues.len(), matches!(end, End::Complete));
     let printed =
         summary::print(&name, import.totals, streams, started.elapsed(), is_complete, import.left_out.lines, format);
@@ -59,16 +62,8 @@ pub(crate) async fn run(
     end.result(&name, &import.left_out).and(printed)
 }
 
-/// Shown on a terminal only, on standard error.
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes}  {msg}  {elapsed}");
-    ProgressBar::no_length().with_style(style.expect("a valid template"))
-}
-
-struct Import<'a> {
-    store: &'a EventStore,
-    concurrency: usize,
-    events_per_append: usize,
+#[derive(Default)]
+struct Import {
     queues: HashMap<StreamId, Queue>,
     /// Queues with lines that wait and no batch under way, in the order in which they became so.
     ready: VecDeque<StreamId>,
@@ -78,7 +73,6 @@ struct Import<'a> {
     running: JoinSet<Done>,
     totals: Tally,
     left_out: LeftOut,
-    progress: ProgressBar,
 }
 
 struct Queue {
@@ -98,32 +92,25 @@ struct Done {
     result: Result<(), Stopped>,
 }
 
-impl<'a> Import<'a> {
-    fn new(store: &'a EventStore, options: &ImportOptions, progress: ProgressBar) -> Self {
-        Self {
-            store,
-            concurrency: usize::from(options.concurrency),
-            events_per_append: usize::from(options.events_per_append),
-            queues: HashMap::new(),
-            ready: VecDeque::new(),
-            waiting_lines: 0,
-            waiting_bytes: 0,
-            running_bytes: 0,
-            running: JoinSet::new(),
-            totals: Tally::default(),
-            left_out: LeftOut::default(),
-            progress,
-        }
-    }
-
-    async fn run(&mut self, mut chunks: mpsc::Receiver<Chunk>, stop: impl Future<Output = ()>) -> End {
-        let mut stop = std::pin::pin!(stop);
+impl Import {
+    async fn run(
+        &mut self,
+        store: &EventStore,
+        options: &ImportOptions,
+        progress: &ProgressBar,
+        mut chunks: mpsc::Receiver<Chunk>,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> End {
+        let max_running = usize::from(options.concurrency);
         let mut end = None;
         loop {
             // Behind the end of the file, a bad line included, what was read before is still imported; behind a failure
             // or an interruption only what is under way is finished.
             let starts = end.as_ref().is_none_or(End::lets_the_lines_before_in);
-            while starts && self.has_capacity() && self.start_next() {}
+            while starts && self.running.len() < max_running && self.running_bytes < RUNNING_BYTES {
+                let Some(stream) = self.ready.pop_front() else { break };
+                self.start(stream, store, options.events_per_append.into());
+            }
             if self.running.is_empty()
                 && (self.ready.is_empty() || !starts)
                 && let Some(end) = end
@@ -139,8 +126,10 @@ impl<'a> Import<'a> {
                     None => end = Some(End::Complete),
                 },
                 Some(done) = self.running.join_next(), if !self.running.is_empty() => {
-                    let done = done.expect("a batch neither panics nor is cancelled");
-                    if let Err((line, error)) = self.finish(done)
+                    let finished = self.finish(done.expect("a batch neither panics nor is cancelled"));
+                    let events = HumanCount(self.totals.appended + self.totals.already_there);
+                    progress.set_message(format!("{events} events of {} streams", HumanCount(self.queues.len() as u64)));
+                    if let Err((line, error)) = finished
                         && end.as_ref().is_none_or(End::lets_the_lines_before_in)
                     {
                         end = Some(End::Stopped(line, error));
@@ -148,10 +137,6 @@ impl<'a> Import<'a> {
                 }
             }
         }
-    }
-
-    fn has_capacity(&self) -> bool {
-        self.running.len() < self.concurrency && self.running_bytes < RUNNING_BYTES
     }
 
     fn sort(&mut self, lines: Vec<Line>) {
@@ -175,22 +160,20 @@ impl<'a> Import<'a> {
         }
     }
 
-    fn start_next(&mut self) -> bool {
-        let Some(stream) = self.ready.pop_front() else { return false };
+    fn start(&mut self, stream: StreamId, store: &EventStore, events_per_append: usize) {
         let queue = self.queues.get_mut(&stream).expect("a ready queue exists");
         let mut progress = queue.progress.take().expect("a ready queue has no batch under way");
-        let batch = take_batch(&mut queue.waiting, self.events_per_append);
+        let batch = take_batch(&mut queue.waiting, events_per_append);
         let (lines, bytes) = (batch.len(), batch.iter().map(|line| line.bytes).sum::<usize>());
         self.waiting_lines -= lines;
         self.waiting_bytes -= bytes;
         self.running_bytes += bytes;
-        let store = self.store.clone();
+        let store = store.clone();
         self.running.spawn(async move {
             let mut tally = Tally::default();
             let result = batch::import(&store, &mut progress, &batch, &mut tally).await;
             Done { stream, progress, lines: lines as u64, bytes, tally, result }
         });
-        true
     }
 
     /// The error is one that ends the import.
@@ -218,12 +201,6 @@ impl<'a> Import<'a> {
         } else {
             self.ready.push_back(done.stream);
         }
-        let events = self.totals.appended + self.totals.already_there;
-        self.progress.set_message(format!(
-            "{} events of {} streams",
-            HumanCount(events),
-            HumanCount(self.queues.len() as u64)
-        ));
         result
     }
 }

@@ -379,8 +379,7 @@ async fn g12_an_export_resumes_only_from_its_table_with_its_options_into_its_fil
     };
 
     refused(&another, &[], "it belongs to an export of table arn:aws:dynamodb:").await;
-    refused(&table, &["--category", "order"], "the export was begun with --segments 1, no gzip, not with --category")
-        .await;
+    refused(&table, &["--category", "order"], "the export began with --segments 1, no gzip, not with --category").await;
     refused(&table, &["--gzip"], "not with --segments 1, gzip").await;
     refused(&table, &["--leave-out-damaged"], "not with --segments 1, --leave-out-damaged, no gzip").await;
     let segments = streambox(&table, &["export", "-o", &file, "--segments", "2", "--resume"]).await;

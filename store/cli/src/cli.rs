@@ -196,10 +196,10 @@ fn expected_version(text: &str) -> Result<ExpectedVersion, String> {
         "any" => Ok(ExpectedVersion::Any),
         // Reads the end, so that a stream that has lost its first event is noticed.
         "none" => Ok(ExpectedVersion::Exact(0)),
-        number => match number.parse() {
-            Ok(version) => Ok(ExpectedVersion::Exact(version)),
-            Err(_) => Err("allowed is any, none, or a version such as 7".to_owned()),
-        },
+        version => version
+            .parse()
+            .map(ExpectedVersion::Exact)
+            .map_err(|_| "allowed is any, none, or a version such as 7".to_owned()),
     }
 }
 

@@ -15,35 +15,32 @@ mod verify;
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
-use streambox::{Client, EventStore, RequestLimits, client_from_env_with};
-use streambox_programs::{FAILED, Failure, Role, stop_signal};
+use streambox::{EventStore, RequestLimits, client_from_env_with};
+use streambox_programs::{Failure, Role, stop_signal};
 use tokio::runtime::Runtime;
 
 use crate::{
-    cli::{Cli, Command, Global, TableCommand},
+    cli::{Cli, Command, TableCommand},
     output::note,
 };
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            note(&format!("streambox: the program can't start: {error}"));
-            return ExitCode::from(FAILED);
-        }
-    };
     let role = role(&cli.command);
-    let code = match runtime.block_on(run(cli)) {
+    let runtime = Runtime::new().map_err(|error| Failure::new(format!("the program can't start: {error}")));
+    let ended = runtime.and_then(|runtime| {
+        let ended = runtime.block_on(run(cli));
+        // A thread that still waits for a name server, for instance, does not keep the program from ending.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             note(&format!("streambox: {}", failure.message(role)));
             ExitCode::from(failure.code())
         }
-    };
-    // A thread that still waits for a name server, for instance, does not keep the program from ending.
-    runtime.shutdown_background();
-    code
+    }
 }
 
 fn role(command: &Command) -> Role {
@@ -56,28 +53,18 @@ fn role(command: &Command) -> Role {
 
 async fn run(Cli { global, command }: Cli) -> Result<(), Failure> {
     log::start(&global.log)?;
-    let format = global.format;
+    let (table, format) = (global.table.as_str(), global.format);
+    let timeout = Duration::from_secs(global.request_timeout_s.into());
+    let client = client_from_env_with(RequestLimits::patient().request(timeout)).await;
+    let store = EventStore::builder(client.clone(), table).operation_timeout(timeout).build();
     match command {
-        Command::Table { command: TableCommand::Create } => table::create(&global).await,
-        Command::Table { command: TableCommand::Check } => table::check(&global).await,
-        Command::Import(options) => import::run(&store(&global).await, &options, format, stop_signal()?).await,
-        Command::Append(options) => append::run(&store(&global).await, &options, format).await,
-        Command::Read(options) => read::run(&store(&global).await, &options, format).await,
-        Command::Streams(options) => streams::run(&store(&global).await, &options, format).await,
-        Command::Export(options) => export::run(&store(&global).await, &options, format, stop_signal()?).await,
-        Command::Verify(options) => verify::run(&store(&global).await, &options, format).await,
+        Command::Table { command: TableCommand::Create } => table::create(&client, table, format).await,
+        Command::Table { command: TableCommand::Check } => table::check(&client, table, format).await,
+        Command::Import(options) => import::run(&store, &options, format, stop_signal()?).await,
+        Command::Append(options) => append::run(&store, &options, format).await,
+        Command::Read(options) => read::run(&store, &options, format).await,
+        Command::Streams(options) => streams::run(&store, &options, format).await,
+        Command::Export(options) => export::run(&store, &options, format, stop_signal()?).await,
+        Command::Verify(options) => verify::run(&store, &options, format).await,
     }
-}
-
-async fn store(global: &Global) -> EventStore {
-    let store = EventStore::builder(client(global).await, &global.table);
-    store.operation_timeout(request_timeout(global)).build()
-}
-
-async fn client(global: &Global) -> Client {
-    client_from_env_with(RequestLimits::patient().request(request_timeout(global))).await
-}
-
-fn request_timeout(global: &Global) -> Duration {
-    Duration::from_secs(global.request_timeout_s.into())
 }

@@ -12,7 +12,7 @@ use streambox_programs::Failure;
 
 use crate::cli::Format;
 
-/// Whether whoever reads standard output still does.
+/// Whether anybody still reads standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     Listens,
@@ -85,23 +85,16 @@ impl Table {
     }
 
     fn line(&mut self, row: &[String]) -> String {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            match self.widths.get(column) {
-                Some(width) => line += &pad_str(cell, *width, Alignment::Left, None),
-                None => line += cell,
-            }
-            if column + 1 < row.len() {
-                line += GAP;
-            }
-        }
-        match self.terminal_width {
-            Some(width) if measure_text_width(&line) > width => {
-                self.is_cut = true;
-                truncate_str(&line, width, "…").into_owned()
-            }
-            _ => line.trim_end().to_owned(),
-        }
+        let cells = row.iter().enumerate().map(|(column, cell)| match self.widths.get(column) {
+            Some(width) => pad_str(cell, *width, Alignment::Left, None),
+            None => cell.into(),
+        });
+        let line = cells.collect::<Vec<_>>().join(GAP);
+        let Some(width) = self.terminal_width.filter(|width| measure_text_width(&line) > *width) else {
+            return line.trim_end().to_owned();
+        };
+        self.is_cut = true;
+        truncate_str(&line, width, "…").into_owned()
     }
 }
 

@@ -1,32 +1,29 @@
 //! `streambox table`: create it, compare it with what is expected.
 
 use serde_json::json;
-use streambox::{TableCheck, TableCreation, check_table, create_table};
+use streambox::{Client, TableCheck, TableCreation, check_table, create_table};
 use streambox_programs::Failure;
 
 use crate::{
-    cli::{Format, Global},
-    client,
+    cli::Format,
     output::{count, print, print_done},
 };
 
-pub(crate) async fn create(global: &Global) -> Result<(), Failure> {
-    let table = &global.table;
-    let created = create_table(&client(global).await, table).await? == TableCreation::Created;
+pub(crate) async fn create(client: &Client, table: &str, format: Format) -> Result<(), Failure> {
+    let created = create_table(client, table).await? == TableCreation::Created;
     let done = if created {
         format!("table {table} created")
     } else {
         format!("table {table} was there already and is left as it is; `streambox table check` compares it")
     };
-    print_done(global.format, &json!({ "table": table, "created": created }), &done)
+    print_done(format, &json!({ "table": table, "created": created }), &done)
 }
 
-pub(crate) async fn check(global: &Global) -> Result<(), Failure> {
-    let table = &global.table;
-    let TableCheck { differences, notes, .. } = check_table(&client(global).await, table).await?;
+pub(crate) async fn check(client: &Client, table: &str, format: Format) -> Result<(), Failure> {
+    let TableCheck { differences, notes, .. } = check_table(client, table).await?;
     let differences: Vec<_> = differences.iter().map(ToString::to_string).collect();
     let notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
-    let lines = match global.format {
+    let lines = match format {
         Format::Json => vec![json!({ "table": table, "differences": differences, "notes": notes }).to_string()],
         Format::Text => {
             let ok = differences.is_empty().then(|| format!("table {table} has the expected definition"));

@@ -48,13 +48,8 @@ pub(crate) async fn run(store: &EventStore, options: &Selection, format: Format)
 }
 
 fn verified(counts: VerifiedCounts) -> String {
-    let VerifiedCounts { streams, events, pending, .. } = counts;
-    format!(
-        "{} events and {} pending entries of {} streams",
-        HumanCount(events),
-        HumanCount(pending),
-        HumanCount(streams)
-    )
+    let [events, pending, streams] = [counts.events, counts.pending, counts.streams].map(HumanCount);
+    format!("{events} events and {pending} pending entries of {streams} streams")
 }
 
 fn line(finding: &Finding, format: Format) -> String {

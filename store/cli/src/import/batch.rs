@@ -1,6 +1,6 @@
 //! One batch of a stream's lines: compared with what is in the table, the rest appended.
 
-use std::{collections::VecDeque, ops::AddAssign};
+use std::collections::VecDeque;
 
 use streambox::{
     Error, EventStore, ExpectedVersion, RecordedEvent, StreamPosition,
@@ -30,15 +30,6 @@ pub(super) struct Tally {
     pub(super) write_units: f64,
 }
 
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
-        self.appended += other.appended;
-        self.already_there += other.already_there;
-        self.appends += other.appends;
-        self.write_units += other.write_units;
-    }
-}
-
 /// Why a batch could not be imported.
 #[derive(Debug)]
 pub(super) enum Stopped {
@@ -59,8 +50,8 @@ pub(super) fn take_batch(waiting: &mut VecDeque<Line>, max_events: usize) -> Vec
     waiting.drain(..count).collect()
 }
 
-/// Imports one batch: compares with the stream as long as there is something to compare with, appends the rest. Where
-/// another writer is quicker, what it has written is compared, too.
+/// Imports one batch: compares it with the stream up to the stream's end, and appends the rest. If another writer is faster, its events
+/// are compared, too.
 pub(super) async fn import(
     store: &EventStore,
     progress: &mut Progress,
@@ -122,17 +113,13 @@ fn stopped(line: u64, error: Error) -> Stopped {
 
 fn compare(event: &RecordedEvent, line: &Line) -> Result<(), Stopped> {
     let new = &line.event;
-    let what = if event.event_type != new.event_type() {
-        "type"
-    } else if event.payload != new.payload_text() {
-        "data"
-    } else if event.metadata != *new.metadata() {
-        "metadata"
-    } else if event.is_private != new.is_private() {
-        "private mark"
-    } else {
-        return Ok(());
-    };
+    let differences = [
+        ("type", event.event_type != new.event_type()),
+        ("data", event.payload != new.payload_text()),
+        ("metadata", event.metadata != *new.metadata()),
+        ("private mark", event.is_private != new.is_private()),
+    ];
+    let Some((what, _)) = differences.into_iter().find(|(_, differs)| *differs) else { return Ok(()) };
     let (stream, version) = (&line.stream, event.version);
     let why = format!("the table has another event as version {version} of {stream}: its {what} differs");
     Err(Stopped::Stream { line: line.number, why })

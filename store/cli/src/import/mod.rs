@@ -31,12 +31,12 @@ use crate::{
     line::Line,
 };
 
-/// Lines that wait, all streams together: no more are read while there are so many of them, or so many bytes.
+/// Lines that wait, all streams together: at this number, or at this many bytes, reading pauses.
 const WINDOW_LINES: usize = 4_096;
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 
-/// Lines that are being appended, all streams together: where events are large, fewer streams are imported at the same time, so
-/// that on a slow link each append gets through in time. On any link, this is more than a table can take in a second.
+/// Lines that are being appended, all streams together: if events are large, fewer streams are imported at the same time, so
+/// that on a slow link each append is in time. On any link, this is more than a table accepts in a second.
 const RUNNING_BYTES: usize = 8 * 1024 * 1024;
 
 pub(crate) async fn run(
@@ -65,7 +65,7 @@ pub(crate) async fn run(
 #[derive(Default)]
 struct Import {
     queues: HashMap<StreamId, Queue>,
-    /// Queues with lines that wait and no batch under way, in the order in which they became so.
+    /// Queues with lines that wait and no batch in flight, in the order in which they became ready.
     ready: VecDeque<StreamId>,
     waiting_lines: usize,
     waiting_bytes: usize,
@@ -77,7 +77,7 @@ struct Import {
 
 struct Queue {
     waiting: VecDeque<Line>,
-    /// Away while a batch is under way.
+    /// Away while a batch is in flight.
     progress: Option<Progress>,
     /// Whether its lines can't be imported.
     is_stopped: bool,
@@ -105,7 +105,7 @@ impl Import {
         let mut end = None;
         loop {
             // Behind the end of the file, a bad line included, what was read before is still imported; behind a failure
-            // or an interruption only what is under way is finished.
+            // or an interruption only the batches in flight are finished.
             let starts = end.as_ref().is_none_or(End::lets_the_lines_before_in);
             while starts && self.running.len() < max_running && self.running_bytes < RUNNING_BYTES {
                 let Some(stream) = self.ready.pop_front() else { break };
@@ -162,7 +162,7 @@ impl Import {
 
     fn start(&mut self, stream: StreamId, store: &EventStore, events_per_append: usize) {
         let queue = self.queues.get_mut(&stream).expect("a ready queue exists");
-        let mut progress = queue.progress.take().expect("a ready queue has no batch under way");
+        let mut progress = queue.progress.take().expect("a ready queue has no batch in flight");
         let batch = take_batch(&mut queue.waiting, events_per_append);
         let (lines, bytes) = (batch.len(), batch.iter().map(|line| line.bytes).sum::<usize>());
         self.waiting_lines -= lines;
@@ -179,7 +179,10 @@ impl Import {
     /// The error is one that ends the import.
     fn finish(&mut self, done: Done) -> Result<(), (u64, Error)> {
         self.running_bytes -= done.bytes;
-        self.totals += done.tally;
+        self.totals.appended += done.tally.appended;
+        self.totals.already_there += done.tally.already_there;
+        self.totals.appends += done.tally.appends;
+        self.totals.write_units += done.tally.write_units;
         let queue = self.queues.get_mut(&done.stream).expect("a running queue exists");
         queue.progress = Some(done.progress);
         let result = match done.result {
@@ -196,7 +199,7 @@ impl Import {
             }
         };
         if queue.waiting.is_empty() {
-            // Most streams are short: what is not needed any more is given back.
+            // Most streams are short: unused memory is freed.
             queue.waiting.shrink_to_fit();
         } else {
             self.ready.push_back(done.stream);

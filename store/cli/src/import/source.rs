@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 
 use crate::line::Line;
 
-/// Most bytes of one line. A payload has at most 400 KB and, where it is stored compressed, metadata as many; the rest is
+/// The maximum size of a line. A payload has at most 400 KB and so have metadata if it is stored compressed; the rest is
 /// room for spaces and escapes.
 pub(super) const MAX_LINE_BYTES: usize = 2 * 1024 * 1024;
 
-/// Lines are handed over in chunks of at most so many lines or, if that comes first, bytes.
+/// Lines are handed over in chunks, each with at most this number of lines and about this number of bytes.
 const MAX_CHUNK_LINES: usize = 256;
 const MAX_CHUNK_BYTES: usize = 1024 * 1024;
 /// Chunks that wait to be taken.
@@ -92,7 +92,7 @@ fn decoded(input: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>
     })
 }
 
-/// The first two bytes, 0 where there are none, and all of it.
+/// The first two bytes (0 if there are none), and all of the input.
 fn head<R: Read>(mut input: R) -> io::Result<([u8; 2], impl Read + use<R>)> {
     let mut bytes = Vec::new();
     input.by_ref().take(GZIP_MAGIC.len() as u64).read_to_end(&mut bytes)?;
@@ -158,7 +158,7 @@ fn send_lines(mut input: BufReader<impl Read>, chunks: &mpsc::Sender<Chunk>, lin
         // A pipe may stay silent for long: what it has given so far is not held back.
         if is_end || is_full || bad.is_some() || input.buffer().is_empty() {
             chunk_bytes = 0;
-            // Whoever has stopped listening has stopped for a reason of its own.
+            // The receiver stops for reasons of its own.
             let listens = chunks.blocking_send(Ok(mem::take(&mut chunk))).is_ok();
             if let Some(bad) = bad {
                 let _ = chunks.blocking_send(Err(bad));

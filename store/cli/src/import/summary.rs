@@ -9,7 +9,7 @@ use streambox_programs::Failure;
 use super::{batch::Tally, source::Unreadable};
 use crate::{
     cli::Format,
-    output::{note, print_done},
+    output::{count, note, print_done},
 };
 
 /// Most streams that are listed whose lines can't be imported.
@@ -52,16 +52,11 @@ impl LeftOut {
     }
 
     fn sentence(&self) -> Option<String> {
-        let (first, lines, streams) = (self.first.len(), self.lines, self.streams);
-        let is_cut = streams > first as u64;
-        let listed = if is_cut { format!(" (the first {first} are listed)") } else { String::new() };
-        match streams {
-            0 => None,
-            1 => Some(format!("1 stream differs from the table: {lines} of its lines are not imported")),
-            _ => Some(format!(
-                "{streams} streams differ from the table{listed}: {lines} of their lines are not imported"
-            )),
-        }
+        let (first, lines) = (self.first.len(), self.lines);
+        let listed =
+            if self.streams > first as u64 { format!(" (the first {first} are listed)") } else { String::new() };
+        let differ = count(self.streams, "stream differs", "streams differ");
+        (self.streams > 0).then(|| format!("{differ} from the table{listed}: {lines} lines are not imported"))
     }
 }
 

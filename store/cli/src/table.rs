@@ -14,7 +14,9 @@ pub(crate) async fn create(client: &Client, table: &str, format: Format) -> Resu
     let done = if created {
         format!("table {table} created")
     } else {
-        format!("table {table} was there already and is left as it is; `streambox table check` compares it")
+        format!(
+            "table {table} already exists and is not changed; `streambox table check` compares it with the expected definition"
+        )
     };
     print_done(format, &json!({ "table": table, "created": created }), &done)
 }

@@ -1,4 +1,4 @@
-//! What an export to a file leaves beside it: how to resume it, and what it belongs to.
+//! The checkpoint of an export, a file beside the export's file: how to resume it, and to which export it belongs.
 
 use std::{
     fs, io,
@@ -71,7 +71,7 @@ pub(super) enum Cursor {
     Version(u64),
 }
 
-/// How far an export has come: what is in the file up to there, and what follows.
+/// How far an export has come.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Progress {
     pub(super) cursor: Cursor,
@@ -125,10 +125,10 @@ impl Checkpoint {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(nothing_to_resume(file, &path)),
             Err(error) => return Err(refuse(format!("can't be read: {error}"))),
         };
-        let checkpoint: Self = serde_json::from_str(&text)
-            .ok()
-            .filter(|checkpoint: &Self| checkpoint.format == FORMAT)
-            .ok_or_else(|| refuse(format!("it is not what an interrupted export leaves; {}", begin_anew(file))))?;
+        let checkpoint: Self =
+            serde_json::from_str(&text).ok().filter(|checkpoint: &Self| checkpoint.format == FORMAT).ok_or_else(
+                || refuse(format!("it is not the checkpoint of an interrupted export; {}", begin_anew(file))),
+            )?;
         match checkpoint.selected.difference(selected) {
             Some(why) => Err(refuse(format!("{why}; or {}", begin_anew(file)))),
             None => Ok(checkpoint),
@@ -151,16 +151,16 @@ fn nothing_to_resume(file: &Path, path: &Path) -> Failure {
     Failure::new(if file.exists() {
         format!(
             "{name} is not an interrupted export: there is no {path} beside it. A complete export needs no --resume; to export \
-             anew, remove {name} or name another file, and leave out --resume"
+             again, remove {name} or name another file, and leave out --resume"
         )
     } else {
-        format!("there is no interrupted export to resume, neither {name} nor {path} is there: leave out --resume")
+        format!("there is no interrupted export to resume, neither {name} nor {path} exists: leave out --resume")
     })
 }
 
-/// The way out that is always open.
+/// What always helps.
 pub(super) fn begin_anew(file: &Path) -> String {
     let (name, path) = (file.display(), Checkpoint::path(file));
     let path = path.display();
-    format!("to begin anew, remove {name} and {path}, or name another file, and leave out --resume")
+    format!("to start again, remove {name} and {path}, or name another file, and leave out --resume")
 }

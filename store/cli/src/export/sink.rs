@@ -51,9 +51,9 @@ impl Sink {
         let name = path.display();
         let refuse = |why: &str| Failure::new(format!("{name} {why}; {}", begin_anew(path)));
         let mut file = match OpenOptions::new().read(true).write(true).open(path) {
-            // The export had not come to create it.
+            // The export was interrupted before it created the file.
             Err(error) if error.kind() == ErrorKind::NotFound && content.bytes == 0 => return Self::create(path, gzip),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(refuse("is not there any more")),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(refuse("no longer exists")),
             opened => opened.map_err(|error| unwritable(&error, path))?,
         };
         lock(&file, path)?;
@@ -61,13 +61,13 @@ impl Sink {
         let mut hash = Xxh3Default::new();
         let read = io::copy(&mut (&file).take(content.bytes), &mut hash).map_err(failed)?;
         if read < content.bytes {
-            return Err(refuse("is shorter than the export had left it"));
+            return Err(refuse("is shorter than the export left it"));
         }
         if hash.digest() != content.hash {
-            return Err(refuse("is not as the export had left it"));
+            return Err(refuse("was changed since the export was interrupted"));
         }
         if content.bytes == 0 && !begins_as_an_export(&file, gzip).map_err(failed)? {
-            return Err(refuse("is not the export's"));
+            return Err(refuse("is not the file of the export"));
         }
         file.set_len(content.bytes)
             .and_then(|()| file.seek(SeekFrom::Start(content.bytes)))
@@ -150,7 +150,7 @@ fn begins_as_an_export(file: &File, gzip: bool) -> io::Result<bool> {
     Ok(beginning.is_empty() || beginning.starts_with(own))
 }
 
-/// Two exports into one file would each write over the other's lines.
+/// Two exports into one file would overwrite each other's lines.
 fn lock(file: &File, path: &Path) -> Result<(), Failure> {
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
@@ -161,16 +161,16 @@ fn lock(file: &File, path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// A file that is there is never written over.
+/// A file that exists is never overwritten.
 pub(super) fn exists(path: &Path) -> Failure {
     let (name, checkpoint) = (path.display(), Checkpoint::path(path));
     Failure::new(if checkpoint.exists() {
         format!(
-            "{name} is there already and is left as it is: it is an interrupted export, which the same command with --resume \
-             resumes. To begin anew, remove {name}, or name another file"
+            "{name} exists already and is not overwritten: it is an interrupted export, which the same command with --resume \
+             resumes. To start again, remove {name}, or name another file"
         )
     } else {
-        format!("{name} is there already and is left as it is: remove it, or name another file")
+        format!("{name} exists already and is not overwritten: remove it, or name another file")
     })
 }
 

@@ -74,7 +74,7 @@ async fn what_is_done_and_can_not_be_printed_says_on_standard_error_that_it_is_d
         (&["append", "order-9", "--type", "A", "--data", "1"][..], "order-9 version 1 stored at "),
         (&["append", "order-9", "--type", "A", "--data", "1", "--format", "json"], "order-9 version 2 stored at "),
         (&["import", log], "6 events of 2 streams; 6 appended"),
-        (&["table", "create"], "was there already"),
+        (&["table", "create"], "already exists"),
     ] {
         let process = Process::start_printing_to("streambox", Some(&table), arguments, full());
         let finished = process.finish().await;

@@ -201,7 +201,7 @@ async fn an_interrupted_export_says_how_to_go_on_and_the_whole_is_the_same() {
 
         let refused = streambox(&table, &command).await;
         assert_eq!(refused.code(), FAILED);
-        assert!(refused.stderr.contains("is there already and is left as it is"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("exists already and is not overwritten"), "{}", refused.stderr);
         assert!(refused.stderr.contains("the same command with --resume"), "{}", refused.stderr);
 
         // What was written behind the checkpoint when a machine went down is written again.
@@ -374,7 +374,7 @@ async fn g12_an_export_resumes_only_from_its_table_with_its_options_into_its_fil
         let refused = resumed(table, more).await;
         assert_eq!(refused.code(), FAILED, "{says}: {refused:?}");
         assert!(refused.stderr.contains(says), "{says}: {}", refused.stderr);
-        assert!(refused.stderr.contains("to begin anew, remove"), "{says}: {}", refused.stderr);
+        assert!(refused.stderr.contains("to start again, remove"), "{says}: {}", refused.stderr);
         assert!(left() == before, "{says}: the file is left as it is");
     };
 
@@ -390,17 +390,17 @@ async fn g12_an_export_resumes_only_from_its_table_with_its_options_into_its_fil
     let lines: Vec<u8> = exported(&another, &[]).await.replace("xx", "yy").into_bytes();
     for content in [altered(0), altered(written.len() - 1), lines] {
         std::fs::write(&file, content).unwrap();
-        refused(&table, &[], "is not as the export had left it").await;
+        refused(&table, &[], "was changed since the export was interrupted").await;
     }
     std::fs::write(&file, &written[..written.len() - 1]).unwrap();
-    refused(&table, &[], "is shorter than the export had left it").await;
+    refused(&table, &[], "is shorter than the export left it").await;
     std::fs::remove_file(&file).unwrap();
-    refused(&table, &[], "is not there any more").await;
+    refused(&table, &[], "no longer exists").await;
 
     std::fs::write(&file, &written).unwrap();
     for broken in [&resume[..resume.len() / 2], b"", b"{}"] {
         std::fs::write(&checkpoint, broken).unwrap();
-        refused(&table, &[], "it is not what an interrupted export leaves").await;
+        refused(&table, &[], "it is not the checkpoint of an interrupted export").await;
     }
     std::fs::write(&checkpoint, &resume).unwrap();
     // A second export into the same file has to wait.
@@ -522,7 +522,7 @@ async fn an_export_that_can_not_be_says_why() {
     for (arguments, code, says) in [
         (vec!["-o", "/not/there/events"], FAILED, "/not/there/events can't be written"),
         (vec!["-o", &new, "--resume"], FAILED, "no interrupted export to resume"),
-        (vec!["-o", &broken, "--resume"], FAILED, "not what an interrupted export leaves"),
+        (vec!["-o", &broken, "--resume"], FAILED, "not the checkpoint of an interrupted export"),
         (vec!["--resume"], USAGE, "--output"),
         (vec!["--stream", "order-1", "--category", "order"], USAGE, "cannot be used with"),
         (vec!["--stream", "order"], FAILED, "category-id"),

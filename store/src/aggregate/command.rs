@@ -1,8 +1,9 @@
-//! What is known about a command beside the decision.
+//! What is known about a command beside the decision, and what comes of it.
 
 use uuid::Uuid;
 
-use crate::{event::NewEvent, metadata::Metadata};
+use super::Loaded;
+use crate::{append::Appended, event::NewEvent, metadata::Metadata};
 
 /// What is known about a command: its id, if it may come twice, and the metadata of the events that it leads to.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +11,18 @@ use crate::{event::NewEvent, metadata::Metadata};
 pub struct Command {
     pub(crate) id: Option<Uuid>,
     metadata: Metadata,
+}
+
+/// The outcome of a command.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Saved<A> {
+    /// The aggregate after it.
+    pub loaded: Loaded<A>,
+    /// The append; `None` if there was nothing to do. For a repeated command, the first one's.
+    pub appended: Option<Appended>,
+    /// How often the decision was made; 0 for a command that was carried out before.
+    pub attempts: u32,
 }
 
 impl Command {

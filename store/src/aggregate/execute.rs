@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Aggregate, Command, DomainEvent as _, ExecuteError, Loaded, Repository, recent::RecentAppend};
+use super::{Aggregate, Command, DomainEvent as _, ExecuteError, Loaded, Repository, Saved, recent::RecentAppend};
 use crate::{
     append::Appended,
     error::Error,
@@ -14,18 +14,6 @@ use crate::{
 
 const FIRST_DELAY: Duration = Duration::from_millis(2);
 const LONGEST_DELAY: Duration = Duration::from_millis(250);
-
-/// What a command has led to.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Saved<A> {
-    /// The aggregate as it is behind it.
-    pub loaded: Loaded<A>,
-    /// The append; none where there was nothing to do. Of a repeated command the first one's.
-    pub appended: Option<Appended>,
-    /// How often the decision was made; 0 for a command that had been carried out before.
-    pub attempts: u32,
-}
 
 /// An append, prepared: the events as they are sent, and as they will be read.
 pub(super) struct Prepared<E> {

@@ -146,10 +146,9 @@ pub use self::error::ExecuteError;
 pub use crate::error::UnknownEvent;
 pub use cache::{CacheSettings, DEFAULT_CACHE_BYTES, DEFAULT_CACHE_ENTRIES};
 pub use codec::{DecodeError, DomainEvent};
-pub use command::Command;
+pub use command::{Command, Saved};
 pub use counters::RepositoryStats;
 pub use entry::Loaded;
-pub use execute::Saved;
 pub(crate) use replay::Replay;
 pub use repository::{DEFAULT_EXECUTE_ATTEMPTS, DEFAULT_REPEAT_WINDOW, Repository, RepositoryBuilder};
 pub use snapshots::{

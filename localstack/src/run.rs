@@ -30,7 +30,7 @@ enum Event {
     Ended(ExitStatus),
 }
 
-/// A command in a directory of its own, which a [guard](guard) removes with the stack in it.
+/// A command in a directory of its own, which a [guard] removes with the stack in it.
 struct Run {
     directory: PathBuf,
     guard: Child,

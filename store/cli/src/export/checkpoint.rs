@@ -10,7 +10,7 @@ use streambox::{EventStore, ScanToken, StreamId};
 use streambox_programs::{Failure, remove_file, replace_file};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::{damage::Damage, sink::unwritable};
+use super::damage::Damage;
 use crate::cli::ExportOptions;
 
 /// The format of the checkpoints that this version writes and reads.
@@ -140,9 +140,8 @@ impl Checkpoint {
         replace_file(&Self::path(file), &serde_json::to_vec(self)?)
     }
 
-    pub(super) fn remove(file: &Path) -> Result<(), Failure> {
-        let path = Self::path(file);
-        remove_file(&path).map_err(|error| unwritable(&error, &path))
+    pub(super) fn remove(file: &Path) -> io::Result<()> {
+        remove_file(&Self::path(file))
     }
 }
 

@@ -208,7 +208,8 @@ impl Export<'_> {
         match end {
             Ok(()) => {
                 self.sink.sync()?;
-                self.options.output.as_deref().map_or(Ok(()), Checkpoint::remove)
+                let removed = self.options.output.as_deref().map_or(Ok(()), Checkpoint::remove);
+                removed.map_err(|error| sink::unwritable(&error, &Checkpoint::path(self.sink.name())))
             }
             Err(Stop::Interrupted | Stop::Store(_)) if self.progress.is_surveyed || !self.options.leave_out_damaged => {
                 self.checkpoint()

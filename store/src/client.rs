@@ -1,4 +1,4 @@
-//! A DynamoDB client whose time limits tell a slow link from a dead connection, and without the SDK's correction of a wrong clock.
+//! A DynamoDB client whose time limits distinguish a slow link from a dead connection, and without the SDK's correction of a wrong clock.
 
 use std::{env, time::Duration};
 
@@ -20,7 +20,7 @@ use aws_types::service_config::ServiceConfigKey;
 use crate::authorities;
 
 /// How long an attempt of a request may be silent, unless set otherwise: until a connection stands and the answer begins, and then
-/// from one piece of the answer to the next. The SDK repeats it (three attempts in all). The SDK's own default is no limit.
+/// from one piece of the answer to the next. The SDK repeats it (three attempts in all). The SDK's own default has no limit.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest that one request may take with all its attempts, unless set otherwise. Longer than three silent attempts with
@@ -87,7 +87,7 @@ impl RequestLimits {
         config.timeout_config(timeouts).stalled_stream_protection(stalled).interceptor(UploadTime(self))
     }
 
-    /// How long the answer may take to begin, where so many bytes are sent. In few steps, since the SDK keeps connections of their
+    /// How long the answer may take to begin, if this many bytes are sent. In few steps, since the SDK keeps connections of their
     /// own for each.
     fn until_answer(self, bytes: u64) -> Duration {
         let mut step = SMALL_REQUEST_BYTES;
@@ -196,7 +196,7 @@ pub fn client_with(config: &SdkConfig, limits: RequestLimits) -> Client {
     Client::from_conf(builder.build())
 }
 
-/// `AWS_ENDPOINT_URL_DYNAMODB`, for instance, or the same in the profile; else what is set for all services.
+/// `AWS_ENDPOINT_URL_DYNAMODB`, for instance, or the same in the profile; otherwise what is set for all services.
 fn end_point_of(config: &SdkConfig, service: &str) -> Option<String> {
     let key = ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
     config.service_config()?.load_config(key.ok()?)

@@ -261,7 +261,7 @@ pub enum Invalid {
         /// What was asked for.
         segments: u16,
     },
-    /// The token is not one that this scan can go on from.
+    /// The token is not one that this scan can resume from.
     #[error("the scan can't go on from this token: {why}")]
     ScanToken {
         /// The reason.
@@ -355,5 +355,18 @@ impl From<Conflict> for Error {
 impl From<UnknownEvent> for Error {
     fn from(unknown: UnknownEvent) -> Self {
         Self::UnknownEvent(Box::new(unknown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metadata_that_become_headers_are_named_where_they_are_too_large() {
+        let error = Invalid::HeadersTooLarge { index: 0, limit_bytes: 1, bytes: 2 }.to_string();
+        for name in crate::Metadata::HEADERS {
+            assert!(error.contains(&format!("`{name}`")), "{name}: {error}");
+        }
     }
 }

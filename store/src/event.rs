@@ -28,7 +28,7 @@ impl NewEvent {
     ///
     /// # Errors
     /// [`Error::Invalid`]: the type is empty, has a control character or more than 255 bytes, or `payload` can't be
-    /// written as JSON: a map key that is no text, a float that is not finite, more than
+    /// written as JSON: a map key that is not a text, a float that is not finite, more than
     /// [`MAX_JSON_DEPTH`](crate::limits::MAX_JSON_DEPTH) levels.
     pub fn json(event_type: impl Into<String>, payload: &impl Serialize) -> Result<Self, Error> {
         let event_type = event_type.into();
@@ -185,7 +185,7 @@ impl RecordedEvent {
 }
 
 impl Metadata {
-    /// Metadata of an event that `cause` has led to: its id as the causation id, and its correlation id, or where it has none
+    /// Metadata of an event that `cause` has led to: its id as the causation id, and its correlation id, or if it has none
     /// its own id, as the correlation id.
     #[must_use]
     pub fn caused_by(cause: &RecordedEvent) -> Self {

@@ -1,8 +1,6 @@
 //! JSON text of a value that can be read back: `serde_json` writes a float that is not finite as `null`, and so loses
 //! it; and what it reads has 127 levels at most.
 
-use std::fmt::Display;
-
 use serde::{
     Serialize,
     ser::{self, Serializer},
@@ -13,12 +11,12 @@ use crate::{error::Invalid, limits::MAX_JSON_DEPTH};
 /// The JSON text of `value`.
 ///
 /// # Errors
-/// Whatever the value's own `Serialize` says, a map key that is no text, a float that is not finite.
+/// Whatever the value's own `Serialize` says, a map key that is not a text, a float that is not finite.
 pub(crate) fn to_text(value: &(impl Serialize + ?Sized)) -> Result<String, serde_json::Error> {
     let text = serde_json::to_string(value)?;
     // A lost float has become `null`: without one, nothing is lost.
     if text.contains("null") {
-        value.serialize(Finite).map_err(|NotFinite(why)| ser::Error::custom(why))?;
+        value.serialize(FiniteFloats)?;
     }
     Ok(text)
 }
@@ -65,173 +63,79 @@ pub(crate) fn nested(levels: usize) -> String {
     "[".repeat(levels) + &"]".repeat(levels)
 }
 
-/// Goes through a value and stops at a float that is not finite.
+/// Visits every float of a value, and fails at one that is not finite. `serde_json` writes that as it writes `None`, so neither its
+/// text nor its formatter can tell them apart, and only a serializer of its own can.
 #[derive(Clone, Copy)]
-struct Finite;
+struct FiniteFloats;
 
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct NotFinite(String);
+type Checked = Result<(), serde_json::Error>;
 
-impl ser::Error for NotFinite {
-    fn custom<T: Display>(message: T) -> Self {
-        Self(message.to_string())
-    }
+fn finite(value: f64) -> Checked {
+    if value.is_finite() { Ok(()) } else { Err(ser::Error::custom(format_args!("JSON has no {value}"))) }
 }
 
-fn check(value: f64) -> Result<(), NotFinite> {
-    if value.is_finite() { Ok(()) } else { Err(NotFinite(format!("JSON has no {value}"))) }
-}
-
-macro_rules! pass {
-    ($($method:ident: $type:ty),* $(,)?) => {
-        $(fn $method(self, _: $type) -> Result<(), NotFinite> { Ok(()) })*
-    };
-}
-
-impl Serializer for Finite {
-    type Ok = ();
-    type Error = NotFinite;
-    type SerializeSeq = Self;
-    type SerializeTuple = Self;
-    type SerializeTupleStruct = Self;
-    type SerializeTupleVariant = Self;
-    type SerializeMap = Self;
-    type SerializeStruct = Self;
-    type SerializeStructVariant = Self;
-
-    pass! {
-        serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_i128: i128,
-        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128, serialize_char: char,
-        serialize_str: &str, serialize_bytes: &[u8], serialize_unit_struct: &'static str,
-    }
-
-    fn serialize_f32(self, value: f32) -> Result<(), NotFinite> {
-        check(value.into())
-    }
-
-    fn serialize_f64(self, value: f64) -> Result<(), NotFinite> {
-        check(value)
-    }
-
-    fn serialize_none(self) -> Result<(), NotFinite> {
-        Ok(())
-    }
-
-    fn serialize_unit(self) -> Result<(), NotFinite> {
-        Ok(())
-    }
-
-    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<(), NotFinite> {
-        Ok(())
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), NotFinite> {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), NotFinite> {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        value: &T,
-    ) -> Result<(), NotFinite> {
-        value.serialize(self)
-    }
-
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self, NotFinite> {
-        Ok(self)
-    }
-
-    fn serialize_tuple(self, _: usize) -> Result<Self, NotFinite> {
-        Ok(self)
-    }
-
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, NotFinite> {
-        Ok(self)
-    }
-
-    fn serialize_tuple_variant(self, _: &'static str, _: u32, _: &'static str, _: usize) -> Result<Self, NotFinite> {
-        Ok(self)
-    }
-
-    fn serialize_map(self, _: Option<usize>) -> Result<Self, NotFinite> {
-        Ok(self)
-    }
-
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, NotFinite> {
-        Ok(self)
-    }
-
-    fn serialize_struct_variant(self, _: &'static str, _: u32, _: &'static str, _: usize) -> Result<Self, NotFinite> {
-        Ok(self)
-    }
-}
-
-macro_rules! elements {
-    ($($trait:ident: $method:ident),* $(,)?) => {
-        $(impl ser::$trait for Finite {
+/// `leaves` have no float in them, `wrappers` one value, `containers` parts.
+macro_rules! serializer {
+    (
+        leaves: $($leaf:ident($($leaf_type:ty),*)),*;
+        wrappers: $($wrapper:ident($($wrapper_type:ty),*)),*;
+        containers: $($container:ident($($container_type:ty),*) $part:ident { $($visit:ident($($name:ty)?)),* }),*
+    ) => {
+        impl Serializer for FiniteFloats {
             type Ok = ();
-            type Error = NotFinite;
+            type Error = serde_json::Error;
+            $(type $part = Self;)*
 
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotFinite> {
-                value.serialize(*self)
+            fn serialize_f32(self, value: f32) -> Checked {
+                finite(value.into())
             }
 
-            fn end(self) -> Result<(), NotFinite> {
+            fn serialize_f64(self, value: f64) -> Checked {
+                finite(value)
+            }
+
+            $(fn $leaf(self, $(_: $leaf_type),*) -> Checked {
+                Ok(())
+            })*
+
+            $(fn $wrapper<T: Serialize + ?Sized>(self, $(_: $wrapper_type,)* value: &T) -> Checked {
+                value.serialize(self)
+            })*
+
+            $(fn $container(self, $(_: $container_type),*) -> Result<Self, serde_json::Error> {
+                Ok(self)
+            })*
+        }
+
+        $(impl ser::$part for FiniteFloats {
+            type Ok = ();
+            type Error = serde_json::Error;
+
+            $(fn $visit<T: Serialize + ?Sized>(&mut self, $(_: $name,)? value: &T) -> Checked {
+                value.serialize(*self)
+            })*
+
+            fn end(self) -> Checked {
                 Ok(())
             }
         })*
     };
 }
 
-elements! {
-    SerializeSeq: serialize_element,
-    SerializeTuple: serialize_element,
-    SerializeTupleStruct: serialize_field,
-    SerializeTupleVariant: serialize_field,
-}
-
-macro_rules! fields {
-    ($($trait:ident),* $(,)?) => {
-        $(impl ser::$trait for Finite {
-            type Ok = ();
-            type Error = NotFinite;
-
-            fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<(), NotFinite> {
-                value.serialize(*self)
-            }
-
-            fn end(self) -> Result<(), NotFinite> {
-                Ok(())
-            }
-        })*
-    };
-}
-
-fields!(SerializeStruct, SerializeStructVariant);
-
-impl ser::SerializeMap for Finite {
-    type Ok = ();
-    type Error = NotFinite;
-
-    /// A key that is not finite has been refused by `serde_json` itself.
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Result<(), NotFinite> {
-        Ok(())
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotFinite> {
-        value.serialize(*self)
-    }
-
-    fn end(self) -> Result<(), NotFinite> {
-        Ok(())
-    }
+serializer! {
+    leaves: serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64),
+        serialize_i128(i128), serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64),
+        serialize_u128(u128), serialize_char(char), serialize_str(&str), serialize_bytes(&[u8]), serialize_none(),
+        serialize_unit(), serialize_unit_struct(&'static str), serialize_unit_variant(&'static str, u32, &'static str);
+    wrappers: serialize_some(), serialize_newtype_struct(&'static str),
+        serialize_newtype_variant(&'static str, u32, &'static str);
+    containers: serialize_seq(Option<usize>) SerializeSeq { serialize_element() },
+        serialize_tuple(usize) SerializeTuple { serialize_element() },
+        serialize_tuple_struct(&'static str, usize) SerializeTupleStruct { serialize_field() },
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) SerializeTupleVariant { serialize_field() },
+        serialize_map(Option<usize>) SerializeMap { serialize_key(), serialize_value() },
+        serialize_struct(&'static str, usize) SerializeStruct { serialize_field(&'static str) },
+        serialize_struct_variant(&'static str, u32, &'static str, usize) SerializeStructVariant { serialize_field(&'static str) }
 }
 
 #[cfg(test)]

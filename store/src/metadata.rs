@@ -69,7 +69,7 @@ impl Metadata {
         others
     }
 
-    /// The same metadata with those of `over` added; where both have a name, that of `over` counts.
+    /// The same metadata with those of `over` added; if both have a name, that of `over` counts.
     #[must_use]
     pub(crate) fn overlaid_with(mut self, over: &Self) -> Self {
         for (name, value) in over.members() {
@@ -98,7 +98,7 @@ impl Metadata {
         self.members().into_iter().find(|(member, _)| member == name).map(|(_, value)| value.get())
     }
 
-    /// The value of `name` where it is a text.
+    /// The value of `name` if it is a text.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
         text(self.json(name)?)
@@ -117,7 +117,7 @@ impl Metadata {
         self.0.is_empty()
     }
 
-    /// The metadata as JSON text: as it was given, `{}` where nothing is set.
+    /// The metadata as JSON text: as it was given, `{}` if nothing is set.
     #[must_use]
     pub fn as_json_text(&self) -> &str {
         self.stored().unwrap_or("{}")

@@ -126,13 +126,13 @@ impl EventStore {
         EventStream::new(self.table.clone(), stream.clone(), options)
     }
 
-    /// Where a stream is: the position behind its newest event, good for an append `At` it. Version 0 where it has none.
+    /// Where a stream is: the position behind its newest event, good for an append `At` it. Version 0 if it has none.
     ///
     /// One request, strongly consistent; read units of the newest event alone (one for each 4 KB), whatever the stream's
-    /// length. Where the newest append is still becoming visible, the position is already the one behind all of it.
+    /// length. If the newest append is still becoming visible, the position is already the one behind all of it.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where the newest event is unreadable; [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
+    /// [`Error::Corrupt`] if the newest event is unreadable; [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn position(&self, stream: &StreamId) -> Result<StreamPosition, Error> {
         read::end(&self.table, stream).await
     }
@@ -145,11 +145,11 @@ impl EventStore {
         read::exists(&self.table, stream).await
     }
 
-    /// The event at one version, or `None` where there is none (yet). One request, strongly consistent; one read unit for
+    /// The event at one version, or `None` if there is none (yet). One request, strongly consistent; one read unit for
     /// each 4 KB of it. One event says nothing about those around it: a gap shows only to what reads more of the stream.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where the event is unreadable; [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
+    /// [`Error::Corrupt`] if the event is unreadable; [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn event(&self, stream: &StreamId, version: u64) -> Result<Option<RecordedEvent>, Error> {
         read::event_at(&self.table, stream, version).await
     }
@@ -158,14 +158,14 @@ impl EventStore {
     /// fetches as it is polled, at most two pages of 1 MB ahead in each segment.
     ///
     /// The streams come one after the other, each whole and in order, checked as [`read`](Self::read) does it. Their order
-    /// is DynamoDB's own; it is the same in each scan with the same number of segments. A scan is no picture of one moment:
+    /// is DynamoDB's own; it is the same in each scan with the same number of segments. A scan is not a picture of one moment:
     /// of a stream that grows meanwhile, it shows all that was there at the scan's start, and perhaps more.
     ///
-    /// Costs what the whole table has: one read unit for each 4 KB, the items included that are no events, and the streams of
+    /// Costs what the whole table has: one read unit for each 4 KB, the items included that are not events, and the streams of
     /// other categories.
     ///
     /// A request that DynamoDB does not answer, or has no capacity for, is sent again, [`SCAN_ATTEMPTS`](crate::SCAN_ATTEMPTS)
-    /// times in all. A scan can be interrupted and go on in another process: its [`token`](EventScan::token) stands for what the consumer
+    /// times in all. A scan can be interrupted and resumed in another process: its [`token`](EventScan::token) stands for what the consumer
     /// has taken.
     ///
     /// # Errors
@@ -180,7 +180,7 @@ impl EventStore {
     /// [`scan_events`](Self::scan_events) does, but little is transferred.
     ///
     /// # Errors
-    /// As [`scan_events`](Self::scan_events); [`Error::Corrupt`] stands in the place of one stream. There is no token to go on from.
+    /// As [`scan_events`](Self::scan_events); [`Error::Corrupt`] stands in the place of one stream. There is no token to resume from.
     pub fn scan_streams(&self, options: &ScanOptions) -> Result<StreamScan, Error> {
         StreamScan::new(&self.table, options)
     }
@@ -194,7 +194,7 @@ impl EventStore {
     /// pending entry.
     ///
     /// # Errors
-    /// As [`scan_events`](Self::scan_events); there is no token to go on from. What is wrong with the data is no error, but a
+    /// As [`scan_events`](Self::scan_events); there is no token to resume from. What is wrong with the data is not an error, but a
     /// finding.
     pub fn verify(&self, options: &ScanOptions) -> Result<Verification, Error> {
         Verification::of_table(&self.table, options)
@@ -206,17 +206,17 @@ impl EventStore {
         Verification::of_stream(&self.table, stream)
     }
 
-    /// Loads a stream from its snapshot on, if there is one that `is_usable`; from the first event, else. Strongly
-    /// consistent and whole as [`read`](Self::read) is. One request has been made when this returns, where at most 15 events have
-    /// come after the snapshot, and no more are needed; two, else.
+    /// Loads a stream from its snapshot on, if there is one that `is_usable`; otherwise from the first event. Strongly
+    /// consistent and whole as [`read`](Self::read) is. One request has been made when this returns, if at most 15 events have
+    /// come after the snapshot, and no more are needed; otherwise two.
     ///
     /// `is_usable` is asked at most once. A snapshot that it has accepted may still turn out to be
     /// [ahead of the stream](crate::snapshot::IgnoredSnapshot::Ahead) or [of another history](crate::snapshot::IgnoredSnapshot::OtherHistory): what counts is
     /// [`SnapshotLoad::snapshot`].
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as
-    /// DynamoDB answers. A snapshot that is unreadable is no error.
+    /// [`Error::Corrupt`] if an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as
+    /// DynamoDB answers. A snapshot that is unreadable is not an error.
     pub async fn load_snapshot(
         &self,
         stream: &StreamId,
@@ -229,7 +229,7 @@ impl EventStore {
     ///
     /// Two versions of a service that run side by side, as during a deployment, would overwrite each other's snapshots
     /// for ever. So that of a newer schema stands, until it is [`SCHEMA_TAKEOVER_EVENTS`](snapshot::SCHEMA_TAKEOVER_EVENTS) behind: then nobody keeps it
-    /// up any more, as after a deployment was taken back.
+    /// up any more, as after a deployment was rolled back.
     ///
     /// One request: a `TransactWriteItems`, so that a role that may put items only inside transactions suffices. 2
     /// write units for each KB.

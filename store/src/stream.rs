@@ -237,15 +237,15 @@ pub struct Previous {
     pub recorded_at_ms: i64,
 }
 
-/// What an appender expects of the stream; where it does not hold, the append is a
+/// What an appender expects of the stream; if it does not hold, the append is a
 /// [`Conflict`](crate::Conflict) and nothing is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExpectedVersion {
     /// Nothing: the events go to the stream's end, wherever it is. Reads the end first (one more request), and
     /// again whenever another writer was quicker. A repeated append id is recognised only while that append is the
-    /// stream's newest: use one of the others where a repeat must be harmless for ever.
+    /// stream's newest: use one of the others if a repeat must be harmless for ever.
     Any,
-    /// The stream has no event yet. No read is needed: the first event decides. Where that one was deleted by hand and others are
+    /// The stream has no event yet. No read is needed: the first event decides. If that one was deleted by hand and others are
     /// left, an append of one event does not notice; [`Exact(0)`](Self::Exact) does.
     NoStream,
     /// The stream is at this version: a number from outside, an HTTP `If-Match` for instance. Checked by one

@@ -1,4 +1,4 @@
-//! The trace in which an append happens, so that whoever consumes its events can go on with it.
+//! The trace in which an append happens, so that the consumers of its events can continue it.
 
 /// A place in a trace, as W3C Trace Context writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

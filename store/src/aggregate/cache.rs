@@ -179,7 +179,7 @@ impl<A> Held<A> {
     }
 }
 
-/// The requests for one stream: one at a time, shared by whoever waits.
+/// The requests for one stream: one at a time, shared by all that wait.
 pub(crate) struct Flight<A> {
     /// How many have begun.
     begun: AtomicU64,

@@ -107,7 +107,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> DomainEvent for T 
 }
 
 /// A stored event as serde's adjacent tagging wants to see it: the tag first, then the content. So an unknown tag is
-/// told from an unknown name in the content, and the content is not copied.
+/// distinguished from an unknown name in the content, and the content is not copied.
 struct Stored<'a> {
     event_type: &'a str,
     payload: &'a str,

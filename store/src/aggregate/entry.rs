@@ -1,4 +1,4 @@
-//! An aggregate as it was at some version, and what is needed to go on from there.
+//! An aggregate as it was at some version, and what is needed to resume from there.
 
 use std::{fmt, sync::Arc};
 
@@ -54,7 +54,7 @@ impl Size {
 /// What is known of the stream's snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KnownSnapshot {
-    /// The version of the usable one; 0 where there is none.
+    /// The version of the usable one; 0 if there is none.
     pub(crate) version: u64,
     /// The version of one that is there and can't be used: the next one may take its place whatever its version.
     pub(crate) replaces: Option<u64>,

@@ -1,4 +1,4 @@
-//! Carrying out a command: load, decide, append; and again, where another writer was first.
+//! Carrying out a command: load, decide, append; and again, if another writer was first.
 
 use std::{sync::Arc, time::Duration};
 
@@ -45,7 +45,7 @@ impl<A: Aggregate> Repository<A> {
             let decision = decide(loaded.state()).map(|events| events.into_iter().collect::<Vec<_>>());
             let appends = decision.as_ref().is_ok_and(|events| !events.is_empty());
             if !appends && !loaded.is_fresh {
-                // An append would tell whether the state was current. Nothing is appended, so ask.
+                // An append would show whether the state was current. Nothing is appended, so ask.
                 let current = self.refresh(&loaded).await?;
                 let stands = current.position() == loaded.position();
                 loaded = current;

@@ -77,7 +77,7 @@ impl<A: Aggregate> Repository<A> {
         self.cold(&stream).await
     }
 
-    /// Reads on from an entry. `None` where the table does not have the event that the entry ends with.
+    /// Reads on from an entry. `None` if the table does not have the event that the entry ends with.
     async fn tail(&self, entry: Arc<Entry<A>>) -> Result<Option<Arc<Entry<A>>>, Error> {
         let (table, position) = (self.shared.store.table.clone(), entry.position.clone());
         let Some((mut reader, first)) = EventReader::checking(table, position).await? else { return Ok(None) };
@@ -155,7 +155,7 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// Makes sure that the appends of the repeat window are known.
+    /// Ensures that the appends of the repeat window are known.
     pub(super) async fn with_recent(&self, loaded: Loaded<A>) -> Result<Loaded<A>, Error> {
         let (version, window) = (loaded.version(), self.shared.repeat_window);
         let Some(unknown) = loaded.entry.recent.unknown(version, window) else { return Ok(loaded) };

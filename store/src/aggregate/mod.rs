@@ -1,7 +1,7 @@
 //! Aggregates: state that follows from events, and decisions on it.
 //!
 //! An [`Aggregate`] says how an event changes its state. A [`Repository`] loads it from its stream, lets a decision
-//! look at the state, and appends the events that were decided on. Where another writer was there first, it loads what
+//! look at the state, and appends the events that were decided on. If another writer was there first, it loads what
 //! is new and asks again.
 //!
 //! ```
@@ -70,13 +70,13 @@
 //!
 //! # Old events
 //!
-//! Events are never rewritten. Where their shape changes, [`Upcasters`] turn what is stored into what the program
+//! Events are never rewritten. If their shape changes, [`Upcasters`] turn what is stored into what the program
 //! knows, on read. An event whose type is not known is an error ([`Error::UnknownEvent`](crate::Error::UnknownEvent))
 //! unless the aggregate [ignores](UnknownEvents::Ignore) it; its version counts all the same.
 //!
 //! # Decisions
 //!
-//! A decision is a function of the state: it returns events, none where there is nothing to do, or an error. It may run
+//! A decision is a function of the state: it returns events, none if there is nothing to do, or an error. It may run
 //! several times and is to have no effect of its own. [`Repository::execute`] asks again after a conflict, by default
 //! up to [`DEFAULT_EXECUTE_ATTEMPTS`] times.
 //!
@@ -117,7 +117,7 @@
 //! # Cache
 //!
 //! On by default: it changes no result, and is bounded ([`CacheSettings`]). A cached stream costs one request for the event
-//! that the state ends with and what is new behind it: one read unit where nothing is and that event has up to 4 KB. Where the
+//! that the state ends with and what is new behind it: one read unit if nothing is and that event has up to 4 KB. Where the
 //! table no longer has that event, because it was restored or made anew, the stream is loaded from its beginning. Concurrent loads of a stream share their requests, but none is answered
 //! by a request that began before it was called. With an [allowed staleness](CacheSettings::staleness) a load may skip
 //! even that request; what is executed on a stale state is still appended at the right place or decided again, and a
@@ -128,6 +128,7 @@
 //!
 //! See the module `streambox::testing` (feature `testing`).
 
+mod builder;
 mod cache;
 mod codec;
 mod command;
@@ -144,13 +145,14 @@ mod upcast;
 
 pub use self::error::ExecuteError;
 pub use crate::error::UnknownEvent;
+pub use builder::{DEFAULT_EXECUTE_ATTEMPTS, DEFAULT_REPEAT_WINDOW, RepositoryBuilder};
 pub use cache::{CacheSettings, DEFAULT_CACHE_BYTES, DEFAULT_CACHE_ENTRIES};
 pub use codec::{DecodeError, DomainEvent};
 pub use command::{Command, Saved};
 pub use counters::RepositoryStats;
 pub use entry::Loaded;
 pub(crate) use replay::Replay;
-pub use repository::{DEFAULT_EXECUTE_ATTEMPTS, DEFAULT_REPEAT_WINDOW, Repository, RepositoryBuilder};
+pub use repository::Repository;
 pub use snapshots::{
     DEFAULT_SNAPSHOT_INTERVAL, EveryEvents, MAX_SNAPSHOTS_IN_FLIGHT, Never, SnapshotPoint, SnapshotPolicy,
     SnapshotResult,
@@ -192,7 +194,7 @@ pub trait Aggregate: Default + Clone + Send + Sync + 'static {
 pub enum UnknownEvents {
     /// The load fails with [`Error::UnknownEvent`](crate::Error::UnknownEvent).
     Fail,
-    /// The event is passed over; its version counts. Right where the state does not depend on other services' events in
+    /// The event is passed over; its version counts. Right if the state does not depend on other services' events in
     /// the same stream. A snapshot does not know what was passed over: raise the schema version when the type becomes
     /// known.
     Ignore,

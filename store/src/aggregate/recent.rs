@@ -67,7 +67,7 @@ impl RecentAppends {
         (first < self.from).then_some(first..self.from)
     }
 
-    /// The append of this id, if it lies in the window. What lies before it is not told even where it is known, so that
+    /// The append of this id, if it lies in the window. What lies before it is not reported even if it is known, so that
     /// the answer does not depend on where the load began.
     pub(crate) fn find(&self, id: Uuid, version: u64, window: u64) -> Option<RecentAppend> {
         let first = first_in_window(version, window);

@@ -3,15 +3,13 @@
 use std::{
     fmt::{self, Display},
     sync::Arc,
-    time::Instant,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Aggregate, CacheSettings, Command, ExecuteError, Loaded, Replay, RepositoryStats, Saved, SnapshotPoint,
-    SnapshotPolicy, SnapshotResult,
-    cache::{Cache, Clock, Weigh},
+    Aggregate, Command, ExecuteError, Loaded, Replay, RepositoryStats, Saved, SnapshotResult,
+    cache::Cache,
     counters::Counters,
     entry::{Entry, KnownSnapshot},
     snapshots::Snapshots,
@@ -21,14 +19,6 @@ use crate::{
     error::Error,
     stream::{StreamId, StreamIdError, excerpt},
 };
-
-/// How often [`Repository::execute`] makes a decision, unless set otherwise, before it gives up on a stream that others
-/// write to.
-pub const DEFAULT_EXECUTE_ATTEMPTS: u32 = 10;
-
-/// How many of a stream's last events are looked through for a command that may have been carried out before, unless
-/// set otherwise.
-pub const DEFAULT_REPEAT_WINDOW: u64 = 100;
 
 /// Loads and saves aggregates of one kind. A clone is cheap and shares cache and counters: make one, and keep it.
 pub struct Repository<A: Aggregate> {
@@ -46,23 +36,10 @@ pub(super) struct Shared<A: Aggregate> {
 }
 
 impl<A: Aggregate + Serialize + DeserializeOwned> Repository<A> {
-    /// A repository with the defaults: a snapshot every 100 events, a cache of 1,000 streams and 32 MiB without
-    /// staleness, 10 attempts at a decision.
-    #[must_use]
-    pub fn new(store: EventStore) -> Self {
-        Self::builder(store).build()
-    }
-
-    /// A repository with settings of its own.
-    #[must_use]
-    pub fn builder(store: EventStore) -> RepositoryBuilder<A> {
-        RepositoryBuilder { snapshots: Some(Snapshots::new()), ..Self::builder_without_snapshots(store) }
-    }
-
     /// Takes a snapshot of the aggregate as it is now.
     ///
     /// # Errors
-    /// Those of [`load`](Self::load); [`Error::Invalid`] where the state has more than 400 KB as JSON or can't be
+    /// Those of [`load`](Self::load); [`Error::Invalid`] if the state has more than 400 KB as JSON or can't be
     /// written as JSON.
     pub async fn snapshot(&self, id: impl Display) -> Result<SnapshotResult, Error> {
         let loaded = self.load(id).await?;
@@ -78,20 +55,6 @@ impl<A: Aggregate + Serialize + DeserializeOwned> Repository<A> {
 }
 
 impl<A: Aggregate> Repository<A> {
-    /// A repository that neither takes nor uses snapshots.
-    #[must_use]
-    pub fn builder_without_snapshots(store: EventStore) -> RepositoryBuilder<A> {
-        RepositoryBuilder {
-            store,
-            snapshots: None,
-            cache: Some(CacheSettings::default()),
-            weigh: None,
-            clock: Box::new(Instant::now),
-            execute_attempts: DEFAULT_EXECUTE_ATTEMPTS,
-            repeat_window: DEFAULT_REPEAT_WINDOW,
-        }
-    }
-
     /// The stream of the aggregate `id`.
     ///
     /// # Errors
@@ -169,11 +132,11 @@ impl<A: Aggregate> Repository<A> {
         })
     }
 
-    /// Loads the aggregate `id`, lets `decide` look at its state, and appends the events that it returns. Where another
-    /// writer was first, what is new is read and `decide` is asked again: up to [`DEFAULT_EXECUTE_ATTEMPTS`] times, the
+    /// Loads the aggregate `id`, lets `decide` look at its state, and appends the events that it returns. If another
+    /// writer was first, what is new is read and `decide` is asked again: up to [`DEFAULT_EXECUTE_ATTEMPTS`](super::DEFAULT_EXECUTE_ATTEMPTS) times, the
     /// later ones after a short, jittered wait.
     ///
-    /// `decide` returns events, none where there is nothing to do, or an error of its own; it may be called several
+    /// `decide` returns events, none if there is nothing to do, or an error of its own; it may be called several
     /// times.
     ///
     /// # Errors
@@ -252,112 +215,6 @@ impl<A: Aggregate> fmt::Debug for Repository<A> {
             .field("store", &self.shared.store)
             .field("snapshots", &self.shared.snapshots)
             .field("cache", &self.shared.cache)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Settings of a [`Repository`].
-pub struct RepositoryBuilder<A: Aggregate> {
-    store: EventStore,
-    snapshots: Option<Snapshots<A>>,
-    cache: Option<CacheSettings>,
-    weigh: Option<Weigh<A>>,
-    clock: Clock,
-    execute_attempts: u32,
-    repeat_window: u64,
-}
-
-impl<A: Aggregate + Serialize + DeserializeOwned> RepositoryBuilder<A> {
-    /// When snapshots are taken: [`EveryEvents`](super::EveryEvents), [`Never`](super::Never), or a policy of one's
-    /// own. Every 100 events by default.
-    #[must_use]
-    pub fn snapshots(mut self, policy: impl SnapshotPolicy<A>) -> Self {
-        self.snapshots.get_or_insert_with(Snapshots::new).policy = Box::new(policy);
-        self
-    }
-
-    /// Takes a snapshot after each append at which `is_due` says so.
-    #[must_use]
-    pub fn snapshot_when(self, is_due: impl Fn(&SnapshotPoint<'_, A>) -> bool + Send + Sync + 'static) -> Self {
-        self.snapshots(is_due)
-    }
-
-    /// The most snapshots that are written at the same time; what is due beyond that is skipped and counted. 8 by
-    /// default.
-    #[must_use]
-    pub fn snapshots_in_flight(mut self, most: usize) -> Self {
-        self.snapshots.get_or_insert_with(Snapshots::new).most_in_flight = most;
-        self
-    }
-}
-
-impl<A: Aggregate> RepositoryBuilder<A> {
-    /// The cache's bounds, and how old a state may be.
-    #[must_use]
-    pub fn cache(mut self, settings: CacheSettings) -> Self {
-        self.cache = Some(settings);
-        self
-    }
-
-    /// Each load begins from the table.
-    #[must_use]
-    pub fn no_cache(mut self) -> Self {
-        self.cache = None;
-        self
-    }
-
-    /// How many bytes a state counts for in the cache. It is asked after each load and save.
-    #[must_use]
-    pub fn weigh(mut self, weigh: impl Fn(&A) -> usize + Send + Sync + 'static) -> Self {
-        self.weigh = Some(Box::new(weigh));
-        self
-    }
-
-    /// The monotonic clock that the staleness is measured by. The system's by default.
-    #[must_use]
-    pub fn clock(mut self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
-        self.clock = Box::new(clock);
-        self
-    }
-
-    /// How often a decision is made before `execute` gives up; at least once. 10 by default.
-    #[must_use]
-    pub fn execute_attempts(mut self, attempts: u32) -> Self {
-        self.execute_attempts = attempts.max(1);
-        self
-    }
-
-    /// How many of a stream's last events are looked through for a command that may have been carried out before. 100
-    /// by default.
-    #[must_use]
-    pub fn repeat_window(mut self, events: u64) -> Self {
-        self.repeat_window = events;
-        self
-    }
-
-    /// The repository.
-    #[must_use]
-    pub fn build(self) -> Repository<A> {
-        let Self { store, snapshots, cache, weigh, clock, execute_attempts, repeat_window } = self;
-        let cache = cache.map(|settings| Cache::new(settings, weigh, clock));
-        let shared = Shared {
-            store,
-            replay: Replay::new(),
-            snapshots,
-            cache,
-            execute_attempts,
-            repeat_window,
-            counters: Arc::default(),
-        };
-        Repository { shared: Arc::new(shared) }
-    }
-}
-
-impl<A: Aggregate> fmt::Debug for RepositoryBuilder<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RepositoryBuilder")
-            .field("store", &self.store)
-            .field("cache", &self.cache)
             .finish_non_exhaustive()
     }
 }

@@ -47,7 +47,7 @@ impl<A, F: Fn(&SnapshotPoint<'_, A>) -> bool + Send + Sync + 'static> SnapshotPo
     }
 }
 
-/// A snapshot every so many events: whenever an append passes a multiple of them, and where the last one known is twice
+/// A snapshot every N events: whenever an append passes a multiple of them, and where the last one known is twice
 /// as far behind, because it was lost or there never was one. Of several writers one passes a multiple, and so one
 /// takes the snapshot. 0 is never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl<A> SnapshotPolicy<A> for Never {
     }
 }
 
-/// What has come of a snapshot that was asked for.
+/// The outcome of a snapshot that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SnapshotResult {
@@ -106,7 +106,7 @@ impl<A: Aggregate> Snapshots<A> {
         }
     }
 
-    /// The state in a snapshot; none where it can't be used.
+    /// The state in a snapshot; none if it can't be used.
     pub(crate) fn restore(&self, snapshot: &Snapshot, counters: &Counters) -> Option<A> {
         if snapshot.schema_version != A::SCHEMA_VERSION {
             counters.snapshots_of_other_schema.count();

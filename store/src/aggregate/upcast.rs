@@ -34,8 +34,8 @@ pub type UpcastError = Box<dyn std::error::Error + Send + Sync>;
 ///     .remove("OrderViewed");
 /// ```
 ///
-/// A payload that no upcaster changes stays the text that was stored: where there is none for its type, where it is only renamed,
-/// where what comes back is what was handed in. One that is changed is what [`serde_json::Value`] makes of it, which keeps integers
+/// A payload that no upcaster changes stays the text that was stored: if there is none for its type, if it is only renamed, or if
+/// the result equals the input. One that is changed is what [`serde_json::Value`] makes of it, which keeps integers
 /// of 64 bits and floats of 64 bits, no longer ones.
 #[derive(Default)]
 pub struct Upcasters(Vec<(String, Upcast)>);

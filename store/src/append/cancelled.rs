@@ -42,7 +42,7 @@ pub(super) fn judge(reasons: &[CancellationReason], slots: &[Slot]) -> Cancelled
     let in_conflict = reasons.iter().any(|reason| code(reason) == "TransactionConflict");
     if let Some(first) = failed.into_iter().next() {
         return match first.slot {
-            // Another transaction is being committed item by item, maybe this very one, sent before: the events will tell.
+            // Another transaction is being committed item by item, maybe this very one, sent before: the events decide.
             _ if in_conflict => Cancelled::Transient,
             Slot::Own { position } => Cancelled::ItemRefused { position, item: first.item },
             _ => Cancelled::Exist(vec![first]),

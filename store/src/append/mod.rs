@@ -1,7 +1,7 @@
 //! Append: the events and their pending entry in one `TransactWriteItems`.
 //!
 //! Check the input and prepare the items (pure), send them until DynamoDB has decided, translate the decision (pure). The
-//! condition on each item is that it does not exist yet. Where that fails, the item that DynamoDB returns tells whose it is:
+//! condition on each item is that it does not exist yet. If that fails, the item that DynamoDB returns shows whose it is:
 //! the same append id at the same place means that this very append was stored before, anything else means that another
 //! writer has the place. Since an event never changes, either answer holds for ever.
 //!
@@ -46,7 +46,7 @@ pub struct Appended {
     pub recorded_at_ms: i64,
     /// Whether the very same append had been stored before; then this repeats the first result.
     pub already_stored: bool,
-    /// The capacity units that the write consumed, those of the whole transaction; 0 where nothing was written by this call.
+    /// The capacity units that the write consumed, those of the whole transaction; 0 if nothing was written by this call.
     pub write_units: f64,
 }
 

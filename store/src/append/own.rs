@@ -1,4 +1,4 @@
-//! The caller's own items, where DynamoDB refuses one of them without saying which.
+//! The caller's own items, if DynamoDB refuses one of them without saying which.
 
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update};
 

@@ -137,7 +137,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// A put whose condition is that nothing is there yet. Where it fails, DynamoDB is to return what is there.
+/// A put whose condition is that nothing is there yet. If it fails, DynamoDB is to return what is there.
 fn put(table: &str, item: Item) -> TransactWriteItem {
     let put = Put::builder()
         .table_name(table)

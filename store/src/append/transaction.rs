@@ -62,7 +62,7 @@ pub struct Committed {
     pub appends: Vec<Appended>,
     /// Whether the very same transaction had been stored before; then this repeats the first result.
     pub already_stored: bool,
-    /// The capacity units that the write consumed; 0 where nothing was written by this call.
+    /// The capacity units that the write consumed; 0 if nothing was written by this call.
     pub write_units: f64,
 }
 
@@ -90,7 +90,7 @@ impl Transaction {
         self
     }
 
-    /// Adds an item of the caller's own, which must be in another table than the store's. Where its condition does not hold,
+    /// Adds an item of the caller's own, which must be in another table than the store's. If its condition does not hold,
     /// the whole transaction is refused with [`Error::ItemRefused`], which names it by its place among the own items.
     pub fn item(mut self, item: TransactWriteItem) -> Self {
         self.items.push(item);

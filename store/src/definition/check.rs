@@ -22,7 +22,7 @@ use crate::{
 pub struct TableCheck {
     /// Where the table is other than the library expects. None: it can be used.
     pub differences: Vec<TableDifference>,
-    /// What is the operator's choice and worth to be known.
+    /// What is the operator's choice and worth knowing.
     pub notes: Vec<TableNote>,
 }
 
@@ -167,7 +167,7 @@ pub enum TableNote {
 /// `dynamodb:DescribeContinuousBackups` and `dynamodb:DescribeTimeToLive` are granted.
 ///
 /// # Errors
-/// [`Error::Configuration`] where the table is missing or a permission is, [`Error::Unavailable`] where DynamoDB does not answer.
+/// [`Error::Configuration`] if the table is missing or a permission is, [`Error::Unavailable`] if DynamoDB does not answer.
 pub async fn check_table(client: &Client, table: &str) -> Result<TableCheck, Error> {
     let operation = Operation::one(RequestContext::new(client, table), "check", table);
     let output = client.describe_table().table_name(table).send().await.map_err(|error| operation.failed(error))?;
@@ -303,7 +303,7 @@ async fn point_in_time_recovery(client: &Client, table: &str) -> Option<TableNot
     (status != Some(&PointInTimeRecoveryStatus::Enabled)).then_some(TableNote::NoPointInTimeRecovery)
 }
 
-/// The attribute by which DynamoDB deletes items, where it does.
+/// The attribute by which DynamoDB deletes items, if it does.
 async fn time_to_live(client: &Client, table: &str) -> Option<String> {
     let output = client.describe_time_to_live().table_name(table).send().await.ok()?;
     let description = output.time_to_live_description()?;

@@ -36,7 +36,7 @@ pub enum TableCreation {
 /// Creates the table, on-demand, with its index, and waits until both are active. For development and tests.
 ///
 /// # Errors
-/// [`Error::Configuration`] where DynamoDB refuses it, [`Error::Unavailable`] where it does not answer or the table is not active
+/// [`Error::Configuration`] if DynamoDB refuses it, [`Error::Unavailable`] if it does not answer or the table is not active
 /// within [`CREATE_TABLE_TIMEOUT`].
 pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation, Error> {
     let mut operation = Operation::one(RequestContext::new(client, table), "create table", table);

@@ -2,7 +2,7 @@
 
 use crate::{error::Error, table::Table};
 
-/// The table's ARN, and its id, or where DynamoDB does not say one, when it was created.
+/// The table's ARN and its id; if DynamoDB gives no id, the time of its creation.
 pub(crate) async fn identity(table: &Table) -> Result<String, Error> {
     let operation = table.request("look at", table.name());
     let describe = table.client().describe_table().table_name(table.name());

@@ -18,13 +18,13 @@ pub struct PendingEntry {
     pub first: u64,
     /// The append's last version.
     pub last: u64,
-    /// The versions that are to be published, in order, where not all are: the others are private.
+    /// The versions that are to be published, in order, if not all are: the others are private.
     pub public: Option<Vec<u64>>,
     /// When the events were recorded, by the appender's clock: milliseconds since the Unix epoch.
     pub pending_since_ms: i64,
     /// The newest append before it that has a pending entry, too; none in a stream's first.
     pub previous: Option<Previous>,
-    /// The events that are to be published, where the entry carries a copy; else [`Outbox::events`] reads them.
+    /// The events that are to be published, if the entry carries a copy; else [`Outbox::events`] reads them.
     pub events: Option<Vec<OutboxEvent>>,
 }
 

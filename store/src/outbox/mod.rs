@@ -45,7 +45,7 @@ impl Outbox {
     }
 
     /// What a read of the table or the index failed with. While either is being made, DynamoDB says that it is not there, or that it
-    /// has no such index: nobody has to mend that, it passes.
+    /// has no such index: nobody has to fix that, it passes.
     async fn unless_being_built<E>(&self, operation: &Operation<'_>, error: SdkError<E>) -> Error
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,

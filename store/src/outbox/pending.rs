@@ -14,7 +14,7 @@ use crate::{
     table::SortKeys,
 };
 
-/// Where a scan of the index goes on.
+/// Where a scan of the index continues.
 #[derive(Clone, Debug)]
 pub struct ScanCursor(Item);
 
@@ -25,7 +25,7 @@ pub struct ScanPage {
     /// The stream of each entry on the page: entries of one stream stand next to each other.
     pub streams: Vec<StreamId>,
     /// When each of them was recorded, by its appender's clock: milliseconds since the Unix epoch. A stream's oldest stands
-    /// first. None where that can't be read.
+    /// first. None if that can't be read.
     pub pending_since_ms: Vec<Option<i64>>,
     /// What is not a pending entry and stands in the index all the same, put there by another program: a read of the pending
     /// entries does not show it.
@@ -136,7 +136,7 @@ impl Outbox {
     /// without a gap, never empty.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB
+    /// [`Error::Corrupt`] if an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB
     /// answers.
     pub async fn events(&self, stream: &StreamId, from: u64, last: u64) -> Result<Vec<OutboxEvent>, Error> {
         let mut reader = EventReader::beginning_with(self.table.clone(), stream.clone(), from).reaching(last);
@@ -144,7 +144,7 @@ impl Outbox {
         Ok(page.into_iter().map(OutboxEvent::from).collect())
     }
 
-    /// Deletes the entries with these keys, at most 25, in one request. An entry that is gone already is no error.
+    /// Deletes the entries with these keys, at most 25, in one request. An entry that is gone already is not an error.
     /// Returns the keys that DynamoDB did not get to: ask again for those.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ pub enum Predecessor {
 }
 
 impl Outbox {
-    /// Makes sure of the append before an entry, with a serializable read of its first event and its pending entry.
+    /// Verifies the append before an entry by a serializable read of its first event and its pending entry.
     ///
     /// A consistent `Query` sees a transaction item by item, so that an append's pending entry may stay invisible for a
     /// moment in which the next append's is there. This read is serialized with the transactions themselves.
@@ -56,7 +56,7 @@ impl Outbox {
                     }
                     _ => return Err(operation.failed(error)),
                 };
-                // A read that was throttled tells nothing about the append: it is made again as any other.
+                // A read that was throttled says nothing about the append: it is repeated like any other.
                 return match Cancelled::by(&reasons) {
                     Cancelled::Conflict => Ok(Predecessor::Unsettled),
                     _ => Err(operation.cancelled(&reasons, error)),

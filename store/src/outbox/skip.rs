@@ -20,7 +20,7 @@ pub struct SkipRequest {
     pub by: String,
     /// Why.
     pub reason: String,
-    /// Whether the append before the entry is given up as well, where neither its event nor its entry is in the table any more.
+    /// Whether the append before the entry is given up as well, if neither its event nor its entry is in the table any more.
     pub gives_up_previous: bool,
 }
 
@@ -80,13 +80,13 @@ impl FromStr for SkipTarget {
 pub struct Skip {
     /// The stream.
     pub stream_id: StreamId,
-    /// The first version of the entry that was removed; 0 where its sort key has none.
+    /// The first version of the entry that was removed; 0 if its sort key has none.
     pub first: u64,
-    /// Its last version; none where the entry could not be read.
+    /// Its last version; none if the entry could not be read.
     pub last: Option<u64>,
-    /// Its sort key, where that has no version.
+    /// Its sort key, if that has no version.
     pub key: Option<String>,
-    /// The first version of the append before it, where that was missing and given up, too.
+    /// The first version of the append before it, if that was missing and given up, too.
     pub gave_up_previous: Option<u64>,
     /// When: milliseconds since the Unix epoch, by the clock of who did it.
     pub at_ms: i64,
@@ -96,7 +96,7 @@ pub struct Skip {
     pub reason: String,
 }
 
-/// What came of [`Outbox::skip`].
+/// The outcome of [`Outbox::skip`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Skipping {
@@ -107,21 +107,21 @@ pub enum Skipping {
     /// An earlier entry of the stream is pending. Only the first can be skipped: a relay takes an entry that is gone as proof
     /// that everything up to it has been published.
     NotFirst {
-        /// First and last version of the first pending entry; the last is unknown where it can't be read.
+        /// First and last version of the first pending entry; the last is unknown if it can't be read.
         first: (u64, Option<u64>),
     },
     /// The append before the entry is missing: neither its first event nor its pending entry is in the table. Somebody has erased
     /// it, so nobody can tell whether its events were published. Nothing was skipped; see
     /// [`SkipRequest::giving_up_previous`].
     PreviousMissing {
-        /// First and last version of the entry that was to be skipped; the last is unknown where it can't be read.
+        /// First and last version of the entry that was to be skipped; the last is unknown if it can't be read.
         entry: (u64, Option<u64>),
         /// The first version of the append before it.
         previous: u64,
     },
     /// No pending entry holds the version, or has the sort key: it was published, or never appended, or is a private event.
     NotPending {
-        /// First and last version of what is pending in the stream, at most ten entries; the last is unknown where an entry
+        /// First and last version of what is pending in the stream, at most ten entries; the last is unknown if an entry
         /// can't be read.
         pending: Vec<(u64, Option<u64>)>,
         /// Whether there are more behind them.

@@ -29,7 +29,7 @@ const REMEMBERED_SKIPS: u16 = 100;
 /// How many pending entries an answer names.
 const NAMED_ENTRIES: u16 = 10;
 
-/// How often the append before is looked for, and the transaction sent where another one is in its way. With the delays between
+/// How often the append before is looked for, and the transaction sent if another one is in its way. With the delays between
 /// them about two seconds: a transaction is half visible for milliseconds.
 const SKIP_ATTEMPTS: u32 = 8;
 
@@ -38,15 +38,15 @@ const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 impl Outbox {
     /// Removes a pending entry, and records in the same transaction who did it, when and why. All events of the entry are
-    /// skipped: it stands for one append. Where a relay is just publishing it, it may be published all the same.
+    /// skipped: it stands for one append. If a relay is just publishing it, it may be published all the same.
     ///
     /// An entry that is named by a version has to be the first of its stream, and the append before it published: even a
-    /// consistent `Query` may show an entry before the one in front of it, so a serializable read makes sure. One with a damaged
-    /// sort key is no append's entry, and nobody concludes anything from its absence: it can be removed wherever it stands.
+    /// consistent `Query` may show an entry before the one in front of it, so a serializable read verifies it. One with a damaged
+    /// sort key is not an append's entry, and nobody concludes anything from its absence: it can be removed wherever it stands.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where `by` or `reason` is empty or too long, or a key is not one of a pending entry; [`Error::Busy`]
-    /// where other transactions were in the way; [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers. Repeating it is
+    /// [`Error::Invalid`] if `by` or `reason` is empty or too long, or a key is not one of a pending entry; [`Error::Busy`]
+    /// if other transactions were in the way; [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers. Repeating it is
     /// harmless.
     pub async fn skip(&self, request: &SkipRequest) -> Result<Skipping, Error> {
         check("name of who skips", &request.by, MAX_SKIP_BY_BYTES)?;
@@ -63,15 +63,25 @@ impl Outbox {
                 SkipTarget::Version(version) => match self.first_entry(&stream, *version).await? {
                     Ok(entry) => {
                         let mut skip = self.record(request, &stream, entry.first, entry.last);
-                        match self.before(&stream, &entry).await? {
-                            Before::Published => {}
-                            Before::Missing(previous) if is_last && request.gives_up_previous => {
-                                skip.gave_up_previous = Some(previous);
-                            }
-                            before if is_last => return before.refuses(&entry).ok_or_else(|| operation.busy()),
-                            _ => {
-                                delays.wait().await;
-                                continue;
+                        // The relay asks the same before it publishes.
+                        if let Some(previous) = entry.previous {
+                            match self.predecessor(&stream, previous).await? {
+                                Predecessor::Published => {}
+                                Predecessor::Missing if is_last && request.gives_up_previous => {
+                                    skip.gave_up_previous = Some(previous);
+                                }
+                                Predecessor::Missing if is_last => {
+                                    let entry = (entry.first, entry.last);
+                                    return Ok(Skipping::PreviousMissing { entry, previous });
+                                }
+                                Predecessor::Pending if is_last => {
+                                    return Ok(Skipping::NotFirst { first: (previous, None) });
+                                }
+                                Predecessor::Unsettled if is_last => return Err(operation.busy()),
+                                _ => {
+                                    delays.wait().await;
+                                    continue;
+                                }
                             }
                         }
                         skip
@@ -133,9 +143,9 @@ impl Outbox {
         Ok(nearest.is_some_and(|entry| version <= entry.last.unwrap_or(entry.first)))
     }
 
-    /// The first pending entry of a stream, if it holds `version`; else what there is to say instead.
+    /// The first pending entry of a stream, if it holds `version`; otherwise the answer instead.
     async fn first_entry(&self, stream: &StreamId, version: u64) -> Result<Result<EntryOutline, Skipping>, Error> {
-        // More than one: where the first is not visible yet, the next one tells of it.
+        // More than one: if the first is not visible yet, the next one names it.
         let (mut entries, _) = self.entries(stream, NAMED_ENTRIES).await?;
         if entries.is_empty() {
             return self.not_pending(stream, &version.into()).await.map(Err);
@@ -149,17 +159,6 @@ impl Outbox {
             return self.not_pending(stream, &version.into()).await.map(Err);
         }
         Ok(Ok(entry))
-    }
-
-    /// What is known of the append before an entry. The relay asks the same before it publishes.
-    async fn before(&self, stream: &StreamId, entry: &EntryOutline) -> Result<Before, Error> {
-        let Some(previous) = entry.previous else { return Ok(Before::Published) };
-        Ok(match self.predecessor(stream, previous).await? {
-            Predecessor::Published => Before::Published,
-            Predecessor::Pending => Before::Pending(previous),
-            Predecessor::Missing => Before::Missing(previous),
-            Predecessor::Unsettled => Before::Busy,
-        })
     }
 
     /// The first pending entries, and whether there are more.
@@ -208,29 +207,6 @@ impl Outbox {
             .send()
             .await?;
         Ok(())
-    }
-}
-
-/// What is known of the append before an entry that is to be skipped.
-enum Before {
-    /// Everything of it, or there is none.
-    Published,
-    /// Its entry is there, though the Query has not shown it.
-    Pending(u64),
-    /// Neither its event nor its entry is there.
-    Missing(u64),
-    /// Another transaction is under way on it.
-    Busy,
-}
-
-impl Before {
-    /// Why an entry can't be skipped; none where nothing is known.
-    fn refuses(&self, entry: &EntryOutline) -> Option<Skipping> {
-        match *self {
-            Self::Pending(previous) => Some(Skipping::NotFirst { first: (previous, None) }),
-            Self::Missing(previous) => Some(Skipping::PreviousMissing { entry: (entry.first, entry.last), previous }),
-            Self::Published | Self::Busy => None,
-        }
     }
 }
 

@@ -86,7 +86,7 @@ pub struct WorkerRow {
     pub deleted: u64,
     /// Streams that it works on at the moment.
     pub open_streams: u64,
-    /// How many live workers it sees, itself included: its share of the streams is one of so many.
+    /// How many live workers it sees, itself included: its share of the streams is one divided by this.
     pub live_workers: u64,
     /// How many of its streams are halted.
     pub halted_streams: u64,
@@ -97,7 +97,7 @@ pub struct WorkerRow {
 }
 
 impl WorkerRow {
-    /// A row that says nothing but that the worker is there.
+    /// A row that reports only that the worker is there.
     #[must_use]
     pub fn new(id: WorkerId, beat: u64) -> Self {
         Self {
@@ -119,13 +119,13 @@ impl WorkerRow {
     }
 }
 
-/// A stream that can't go on, in short.
+/// A stream that can't continue, in short.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HaltedStream {
     /// The stream.
     pub stream_id: StreamId,
-    /// The version that can't be published; 0 where it is not known.
+    /// The version that can't be published; 0 if it is not known.
     pub version: u64,
     /// Why; it is shortened.
     pub reason: String,

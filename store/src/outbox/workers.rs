@@ -55,7 +55,7 @@ impl Outbox {
         }
     }
 
-    /// Removes a worker's row. One that is gone already is no error.
+    /// Removes a worker's row. One that is gone already is not an error.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers; the row may be gone then.

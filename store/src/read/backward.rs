@@ -44,7 +44,7 @@ impl BackwardReader {
                 return Err(corrupt.into());
             }
             let above = match self.top {
-                // Else the page itself has told what is missing at its top.
+                // Otherwise the page itself has shown what is missing at its top.
                 Top::End(from) if checked.missing.is_none() || !checked.events.is_empty() => {
                     self.missing_above(checked.events.first(), from).await?
                 }

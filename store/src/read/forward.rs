@@ -20,7 +20,7 @@ pub struct EventReader {
     table: Table,
     /// Where the stream was when the reader was last there.
     position: StreamPosition,
-    /// The last version to read, even where the stream goes on.
+    /// The last version to read, even if the stream continues.
     to: u64,
     /// Whether the stream is known to go as far as `to`, so that an earlier end is a gap.
     reaches_to: bool,
@@ -49,7 +49,7 @@ impl EventReader {
     }
 
     /// Reads on from a position, and at first the event once more that it stands behind, by the same request: the reader and what
-    /// has come of the events behind it. `None` where the table does not have that event: it is not the table that the position is
+    /// has come of the events behind it. `None` if the table does not have that event: it is not the table that the position is
     /// of.
     pub(crate) async fn checking(
         table: Table,
@@ -95,8 +95,8 @@ impl EventReader {
     /// before; the end is never in the middle of an append.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where the next event is missing or unreadable, after those before it were handed out; [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB
-    /// answers. The reader can be asked again after an error; it goes on where it was.
+    /// [`Error::Corrupt`] if the next event is missing or unreadable, after those before it were handed out; [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB
+    /// answers. The reader can be asked again after an error; it continues where it was.
     pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
         self.table.check_position(&self.position)?;
         let mut watch = GapWatch::new(&self.table);

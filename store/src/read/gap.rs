@@ -9,7 +9,7 @@ use crate::{
     table::Table,
 };
 
-/// How often a place is read where an event is missing before the stream is reported as damaged. With the delays between
+/// How often a place with a missing event is read before the stream is reported as damaged. With the delays between
 /// them about two seconds: far longer than a transaction takes to become visible.
 pub const GAP_READ_ATTEMPTS: u32 = 7;
 

@@ -52,7 +52,7 @@ impl ReadOptions {
         Self { from: Some(version), ..self }
     }
 
-    /// Ends after so many events, even where that is in the middle of an append. No more than these are consumed, and paid
+    /// Ends after this many events, even where that is in the middle of an append. No more than these are consumed, and paid
     /// for.
     #[must_use]
     pub fn limit(self, events: u64) -> Self {

@@ -6,7 +6,7 @@ const FIRST_ITEMS: u64 = 64;
 /// By what a page becomes smaller.
 const DIVISOR: u64 = 8;
 
-/// From so many items on, a page need not be asked for a number of them.
+/// From this many items on, a page is requested without a limit.
 const MAX_ITEMS: u64 = 4_096;
 
 /// How many items the next page is to have at most; unless one has failed, as many as DynamoDB gives.

@@ -50,7 +50,7 @@ pub(super) async fn page(
     Ok(Page { items: output.items.unwrap_or_default(), is_last, read_units })
 }
 
-/// A page of everything that a stream has, behind the entity `after`: its items, the key to go on behind, read units.
+/// A page of everything that a stream has, behind the entity `after`: its items, the key to continue behind, read units.
 pub(crate) async fn partition_page(
     table: &Table,
     stream: &StreamId,

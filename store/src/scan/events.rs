@@ -28,8 +28,8 @@ use crate::{
 /// The events of all streams, or of a category: one stream after the other, each in order. See
 /// [`EventStore::scan_events`](crate::EventStore::scan_events).
 ///
-/// [`Error::Corrupt`] is about one stream: what came of it before is all of it that is handed out, and the scan goes on with the
-/// next stream. Any other error is the last item; [`token`](Self::token) says where to go on afterwards.
+/// [`Error::Corrupt`] is about one stream: what came of it before is all of it that is handed out, and the scan continues with the
+/// next stream. Any other error is the last item; [`token`](Self::token) says where to resume.
 #[derive(Debug)]
 pub struct EventScan {
     merged: Merged<Scanned<RecordedEvent>>,

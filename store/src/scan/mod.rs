@@ -6,7 +6,7 @@
 //! all of them in an order that depends on nothing but the ids and the number of segments.
 //!
 //! A `Scan` is no more isolated from a transaction than a `Query`. What is missing in a stream is read by a consistent
-//! `Query`, which waits for it, or says what is missing. A damaged stream is an error of its own, and the scan goes on with
+//! `Query`, which waits for it, or says what is missing. A damaged stream is an error of its own, and the scan continues with
 //! the next one.
 //!
 //! - `options.rs`: what is scanned; `token.rs`: how far, as a text from which a scan resumes.

@@ -34,7 +34,7 @@ impl ScanOptions {
         Self::default()
     }
 
-    /// Reads so many segments at the same time, at most [`MAX_SCAN_SEGMENTS`]: faster, and consuming the table's capacity
+    /// Reads this many segments at the same time, at most [`MAX_SCAN_SEGMENTS`]: faster, and consuming the table's capacity
     /// faster. The order of the streams depends on it.
     #[must_use]
     pub fn segments(self, segments: u16) -> Self {
@@ -61,7 +61,7 @@ impl ScanOptions {
         Self { page_items: Some(items.max(1)), ..self }
     }
 
-    /// Goes on where another scan's [`token`](super::EventScan::token) was taken: of the same number of segments and the
+    /// Resumes where another scan's [`token`](super::EventScan::token) was taken: of the same number of segments and the
     /// same category.
     #[must_use]
     pub fn resume(self, token: ScanToken) -> Self {

@@ -13,7 +13,7 @@ use crate::{
     table::Table,
 };
 
-/// How often a page of a scan is asked for where DynamoDB does not answer or has no capacity left: a scan of a large table is
+/// How often a page of a scan is asked for if DynamoDB does not answer or has no capacity left: a scan of a large table is
 /// long, and is not to end for a moment's throttling. With the delays between them about three seconds, and the SDK's own.
 pub const SCAN_ATTEMPTS: u32 = 6;
 
@@ -63,7 +63,7 @@ impl Segment {
         Some((stream, version))
     }
 
-    /// The next page, and [`progress`](Self::progress) behind it. Where DynamoDB does not answer or has no capacity left, it is asked
+    /// The next page, and [`progress`](Self::progress) behind it. If DynamoDB does not answer or has no capacity left, it is asked
     /// again.
     pub(crate) async fn next_page(&mut self) -> Result<ScannedPage, Error> {
         if self.progress == Progress::End {

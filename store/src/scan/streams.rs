@@ -41,7 +41,7 @@ pub struct StreamSummary {
 
 /// The streams of the table, or of a category. See [`EventStore::scan_streams`](crate::EventStore::scan_streams).
 ///
-/// [`Error::Corrupt`] stands in the place of one stream, and the scan goes on with the next. Any other error is the last item.
+/// [`Error::Corrupt`] stands in the place of one stream, and the scan continues with the next. Any other error is the last item.
 #[derive(Debug)]
 pub struct StreamScan {
     merged: Merged<Scanned<StreamSummary>>,
@@ -79,7 +79,7 @@ impl Row for StreamSummary {
     }
 
     fn progress(&self) -> Progress {
-        // Nobody goes on behind it: there is no token of a list of streams.
+        // Nothing resumes behind it: there is no token of a list of streams.
         Progress::Start
     }
 }
@@ -87,7 +87,7 @@ impl Row for StreamSummary {
 #[derive(Debug)]
 struct StreamSource {
     segment: Segment,
-    /// The stream that was seen last and may go on.
+    /// The stream that was seen last and may continue.
     last: Option<StreamSummary>,
     /// The stream that was found damaged last, of which more events may come.
     damaged: Option<StreamId>,
@@ -144,13 +144,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::schema::{arbitrary::damaged, damage};
+    use crate::schema::{
+        arbitrary::damaged,
+        tests::{names_the_item, sound},
+    };
 
     proptest! {
         #[test]
-        fn an_event_that_a_list_of_streams_can_not_read_is_named(item in damaged(damage::sound().0, EVENT_PREFIX)) {
+        fn an_event_that_a_list_of_streams_can_not_read_is_named(item in damaged(sound().0, EVENT_PREFIX)) {
             if let Err(corrupt) = read_event_summary(item.clone()) {
-                damage::names_the_item(&item, &corrupt);
+                names_the_item(&item, &corrupt);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Where a scan goes on: a text that survives the process.
+//! Where a scan resumes: a text that survives the process.
 
 use std::{fmt, str::FromStr};
 

@@ -82,13 +82,13 @@ pub(crate) fn read_pending(item: Item) -> Result<PendingEntry, Corrupt> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct EntryOutline {
     pub(crate) first: u64,
-    /// Unknown where the entry is damaged. That one above all has to be skippable.
+    /// Unknown if the entry is damaged. That one above all has to be skippable.
     pub(crate) last: Option<u64>,
     /// The first version of the previous entry.
     pub(crate) previous: Option<u64>,
 }
 
-/// Reads what can be read of a pending entry. `None` where its sort key has no version.
+/// Reads what can be read of a pending entry. `None` if its sort key has no version.
 pub(crate) fn read_outline(item: Item) -> Option<EntryOutline> {
     let mut fields = Fields::new(item);
     let first = fields.version_in_key(PENDING_PREFIX).ok()?;

@@ -112,7 +112,7 @@ impl Fields {
         Ok(())
     }
 
-    /// A flag that is absent where it is not set.
+    /// A flag that is absent if it is not set.
     pub(crate) fn flag(&mut self, name: &str) -> Result<bool, Corrupt> {
         match self.take(name) {
             None => Ok(false),
@@ -121,7 +121,7 @@ impl Fields {
         }
     }
 
-    /// The append before version `before`, where there is one.
+    /// The append before version `before`, if there is one.
     pub(crate) fn previous(&mut self, first: &str, at: &str, before: u64) -> Result<Option<Previous>, Corrupt> {
         if !self.has(first) {
             return Ok(None);
@@ -133,7 +133,7 @@ impl Fields {
         Ok(Some(previous))
     }
 
-    /// Some of the versions of a range, in order, at least one; absent where it is all of them.
+    /// Some of the versions of a range, in order, at least one; absent if it is all of them.
     pub(crate) fn versions(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<Option<Vec<u64>>, Corrupt> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let numbers = value.as_l().map(Vec::as_slice).unwrap_or_default();

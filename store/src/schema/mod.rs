@@ -6,8 +6,6 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
-#[cfg(test)]
-pub(crate) mod damage;
 mod entry;
 mod event;
 mod fields;
@@ -15,6 +13,8 @@ mod payload;
 mod size;
 mod skip;
 mod snapshot;
+#[cfg(test)]
+pub(crate) mod tests;
 mod worker;
 
 use std::{collections::HashMap, ops::RangeInclusive, str::FromStr};
@@ -47,11 +47,11 @@ pub const EVENT_ID: &str = "event_id";
 pub const EVENT_TYPE: &str = "event_type";
 /// Event: its payload, JSON text (S), or compressed (B) where [`PAYLOAD_ENCODING`] says so.
 pub const PAYLOAD: &str = "payload";
-/// Event: how its payload is stored (S): [`ENCODING_ZSTD`]; absent where it is text.
+/// Event: how its payload is stored (S): [`ENCODING_ZSTD`]; absent if it is text.
 pub const PAYLOAD_ENCODING: &str = "payload_encoding";
 /// [`PAYLOAD_ENCODING`]: one zstd frame (RFC 8878).
 pub const ENCODING_ZSTD: &str = "zstd";
-/// Event: its metadata (JSON text, S); absent where there are none.
+/// Event: its metadata (JSON text, S); absent if there are none.
 pub const METADATA: &str = "metadata";
 /// Event: when it was recorded (milliseconds since the Unix epoch, N).
 pub const RECORDED_AT: &str = "recorded_at";
@@ -62,9 +62,9 @@ pub const APPEND_FIRST: &str = "append_first";
 /// Event: the last version of that append (N).
 pub const APPEND_LAST: &str = "append_last";
 
-/// Event: present and true where it is not for publication (BOOL).
+/// Event: present and true if it is not for publication (BOOL).
 pub const IS_PRIVATE: &str = "is_private";
-/// Private event: the first version of the newest append up to this one that has a pending entry (N); absent where there is
+/// Private event: the first version of the newest append up to this one that has a pending entry (N); absent if there is
 /// none.
 pub const ENTRY_FIRST: &str = "entry_first";
 /// Private event: when that append was recorded (milliseconds since the Unix epoch, N).
@@ -74,13 +74,13 @@ pub const ENTRY_AT: &str = "entry_at";
 pub const PENDING_SINCE: &str = "pending_since";
 /// Pending entry: the last version of its append (N); the first one stands in the key.
 pub const LAST_VERSION: &str = "last_version";
-/// Pending entry: the versions that are to be published (L of N); absent where all are.
+/// Pending entry: the versions that are to be published (L of N); absent if all are.
 pub const PUBLIC_VERSIONS: &str = "public_versions";
 /// Pending entry: the first version of the newest append before that has an entry, too (N); absent in a stream's first.
 pub const PREVIOUS_FIRST: &str = "previous_first";
 /// Pending entry: when that append was recorded (milliseconds since the Unix epoch, N).
 pub const PREVIOUS_AT: &str = "previous_at";
-/// Pending entry: a copy of the events that are to be published (L of M), where the whole item then still fits into 1 KB.
+/// Pending entry: a copy of the events that are to be published (L of M), if the whole item then still fits into 1 KB.
 pub const EVENTS: &str = "events";
 
 /// Partition key of the relay workers' rows: no stream id begins with `$`.
@@ -117,7 +117,7 @@ pub const HALTED_REASON: &str = "reason";
 pub const HALTED_SINCE: &str = "since";
 /// Halted stream: how often it was tried (N).
 pub const HALTED_ATTEMPTS: &str = "attempts";
-/// Worker: the last thing that went wrong (S), shortened; absent where nothing has.
+/// Worker: the last thing that went wrong (S), shortened; absent if nothing has.
 pub const LAST_ERROR: &str = "last_error";
 
 /// Partition key of the skips' records. Not [`RELAY_PARTITION`]: IAM knows partition keys alone, and a relay's role may write and
@@ -125,13 +125,13 @@ pub const LAST_ERROR: &str = "last_error";
 pub const SKIPS_PARTITION: &str = "$skips";
 /// Skip: the stream whose pending entry was removed (S).
 pub const SKIPPED_STREAM: &str = "skipped_stream";
-/// Skip: the entry's first version (N); 0 where its sort key has none.
+/// Skip: the entry's first version (N); 0 if its sort key has none.
 pub const SKIPPED_FIRST: &str = "skipped_first";
-/// Skip: its last version (N); absent where the entry could not be read.
+/// Skip: its last version (N); absent if the entry could not be read.
 pub const SKIPPED_LAST: &str = "skipped_last";
-/// Skip: the entry's sort key (S), where that has no version.
+/// Skip: the entry's sort key (S), if that has no version.
 pub const SKIPPED_KEY: &str = "skipped_key";
-/// Skip: the first version of the append before the entry (N), where that was given up, too: neither its event nor its entry was
+/// Skip: the first version of the append before the entry (N), if that was given up, too: neither its event nor its entry was
 /// there.
 pub const GAVE_UP_PREVIOUS: &str = "gave_up_previous";
 /// Skip: when (milliseconds since the Unix epoch, N), by the clock of who did it.
@@ -260,7 +260,7 @@ pub(crate) fn stream_text(item: &Item) -> &str {
     item.get(STREAM_ID).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
 }
 
-/// What is wrong with an item that the index shows and that is no pending entry; none of one that may be one.
+/// What is wrong with an item that the index shows and that is not a pending entry; none of one that may be one.
 pub(crate) fn stray(item: &Item) -> Option<Corrupt> {
     let entity = read_entity(item);
     if entity.starts_with(PENDING_PREFIX) || !item.contains_key(PENDING_SINCE) {

@@ -1,7 +1,7 @@
-//! How a payload stands in an item: as JSON text, or compressed where that saves a capacity unit.
+//! How a payload stands in an item: as JSON text, or compressed if that saves a capacity unit.
 //!
 //! DynamoDB bills a write by the kilobyte begun, and a transactional one twice. So compression is worth its processor time
-//! only where an item then takes fewer units; everything else stays text that anybody can read in the console.
+//! only if an item then takes fewer units; everything else stays text that anybody can read in the console.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ pub const DEFAULT_COMPRESSION_LEVEL: i32 = 3;
 pub enum Compression {
     /// Payloads are stored as they are.
     Off,
-    /// Payloads are compressed with zstd (RFC 8878) where the item then takes at least one write unit less.
+    /// Payloads are compressed with zstd (RFC 8878) if the item then takes at least one write unit less.
     Zstd {
         /// Payloads of fewer bytes are not tried.
         threshold_bytes: usize,

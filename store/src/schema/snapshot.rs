@@ -41,7 +41,7 @@ pub(crate) fn read_snapshot(item: Item) -> Result<Snapshot, Corrupt> {
     Ok(Snapshot { version, append_id, schema_version, body, taken_at_ms, stream_id: fields.stream })
 }
 
-/// Shows damage and a hand's changes. It is no signature: whoever may write the item can write this, too.
+/// Shows damage and a hand's changes. It is not a signature: a client that may write the item can write this, too.
 fn checksum(version: u64, append_id: Uuid, schema_version: u32, body: &str) -> String {
     let mut hash = Xxh3::new();
     hash.update(format!("{version}\n{append_id}\n{schema_version}\n").as_bytes());

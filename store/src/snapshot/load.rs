@@ -91,7 +91,7 @@ impl SnapshotLoad {
     /// [`EventReader::next_page`].
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as
+    /// [`Error::Corrupt`] if an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as
     /// DynamoDB answers.
     pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
         if !self.first.is_empty() {
@@ -146,7 +146,7 @@ impl SnapshotLoad {
         self.snapshot.as_ref().map_or(0, |snapshot| snapshot.version)
     }
 
-    /// Reads on from the snapshot's own event, as far as `to`, or to the end: that event tells the position behind it, and whether
+    /// Reads on from the snapshot's own event, as far as `to`, or to the end: that event gives the position behind it, and whether
     /// it is the one that the snapshot was taken at. From the first event, where it is not.
     async fn read_below(&mut self, table: &Table, to: Option<u64>) -> Result<(), Error> {
         let stream = self.position.stream().clone();
@@ -187,10 +187,8 @@ fn choose(
 ) -> (Option<Snapshot>, Option<IgnoredSnapshot>) {
     let snapshot = match found {
         None => return (None, None),
-        Some(StoredSnapshot::Damaged { corrupt, version }) => {
-            return (None, Some(IgnoredSnapshot::Unreadable { corrupt, version }));
-        }
-        Some(StoredSnapshot::Whole(snapshot)) => snapshot,
+        Some(Err(ignored)) => return (None, Some(ignored)),
+        Some(Ok(snapshot)) => snapshot,
     };
     let version = snapshot.version;
     let own = newest.iter().find(|event| event.version == version);
@@ -205,28 +203,20 @@ fn choose(
     }
 }
 
-/// A snapshot, as it stands in the table.
-enum StoredSnapshot {
-    Whole(Snapshot),
-    Damaged { corrupt: Corrupt, version: Option<u64> },
-}
+/// A snapshot as it stands in the table, or why it can't be used.
+type StoredSnapshot = Result<Snapshot, IgnoredSnapshot>;
 
-impl StoredSnapshot {
-    fn read(item: Item) -> Self {
-        let version = schema::read_number(&item, VERSION);
-        match schema::read_snapshot(item) {
-            Ok(snapshot) => Self::Whole(snapshot),
-            Err(corrupt) => Self::Damaged { corrupt, version },
-        }
-    }
+fn read_snapshot(item: Item) -> StoredSnapshot {
+    let version = schema::read_number(&item, VERSION);
+    schema::read_snapshot(item).map_err(|corrupt| IgnoredSnapshot::Unreadable { corrupt, version })
 }
 
 /// What stands at the top of a partition.
 struct Top {
     snapshot: Option<StoredSnapshot>,
-    /// The newest events in order, as many as came; `None` where they are not whole and readable.
+    /// The newest events in order, as many as came; `None` if they are not whole and readable.
     events: Option<Vec<RecordedEvent>>,
-    /// The stream's version, where the events tell it.
+    /// The stream's version, if the events show it.
     end: Option<u64>,
     read_units: f64,
 }
@@ -253,7 +243,7 @@ impl Top {
         let mut are_readable = true;
         for item in items {
             match schema::entity(&item) {
-                Entity::Snapshot => snapshot = Some(StoredSnapshot::read(item)),
+                Entity::Snapshot => snapshot = Some(read_snapshot(item)),
                 Entity::Event => match schema::read_event_beside(events.last(), item) {
                     Ok(event) => events.push(event),
                     // Read again where it is needed, and reported then.

@@ -4,8 +4,8 @@
 //!
 //! A stream has one snapshot, the newest, under the sort key `snapshot`. That key is behind those of the events and the
 //! pending entries, so that one backward `Query` of the partition yields the snapshot, the pending entries and the
-//! newest events: a load is one request where at most 15 events have come after the snapshot, whatever the stream's
-//! length, even if none of them has been published yet. Where more have, one request more reads just those. The load
+//! newest events: a load is one request if at most 15 events have come after the snapshot, whatever the stream's
+//! length, even if none of them has been published yet. If more have, one request more reads just those. The load
 //! costs the read units of what it returns.
 //!
 //! ```

@@ -19,7 +19,7 @@ use crate::{
 /// How many events a snapshot of a newer schema may be behind before one of an older schema takes its place.
 pub const SCHEMA_TAKEOVER_EVENTS: u64 = 1_000;
 
-/// What has come of a snapshot.
+/// The outcome of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum SnapshotWrite {
@@ -58,7 +58,7 @@ pub(crate) async fn write(table: &Table, stream: &StreamId, new: &NewSnapshot) -
     }
 }
 
-/// Nothing is there, or something that is no snapshot, or one that is to be replaced by this one.
+/// Nothing is there, or something that is not a snapshot, or one that is to be replaced by this one.
 fn condition(
     put: aws_sdk_dynamodb::types::builders::PutBuilder,
     new: &NewSnapshot,

@@ -39,7 +39,7 @@ pub struct EmbeddedDynamoDb {
     running: Running,
 }
 
-/// Whoever holds one keeps the engine running.
+/// Each holder keeps the engine running.
 #[derive(Clone)]
 struct Running(#[expect(dead_code, reason = "the engine waits for its end")] Arc<oneshot::Sender<()>>);
 

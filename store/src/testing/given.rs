@@ -9,7 +9,7 @@ use crate::aggregate::{Aggregate, DomainEvent, Replay};
 
 /// An aggregate in the state that a history has given it.
 #[derive(Clone, Debug)]
-#[must_use = "a state alone checks nothing: go on with `when`"]
+#[must_use = "a state alone checks nothing: continue with `when`"]
 pub struct Given<A> {
     state: A,
 }
@@ -39,7 +39,7 @@ impl<A: Aggregate> Given<A> {
     /// A history as it stands in a table, type and payload: events of old shapes go through the aggregate's upcasters.
     ///
     /// # Panics
-    /// If an event does not decode, or is unknown where that is an error.
+    /// If an event does not decode, or is unknown and that is an error.
     #[track_caller]
     pub fn stored<T: AsRef<str>>(events: impl IntoIterator<Item = (T, Value)>) -> Self {
         let replay = Replay::<A>::new();
@@ -87,7 +87,7 @@ fn read_back<A: Aggregate>(replay: &Replay<A>, event: &A::Event) -> Vec<A::Event
         .unwrap_or_else(|error| panic!("the event {} can't be read back: {error}", stored.event_type()))
 }
 
-/// What came of a decision. Each check returns the outcome again, for the next one.
+/// The outcome of a decision. Each check returns the outcome again, for the next one.
 #[derive(Debug)]
 pub struct Outcome<A: Aggregate, E> {
     state: A,

@@ -90,7 +90,7 @@ where
         self.position.stream()
     }
 
-    /// Appends events until there are so many, as if a relay had published them all.
+    /// Appends events until the stream has this length, as if a relay had published them all.
     async fn grow(&mut self, length: u64) -> Result<(), Error> {
         while self.position.version() < length {
             let first = self.position.version() + 1;

@@ -177,7 +177,7 @@ pub struct TuneReport {
 pub struct TuneRow {
     /// The stream's length in events.
     pub events: u64,
-    /// Every so many events a snapshot; `None`: never.
+    /// The events between two snapshots; `None`: never.
     pub interval: Option<u64>,
     /// The bytes of the state as JSON.
     pub state_bytes: usize,

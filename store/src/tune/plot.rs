@@ -1,7 +1,8 @@
 //! The plot: how loads grow with the stream, and what each interval costs.
 
 use plotters::{
-    coord::Shift,
+    chart::ChartContext,
+    coord::{Shift, cartesian::Cartesian2d, combinators::LogCoord},
     prelude::{
         BLACK, ChartBuilder, Circle, Color as _, DrawingArea, EmptyElement, IntoDrawingArea as _, IntoLogRange as _,
         LineSeries, PathElement, RGBColor, SVGBackend, SeriesLabelPosition, Text, WHITE,
@@ -16,7 +17,7 @@ const FONT: &str = "sans-serif";
 /// More of them would overlap.
 const TICKS: usize = 5;
 
-/// Told from each other also by those who do not see all colours (Okabe and Ito, 2008).
+/// Distinguishable also for people who do not see all colours (Okabe and Ito, 2008).
 const COLOURS: [RGBColor; 9] = [
     RGBColor(0, 0, 0),
     RGBColor(230, 159, 0),
@@ -35,6 +36,7 @@ const COLOURS: [RGBColor; 9] = [
 pub struct PlotError(String);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<LogCoord<f64>, LogCoord<f64>>>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 impl TuneReport {
@@ -69,21 +71,7 @@ impl TuneReport {
     fn by_length(&self, area: &Area<'_>, caption: &str, value: impl Fn(&TuneRow) -> f64) -> Drawn {
         let x = bounds(self.rows.iter().map(|row| float(row.events)));
         let y = bounds(self.rows.iter().map(&value));
-        let mut chart = ChartBuilder::on(area)
-            .caption(caption, (FONT, 18))
-            .margin(12)
-            .x_label_area_size(44)
-            .y_label_area_size(64)
-            .build_cartesian_2d((x.0..x.1).log_scale(), (y.0..y.1).log_scale())?;
-        chart
-            .configure_mesh()
-            .x_desc("events in the stream")
-            .x_labels(TICKS)
-            .x_label_formatter(&|events| events.to_string())
-            .y_label_formatter(&|value| value.to_string())
-            .light_line_style(WHITE)
-            .label_style((FONT, 13))
-            .draw()?;
+        let mut chart = chart(area, caption, "events in the stream", x, y)?;
         let intervals = std::iter::once(None).chain(self.settings.intervals.iter().copied().map(Some));
         for (interval, colour) in intervals.zip(COLOURS.into_iter().cycle()) {
             let rows = self.rows.iter().filter(|row| row.interval == interval);
@@ -99,14 +87,7 @@ impl TuneReport {
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
             chart.draw_series(points.into_iter().map(|point| Circle::new(point, 3, colour.filled())))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.2))
-            .label_font((FONT, 13))
-            .draw()?;
-        Ok(())
+        legend(&mut chart, SeriesLabelPosition::UpperLeft)
     }
 
     /// The costs of each interval in the longest stream, the recommended one marked.
@@ -118,21 +99,8 @@ impl TuneReport {
         let without = rows.iter().find(|row| row.interval.is_none()).map_or(0.0, |row| row.dollars_per_million_events);
         let x = bounds(points.iter().map(|point| point.0));
         let y = bounds(points.iter().map(|point| point.1).chain([without]));
-        let mut chart = ChartBuilder::on(area)
-            .caption(format!("$ for a million events, at {longest} events"), (FONT, 18))
-            .margin(12)
-            .x_label_area_size(44)
-            .y_label_area_size(64)
-            .build_cartesian_2d((x.0..x.1).log_scale(), (y.0..y.1).log_scale())?;
-        chart
-            .configure_mesh()
-            .x_desc("events between snapshots")
-            .x_labels(TICKS)
-            .x_label_formatter(&|events| events.to_string())
-            .y_label_formatter(&|dollars| dollars.to_string())
-            .light_line_style(WHITE)
-            .label_style((FONT, 13))
-            .draw()?;
+        let caption = format!("$ for a million events, at {longest} events");
+        let mut chart = chart(area, &caption, "events between snapshots", x, y)?;
         let colour = COLOURS[4];
         chart
             .draw_series(LineSeries::new([(x.0, without), (x.1, without)], COLOURS[0].stroke_width(3)))?
@@ -153,15 +121,45 @@ impl TuneReport {
                 + Circle::new((0, 0), 8, COLOURS[5].stroke_width(3))
                 + Text::new("recommended", (-36, -28), (FONT, 14))
         }))?;
-        chart
-            .configure_series_labels()
-            .position(free_corner)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.2))
-            .label_font((FONT, 13))
-            .draw()?;
-        Ok(())
+        legend(&mut chart, free_corner)
     }
+}
+
+/// A chart with both axes logarithmic.
+fn chart<'a, 'b>(
+    area: &'a Area<'b>,
+    caption: &str,
+    x_label: &str,
+    x: (f64, f64),
+    y: (f64, f64),
+) -> Result<Chart<'a, 'b>, Box<dyn std::error::Error>> {
+    let mut chart = ChartBuilder::on(area)
+        .caption(caption, (FONT, 18))
+        .margin(12)
+        .x_label_area_size(44)
+        .y_label_area_size(64)
+        .build_cartesian_2d((x.0..x.1).log_scale(), (y.0..y.1).log_scale())?;
+    chart
+        .configure_mesh()
+        .x_desc(x_label)
+        .x_labels(TICKS)
+        .x_label_formatter(&|events| events.to_string())
+        .y_label_formatter(&|value| value.to_string())
+        .light_line_style(WHITE)
+        .label_style((FONT, 13))
+        .draw()?;
+    Ok(chart)
+}
+
+fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>, position: SeriesLabelPosition) -> Drawn {
+    chart
+        .configure_series_labels()
+        .position(position)
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.2))
+        .label_font((FONT, 13))
+        .draw()?;
+    Ok(())
 }
 
 /// The ends of a logarithmic axis that shows all values, and is never a point.

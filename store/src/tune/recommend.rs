@@ -12,13 +12,13 @@ const AS_CHEAP: f64 = 1.05;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Recommendation {
-    /// Every so many events a snapshot; `None`: no snapshots.
+    /// The events between two snapshots; `None`: no snapshots.
     pub interval: Option<u64>,
     /// The reasons, a sentence each.
     pub reasons: Vec<String>,
 }
 
-/// Decides by the longest stream: there it matters most. `None` where nothing was measured.
+/// Decides by the longest stream: there it matters most. `None` if nothing was measured.
 pub(super) fn recommend(rows: &[TuneRow], settings: &TuneSettings) -> Option<Recommendation> {
     let longest = rows.iter().map(|row| row.events).max()?;
     let rows: Vec<_> = rows.iter().filter(|row| row.events == longest).collect();

@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Entries(Vec<PendingEntry>);
 
 impl Entries {
-    /// Adds an entry; returns those before it where it does not follow them, or would make them too many.
+    /// Adds an entry; returns those before it if it does not follow them, or would make them too many.
     pub(super) fn add(&mut self, entry: PendingEntry) -> Option<Vec<PendingEntry>> {
         let before = match (self.0.first(), self.0.last()) {
             (Some(first), Some(last))

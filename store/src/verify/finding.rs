@@ -94,7 +94,7 @@ pub enum Fault {
         /// The rule.
         why: String,
     },
-    /// An item that is no pending entry has an attribute that puts it into the outbox: its stream is halted.
+    /// An item that is not a pending entry has an attribute that puts it into the outbox: its stream is halted.
     #[error("not a pending entry, but in the outbox: {what}")]
     Stray {
         /// What is wrong with it.

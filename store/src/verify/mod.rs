@@ -98,7 +98,7 @@ impl Stream for Verification {
     }
 }
 
-/// What comes of checking.
+/// The outcome of checking.
 #[derive(Debug)]
 enum Outcome {
     Finding(Finding),
@@ -118,7 +118,7 @@ impl Row for Outcome {
     }
 
     fn progress(&self) -> Progress {
-        // Nobody goes on behind it: there is no token of a verification.
+        // Nothing resumes behind it: there is no token of a verification.
         Progress::Start
     }
 }
@@ -163,7 +163,7 @@ impl Source for Checker {
     }
 }
 
-/// What has come of a page so far.
+/// The outcome of a page so far.
 struct Findings {
     outcomes: VecDeque<Outcome>,
     read_units: f64,

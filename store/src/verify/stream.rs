@@ -29,7 +29,7 @@ pub(super) struct StreamCheck {
 #[derive(Clone, Copy, Debug)]
 struct Tail {
     version: u64,
-    /// Unknown where it is unreadable.
+    /// Unknown if it is unreadable.
     append: Option<(AppendRange, i64)>,
 }
 

@@ -33,7 +33,7 @@ pub const SLOWEST_UPLOAD_BYTES_PER_SECOND: u32 = 1024 * 1024;
 /// Requests up to this size take no time to be sent.
 const SMALL_REQUEST_BYTES: u64 = 64 * 1024;
 
-/// How long requests may take. A dead connection is given up by its *silence*, however large an answer may be; a slow link is given
+/// How long requests may take. A dead connection is recognized by its *silence*, however large an answer may be; a slow link is given
 /// the time that it needs, up to a limit in all.
 ///
 /// The default is for services near their table: a dead connection is given up after 2 seconds, a request after 10.

@@ -262,7 +262,7 @@ pub enum Invalid {
         segments: u16,
     },
     /// The token is not one that this scan can resume from.
-    #[error("the scan can't go on from this token: {why}")]
+    #[error("the scan can't resume from this token: {why}")]
     ScanToken {
         /// The reason.
         why: String,

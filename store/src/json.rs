@@ -1,5 +1,5 @@
-//! JSON text of a value that can be read back: `serde_json` writes a float that is not finite as `null`, and so loses
-//! it; and what it reads has 127 levels at most.
+//! JSON text that can be read back. `serde_json` writes a float that is not finite as `null` and so loses it, and it reads at most
+//! 127 levels.
 
 use serde::{
     Serialize,
@@ -11,7 +11,7 @@ use crate::{error::Invalid, limits::MAX_JSON_DEPTH};
 /// The JSON text of `value`.
 ///
 /// # Errors
-/// Whatever the value's own `Serialize` says, a map key that is not a text, a float that is not finite.
+/// An error of the value's own `Serialize`, a map key that is not a text, a float that is not finite.
 pub(crate) fn to_text(value: &(impl Serialize + ?Sized)) -> Result<String, serde_json::Error> {
     let text = serde_json::to_string(value)?;
     // A lost float has become `null`: without one, nothing is lost.

@@ -1,4 +1,4 @@
-//! The limits that an append is checked against before anything is sent, and those of scans.
+//! The limits of appends, which are checked before anything is sent, and of scans.
 //!
 //! Sources: "Quotas in Amazon DynamoDB" (AWS), and AMQP 0-9-1, section 4.2.5.3
 //! (short strings).

@@ -28,12 +28,12 @@ impl fmt::Debug for Jitter {
 
 /// Exponentially growing, jittered (±50 %) waiting times. They are the same each time for the same jitter.
 #[derive(Debug)]
-pub(crate) struct Delays {
+pub(crate) struct Backoff {
     steps: ExponentialBackoff,
     jitter: Jitter,
 }
 
-impl Delays {
+impl Backoff {
     pub(crate) fn new(first: Duration, longest: Duration, jitter: Jitter) -> Self {
         let steps = ExponentialBackoffBuilder::new()
             .with_initial_interval(first)
@@ -66,8 +66,8 @@ mod tests {
     fn delays_double_up_to_the_longest_and_are_decided_by_the_jitter_alone() {
         let delays_ms = |jitter: f64| -> Vec<u128> {
             let (first, longest) = (Duration::from_millis(10), Duration::from_millis(60));
-            let mut delays = Delays::new(first, longest, Jitter::new(move || jitter));
-            (0..5).map(|_| delays.next().as_millis()).collect()
+            let mut backoff = Backoff::new(first, longest, Jitter::new(move || jitter));
+            (0..5).map(|_| backoff.next().as_millis()).collect()
         };
         assert_eq!(delays_ms(0.5), [10, 20, 40, 60, 60]);
         assert_eq!(delays_ms(0.0), [5, 10, 20, 30, 30]);

@@ -18,7 +18,7 @@ use crate::{
     event::NewEvent,
     failure::{Operation, RequestContext},
     limits::MAX_RECORDED_AT_MS,
-    retry::{Delays, Jitter},
+    retry::{Backoff, Jitter},
     schema::{self, Compression, ENTITY, STREAM_ID},
     stream::StreamPosition,
     trace::TraceContext,
@@ -82,8 +82,8 @@ impl Table {
         self.0.settings.compression
     }
 
-    pub(crate) fn delays(&self, first: Duration, longest: Duration) -> Delays {
-        Delays::new(first, longest, self.0.settings.jitter.clone())
+    pub(crate) fn backoff(&self, first: Duration, longest: Duration) -> Backoff {
+        Backoff::new(first, longest, self.0.settings.jitter.clone())
     }
 
     /// Adds the current trace context to events that have none.

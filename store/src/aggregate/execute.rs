@@ -32,7 +32,7 @@ impl<A: Aggregate> Repository<A> {
         I: IntoIterator<Item = A::Event>,
     {
         let mut loaded = self.load_stream(stream).await?;
-        let mut delays = self.shared.store.table.delays(FIRST_DELAY, LONGEST_DELAY);
+        let mut backoff = self.shared.store.table.backoff(FIRST_DELAY, LONGEST_DELAY);
         let mut attempts = 0;
         loop {
             if let Some(id) = command.id {
@@ -61,7 +61,7 @@ impl<A: Aggregate> Repository<A> {
                 }
                 Err(Error::Conflict(_)) if attempts == 1 => {}
                 // Again and again: whoever else keeps conflicting goes first.
-                Err(Error::Conflict(_)) => delays.wait().await,
+                Err(Error::Conflict(_)) => backoff.wait().await,
                 Err(error) => return Err(error.into()),
             }
             loaded = self.refresh(&loaded).await?;

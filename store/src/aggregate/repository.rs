@@ -181,7 +181,7 @@ impl<A: Aggregate> Repository<A> {
     /// Waits until no snapshot is being written: before the program ends, or before a test looks.
     pub async fn snapshots_settled(&self) {
         if let Some(snapshots) = &self.shared.snapshots {
-            snapshots.settled().await;
+            snapshots.idle().await;
         }
     }
 

@@ -166,7 +166,7 @@ impl<A: Aggregate> Snapshots<A> {
     }
 
     /// Waits until no snapshot is being written.
-    pub(crate) async fn settled(&self) {
+    pub(crate) async fn idle(&self) {
         // The sender lives in `self`, so the wait can't fail.
         let _ = self.in_flight.subscribe().wait_for(|count| *count == 0).await;
     }

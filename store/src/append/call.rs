@@ -12,7 +12,7 @@ use crate::{
     event::RecordedEvent,
     failure::Operation,
     read,
-    retry::Delays,
+    retry::Backoff,
     stream::{StreamId, StreamPosition},
     table::Table,
 };
@@ -51,8 +51,8 @@ impl Call<'_> {
         }
     }
 
-    pub(super) fn delays(&self) -> Delays {
-        self.table.delays(FIRST_DELAY, LONGEST_DELAY)
+    pub(super) fn backoff(&self) -> Backoff {
+        self.table.backoff(FIRST_DELAY, LONGEST_DELAY)
     }
 
     pub(super) fn corrupt(&self, part: usize, at: String, what: &str) -> Error {

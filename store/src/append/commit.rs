@@ -43,7 +43,7 @@ pub(super) fn commit<'a>(
 
 impl Call<'_> {
     async fn run(mut self) -> Result<Vec<Appended>, Error> {
-        let mut delays = self.delays();
+        let mut backoff = self.backoff();
         loop {
             let positions = match self.locate().await? {
                 Located::At(positions) => positions,
@@ -66,7 +66,7 @@ impl Call<'_> {
             }
             // Nothing of ours is there, and the place is taken for ever.
             self.outcome_unknown = false;
-            if timeout_at(self.deadline, delays.wait()).await.is_err() {
+            if timeout_at(self.deadline, backoff.wait()).await.is_err() {
                 return Err(self.operation.busy());
             }
         }

@@ -34,7 +34,7 @@ impl Call<'_> {
     pub(super) async fn send(&mut self, positions: &[StreamPosition]) -> Result<Answer, Error> {
         let request = Request::new(self.table, self.append_id, self.parts, self.own, positions);
         let token = Uuid::new_v4().to_string();
-        let mut delays = self.delays();
+        let mut backoff = self.backoff();
         loop {
             self.operation.attempts += 1;
             let sent = self
@@ -74,7 +74,7 @@ impl Call<'_> {
             }
             let (streams, attempt) = (self.operation.subject, self.operation.attempts);
             tracing::debug!(streams, attempt, error = ?error.code(), "append is tried again");
-            if timeout_at(self.deadline, delays.wait()).await.is_err() {
+            if timeout_at(self.deadline, backoff.wait()).await.is_err() {
                 return Err(self.operation.unavailable(self.outcome_unknown, error));
             }
         }

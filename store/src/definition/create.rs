@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::{
 use crate::{
     error::Error,
     failure::{Operation, RequestContext},
-    retry::{Delays, Jitter},
+    retry::{Backoff, Jitter},
     schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
 };
 
@@ -58,10 +58,10 @@ pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation,
             _ => return Err(operation.failed(error)),
         },
     };
-    let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY, Jitter::default());
+    let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY, Jitter::default());
     let active = async {
         while !is_active(client, table, &mut operation).await? {
-            delays.wait().await;
+            backoff.wait().await;
         }
         Ok(outcome)
     };

@@ -44,8 +44,8 @@ impl Outbox {
         Self { table }
     }
 
-    /// What a read of the table or the index failed with. While either is being made, DynamoDB says that it is not there, or that it
-    /// has no such index: nobody has to fix that, it passes.
+    /// The error of a failed read of the table or the index. While either is being created, DynamoDB reports that the table or the
+    /// index does not exist; that is transient.
     async fn unless_being_built<E>(&self, operation: &Operation<'_>, error: SdkError<E>) -> Error
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,

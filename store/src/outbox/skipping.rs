@@ -52,7 +52,7 @@ impl Outbox {
         check("name of who skips", &request.by, MAX_SKIP_BY_BYTES)?;
         check("reason", &request.reason, MAX_SKIP_REASON_BYTES)?;
         let stream = StreamId::stored(&request.stream);
-        let mut delays = self.table.delays(FIRST_DELAY, LONGEST_DELAY);
+        let mut backoff = self.table.backoff(FIRST_DELAY, LONGEST_DELAY);
         // One id for all attempts, so that a lost answer does not lead to a second record.
         let id = Uuid::new_v4();
         let mut operation = self.table.operation("skip an entry", stream.as_str());
@@ -79,7 +79,7 @@ impl Outbox {
                                 }
                                 Predecessor::Unsettled if is_last => return Err(operation.busy()),
                                 _ => {
-                                    delays.wait().await;
+                                    backoff.wait().await;
                                     continue;
                                 }
                             }
@@ -112,7 +112,7 @@ impl Outbox {
             if is_last || matches!(Cancelled::by(&reasons), Cancelled::Refused { .. }) {
                 return Err(operation.cancelled(&reasons, error));
             }
-            delays.wait().await;
+            backoff.wait().await;
         }
     }
 

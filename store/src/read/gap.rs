@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::{Corrupt, Error},
-    retry::Delays,
+    retry::Backoff,
     stream::StreamId,
     table::Table,
 };
@@ -18,13 +18,13 @@ const LONGEST_GAP_DELAY: Duration = Duration::from_secs(1);
 
 /// Counts the reads of one place.
 pub(super) struct GapWatch {
-    delays: Delays,
+    backoff: Backoff,
     reads: u32,
 }
 
 impl GapWatch {
     pub(super) fn new(table: &Table) -> Self {
-        Self { delays: table.delays(FIRST_GAP_DELAY, LONGEST_GAP_DELAY), reads: 1 }
+        Self { backoff: table.backoff(FIRST_GAP_DELAY, LONGEST_GAP_DELAY), reads: 1 }
     }
 
     /// Waits before the place is read again; after the last read the version that is `missing` is an error.
@@ -35,7 +35,7 @@ impl GapWatch {
             return Err(Corrupt { stream: stream.clone(), at, what }.into());
         }
         self.reads += 1;
-        self.delays.wait().await;
+        self.backoff.wait().await;
         Ok(())
     }
 }

@@ -1,8 +1,7 @@
-//! Load: a stream's events in order, strongly consistent, paged to the end, whole.
+//! Load: all events of a stream in order, strongly consistent, page by page.
 //!
 //! A `Query` is not isolated from a transaction: it may see an append item by item while that is being committed. So each
-//! page is checked for gaps, and the end for half an append; what is missing is read again, and if it does not turn up,
-//! reported. Reading continues by version and not by DynamoDB's page key, which makes "read again" the same as "read on".
+//! page is checked for gaps, and the end for half an append. A missing version is re-read, then reported as an error that names it. Reading continues by version and not by DynamoDB's page key, which makes "read again" the same as "read on".
 //!
 //! - `query.rs`: the one request that they all send.
 //! - `check.rs`: what of a page can be handed out (pure).

@@ -3,7 +3,7 @@
 //! DynamoDB puts an item into a segment by its partition key, so a stream is in one segment, and there its items come in the
 //! order of their sort keys. Each segment is read page by page, ahead of the consumer by a bounded number of
 //! pages. The segments take turns, stream by stream: the consumer gets one stream after the other, each whole and in order, and
-//! all of them in an order that depends on nothing but the ids and the number of segments.
+//! all of them in an order that depends only on the ids and the number of segments.
 //!
 //! A `Scan` is no more isolated from a transaction than a `Query`. What is missing in a stream is read by a consistent
 //! `Query`, which waits for it, or says what is missing. A damaged stream is an error of its own, and the scan continues with

@@ -69,7 +69,7 @@ impl Segment {
         if self.progress == Progress::End {
             return Ok(ScannedPage { items: Vec::new(), read_units: 0.0 });
         }
-        let mut delays = self.table.delays(FIRST_DELAY, LONGEST_DELAY);
+        let mut backoff = self.table.backoff(FIRST_DELAY, LONGEST_DELAY);
         let mut operation = self.table.operation("scan", self.table.name());
         let output = loop {
             operation.attempts += 1;
@@ -77,7 +77,7 @@ impl Segment {
                 Err(Error::Unavailable { .. }) if operation.attempts < SCAN_ATTEMPTS => {
                     // Over a slow link, and where capacity is short, fewer items get through.
                     self.page_size.shrink();
-                    delays.wait().await;
+                    backoff.wait().await;
                 }
                 answer => break answer?,
             }

@@ -15,7 +15,7 @@ use crate::{
 /// The format of the tokens that this version writes and reads.
 const FORMAT: u32 = 1;
 
-/// How far a consumer has come with a scan, as a text: [`Display`](fmt::Display) writes it, [`FromStr`] reads it. It holds
+/// How far a consumer has read a scan, as a text: [`Display`](fmt::Display) writes it, [`FromStr`] reads it. It holds
 /// one key for each segment and nothing else of the data; take it as opaque.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,7 +103,7 @@ impl FromStr for ScanToken {
         match serde_json::from_str::<Versioned>(text) {
             Ok(Versioned { format: FORMAT }) => {}
             Ok(Versioned { format }) => return refuse(format!("its format is {format}, this version knows {FORMAT}")),
-            Err(_) => return refuse("it is no token of a scan".to_owned()),
+            Err(_) => return refuse("it is not a scan token".to_owned()),
         }
         let Ok(token) = serde_json::from_str::<Self>(text) else { return refuse("it is damaged".to_owned()) };
         let segments = token.segments.len();
@@ -134,12 +134,12 @@ mod tests {
     fn a_token_that_does_not_fit_is_refused_with_the_reason() {
         let text = token().to_string();
         for (text, why) in [
-            (String::new(), "no token of a scan"),
-            ("{}".to_owned(), "no token of a scan"),
+            (String::new(), "not a scan token"),
+            ("{}".to_owned(), "not a scan token"),
             (text.replace("\"format\":1", "\"format\":2"), "its format is 2, this version knows 1"),
             (text.replace("\"turn\":1", "\"turn\":3"), "damaged"),
             (text.replace("append_last", "last"), "damaged"),
-            (text[..text.len() - 1].to_owned(), "no token of a scan"),
+            (text[..text.len() - 1].to_owned(), "not a scan token"),
         ] {
             let error = text.parse::<ScanToken>().expect_err(&text).to_string();
             assert!(error.contains(why), "{error}");

@@ -118,7 +118,7 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
 fn decompress(bytes: &[u8]) -> Result<String, Cow<'static, str>> {
     // What was appended had to fit into an item uncompressed, so nothing larger is ever unpacked.
     let Some(length @ 0..=MAX_ITEM_BYTES) = frame_bytes(bytes) else {
-        return Err("is no zstd frame with a size that an item may have".into());
+        return Err("is not a zstd frame with a size that an item may have".into());
     };
     let unpacked = zstd::bulk::decompress(bytes, length).map_err(|error| format!("does not decompress: {error}"))?;
     String::from_utf8(unpacked).map_err(|_| "is not UTF-8".into())
@@ -175,8 +175,8 @@ mod tests {
         damaged.truncate(end);
         for (value, encoding, fault) in [
             (binary(damaged), Some(ENCODING_ZSTD), "does not decompress"),
-            (binary(b"{}".to_vec()), Some(ENCODING_ZSTD), "no zstd frame"),
-            (binary(packed(&"x".repeat(MAX_ITEM_BYTES + 1))), Some(ENCODING_ZSTD), "no zstd frame with a size"),
+            (binary(b"{}".to_vec()), Some(ENCODING_ZSTD), "not a zstd frame"),
+            (binary(packed(&"x".repeat(MAX_ITEM_BYTES + 1))), Some(ENCODING_ZSTD), "not a zstd frame with a size"),
             (AttributeValue::S("{}".to_owned()), Some(ENCODING_ZSTD), "not binary"),
             (binary(packed("{}")), Some("brotli"), "\"brotli\""),
             (binary(packed("{}")), None, "not a text"),

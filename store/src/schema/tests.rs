@@ -1,4 +1,4 @@
-//! Whatever another client writes: reading it does not panic, nothing is sized by what it claims, and an error names the item.
+//! Items of other clients: reading them does not panic, allocates nothing by what they claim, and an error names the item.
 
 use proptest::prelude::*;
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! What can be wrong with a table's content.
+//! The faults that a verification can find.
 
 use crate::stream::StreamId;
 
@@ -38,7 +38,7 @@ pub enum Fault {
         /// What is wrong with it.
         what: String,
     },
-    /// An event says other things about its append than the event before it does.
+    /// An event contradicts the event before it about their append.
     #[error("the event does not fit to the one before it: {what}")]
     ForeignEvent {
         /// In which way.
@@ -53,7 +53,7 @@ pub enum Fault {
     },
     /// A private event or a pending entry does not name the newest append before it that has a pending entry. The relay halts the
     /// stream where what an entry names is not there.
-    #[error("the append before: {what}")]
+    #[error("the previous entry: {what}")]
     PreviousEntry {
         /// What is named, and what should be.
         what: String,
@@ -70,7 +70,7 @@ pub enum Fault {
         /// Which are missing.
         what: String,
     },
-    /// A pending entry says other things than its events: what is published is not what is loaded.
+    /// A pending entry contradicts its events: what is published differs from what is loaded.
     #[error("the pending entry disagrees with its events: {what}")]
     EntryDisagrees {
         /// In which way.
@@ -82,14 +82,14 @@ pub enum Fault {
         /// What is wrong with it.
         what: String,
     },
-    /// A snapshot is not one of its stream as it is. A load ignores it.
+    /// A snapshot does not belong to the history of its stream. A load ignores it.
     #[error("the snapshot is not of this history: {what}")]
     FalseSnapshot {
         /// In which way.
         what: String,
     },
     /// The stream id breaks a rule.
-    #[error("the stream id is none that streambox writes: {why}")]
+    #[error("streambox does not write such a stream id: {why}")]
     StreamId {
         /// The rule.
         why: String,
@@ -100,8 +100,8 @@ pub enum Fault {
         /// What is wrong with it.
         what: String,
     },
-    /// The sort key is none of an entity.
-    #[error("the sort key is none that this version writes; a newer version may have written it")]
+    /// The sort key does not belong to an entity.
+    #[error("this version does not write such a sort key; a newer version may have written it")]
     Key,
 }
 

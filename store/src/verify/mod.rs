@@ -1,4 +1,4 @@
-//! Verify: reads everything, changes nothing, and lists what the library never writes or always writes and is not there.
+//! Verify: reads everything, changes nothing, and reports unexpected and missing items.
 //!
 //! - `finding.rs`: what can be wrong.
 //! - `items.rs`: where items come from: a segment of a scan, or one stream's partition.
@@ -31,14 +31,14 @@ use crate::{
 
 pub use finding::{Fault, Finding};
 
-/// What is wrong with the streams that it reads, finding by finding. See [`EventStore::verify`](crate::EventStore::verify). An error is the last item.
+/// The findings in the streams that it reads. See [`EventStore::verify`](crate::EventStore::verify). An error is the last item.
 #[derive(Debug)]
 pub struct Verification {
     merged: Merged<Outcome>,
     counts: VerifiedCounts,
 }
 
-/// How much was verified.
+/// How many items were verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifiedCounts {

@@ -22,7 +22,7 @@ use tokio::time::sleep;
 
 use crate::{
     lines::Lines,
-    metrics::{CloudWatch, Metrics, Number, Reading},
+    metrics::{Metrics, Reading},
     view::View,
 };
 
@@ -80,8 +80,7 @@ impl Emf {
     fn line(&self, at_ms: i64, view: &View, is_last: bool) -> String {
         let (mut values, mut directives) = (Map::new(), Vec::new());
         let mut written = self.written.lock().expect("nobody panics with this lock");
-        for CloudWatch { name, unit, reading } in self.metrics.declare(view).into_iter().flat_map(|one| one.cloudwatch)
-        {
+        for (name, unit, reading) in self.metrics.declare(view).into_iter().flat_map(|one| one.cloudwatch) {
             let value = match reading {
                 Reading::State(value) => value.filter(|_| !is_last).map(number),
                 Reading::Counted(total) => {
@@ -90,7 +89,7 @@ impl Emf {
                 }
                 Reading::ConfirmMs => {
                     let times = self.metrics.take_confirm_ms();
-                    (!times.is_empty()).then(|| times.into_iter().map(|ms| number(Number::Real(ms))).collect())
+                    (!times.is_empty()).then(|| times.into_iter().map(number).collect())
                 }
             };
             if let Some(value) = value {
@@ -112,12 +111,11 @@ impl Emf {
     }
 }
 
-/// To a thousandth: a line that is short goes out in one piece.
-fn number(number: Number) -> Value {
-    match number {
-        Number::Count(count) => json!(count),
-        Number::Real(real) => json!((real * 1_000.0).round() / 1_000.0),
-    }
+/// To a thousandth, and a count without a fraction: a line that is short goes out in one piece.
+fn number(value: f64) -> Value {
+    let rounded = (value * 1_000.0).round() / 1_000.0;
+    #[expect(clippy::cast_possible_truncation, reason = "it has no fraction and is small")]
+    if rounded.fract() == 0.0 { json!(rounded as i64) } else { json!(rounded) }
 }
 
 /// The first multiple of the interval behind a moment.
@@ -205,11 +203,11 @@ mod tests {
             (backlog.oldest_pending_since_ms, backlog.is_current) = (since_ms, is_current);
         };
         let old = line_of(&|view| backlog(view, Some(1_235), false));
-        assert_eq!((old.get("PendingEntries"), &old["OldestPendingAge"]), (None, &json!(60.0)), "it still ages");
+        assert_eq!((old.get("PendingEntries"), &old["OldestPendingAge"]), (None, &json!(60)), "it still ages");
         let empty = line_of(&|view| backlog(view, None, false));
         assert_eq!(empty.get("OldestPendingAge"), None, "whether still nothing is pending is not known");
         let idle = line_of(&|view| backlog(view, None, true));
-        assert_eq!(idle["OldestPendingAge"], json!(0.0));
+        assert_eq!(idle["OldestPendingAge"], json!(0));
     }
 
     #[test]
@@ -230,7 +228,7 @@ mod tests {
             (&first["PublishedEvents"], &first["RefusedEvents"], &first["Reconnects"]),
             (&json!(3), &json!(1), &json!(4))
         );
-        assert_eq!(first["ConfirmTime"], json!([20.0, 30.0]));
+        assert_eq!(first["ConfirmTime"], json!([20, 30]));
         let idle = line((3, 1), 2, false);
         assert_eq!(
             (&idle["PublishedEvents"], &idle["RefusedEvents"], &idle["Reconnects"]),

@@ -20,6 +20,7 @@ pub mod config;
 pub mod core;
 pub mod emf;
 mod failure;
+mod flag_values;
 pub mod http;
 pub mod lines;
 pub mod metrics;

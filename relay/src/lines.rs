@@ -1,4 +1,4 @@
-//! Lines on their way to standard output or standard error. A pipe that nobody reads blocks whoever writes to it, and a full
+//! Lines on their way to standard output or standard error. A pipe that nobody reads blocks its writer, and a full
 //! disk refuses. So a thread of its own writes; the queue before it is bounded, and a line that finds no room in it or can't be
 //! written is dropped and counted. The count is logged when lines can be written again.
 
@@ -53,7 +53,7 @@ impl Lines {
     /// much may wait, in the unit that [`place`](Self::place) counts in.
     ///
     /// # Errors
-    /// The system's, where there can't be one more thread.
+    /// The system's, if no more thread can be started.
     pub fn to(name: &'static str, out: impl Write + Send + 'static, room: usize) -> io::Result<Self> {
         let (items, waiting) = mpsc::unbounded_channel();
         let lines = Self { items, room: Arc::new(Semaphore::new(room)), dropped: Arc::default() };
@@ -121,7 +121,7 @@ impl<W: Write> Writer<W> {
                     drop(room);
                     self.report();
                 }
-                // Whoever has waited may have gone.
+                // The waiting task may have gone.
                 Item::Flushed(flushed) if !self.is_failing => _ = flushed.send(()),
                 Item::Flushed(_) => {}
             }
@@ -138,7 +138,7 @@ impl<W: Write> Writer<W> {
             Err(error) => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
                 if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::warn!(%error, "{} can't be written; the program goes on without it", self.name);
+                    tracing::warn!(%error, "{} can't be written; the program continues without it", self.name);
                 }
             }
         }

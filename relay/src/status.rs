@@ -39,7 +39,7 @@ pub struct Status {
     pub taken_at: String,
     /// What is pending.
     pub backlog: CountedBacklog,
-    /// Streams that can't go on, those first that have been halted for the longest.
+    /// Halted streams, those first that have been halted for the longest.
     pub halted: Vec<HaltedStream>,
     /// How many streams the workers say are halted: a row has room for a few only.
     pub halted_streams: u64,
@@ -73,7 +73,7 @@ pub struct CountedBacklog {
 pub struct Worker {
     /// Its id.
     pub id: String,
-    /// Whether its heartbeat has changed between two readings; none where there was one reading only.
+    /// Whether its heartbeat has changed between two readings; none if there was one reading only.
     pub alive: Option<bool>,
     /// Its share of the streams, from 0 to 1, as it sees the group.
     pub share: f64,
@@ -103,7 +103,7 @@ pub struct Skipped {
     pub stream: String,
     /// The entry's first version.
     pub first_version: u64,
-    /// Its last version, where it was known.
+    /// Its last version, if it was known.
     pub last_version: Option<u64>,
     /// When, by the clock of who did it (ISO 8601).
     pub at: String,

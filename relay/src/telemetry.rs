@@ -1,9 +1,8 @@
-//! What a relay tells whoever watches it: a snapshot of its state, and the moments that no snapshot can show.
+//! What a running relay reports to observers: a snapshot of its state, and the moments that no snapshot can show.
 //!
-//! The shell replaces the [`Snapshot`] at most every [`SNAPSHOT_INTERVAL`], where something has changed; reading it costs
+//! The shell replaces the [`Snapshot`] at most every [`SNAPSHOT_INTERVAL`], if something has changed; reading it costs
 //! the relay nothing. What has to be counted or timed one by one goes to an [`Observer`], from the relay's own task: an
-//! observer returns at once and never waits. Times are by the relay's monotonic clock; whoever shows them to people takes
-//! "so long ago" off its own wall clock.
+//! observer returns at once and never waits. Times are by the relay's monotonic clock.
 
 use std::{
     fmt,
@@ -25,7 +24,7 @@ use crate::{
 /// The shortest time from one snapshot to the next.
 pub const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Most halted streams in a snapshot, those first that have been halted for the longest. Their number is always told.
+/// Most halted streams in a snapshot, those first that have been halted for the longest. Their number is always reported.
 pub const MAX_SHOWN_HALTS: usize = 100;
 
 /// Sees the moments. Every method does nothing unless it is written.
@@ -33,10 +32,10 @@ pub trait Observer: Send + Sync {
     /// A batch has come back from the broker.
     fn batch_published(&self, _batch: &PublishedBatch) {}
 
-    /// A stream is halted, or an attempt to go on with it has failed again.
+    /// A stream is halted, or another attempt to publish it has failed.
     fn stream_halted(&self, _halt: &HaltedStream) {}
 
-    /// A stream that was halted goes on, or has nothing pending any more.
+    /// A stream that was halted is published again, or has nothing pending any more.
     fn stream_resumed(&self, _stream: &StreamId) {}
 
     /// What became of one event of a batch, and how long the batch took. Called for each after
@@ -134,72 +133,34 @@ impl HaltedStream {
     }
 }
 
-/// Where a relay writes what it tells. A clone writes to the same place.
+/// Where a relay reports. Clones share one place.
 #[derive(Clone)]
 pub struct Telemetry {
     snapshot: Arc<watch::Sender<Arc<Snapshot>>>,
-    observer: Arc<dyn Observer>,
+    observers: Arc<[Arc<dyn Observer>]>,
     /// When the relay's loop ticked last.
     last_tick: Arc<Mutex<Instant>>,
     /// What the publishers say of themselves.
     publishers: Arc<Mutex<Vec<watch::Receiver<PublisherState>>>>,
 }
 
-/// Several observers, one after the other.
-impl Observer for Vec<Arc<dyn Observer>> {
-    fn batch_published(&self, batch: &PublishedBatch) {
-        for observer in self {
-            observer.batch_published(batch);
-        }
-    }
-
-    fn stream_halted(&self, halt: &HaltedStream) {
-        for observer in self {
-            observer.stream_halted(halt);
-        }
-    }
-
-    fn stream_resumed(&self, stream: &StreamId) {
-        for observer in self {
-            observer.stream_resumed(stream);
-        }
-    }
-
-    fn event_published(&self, outgoing: &Outgoing, outcome: &Outcome, took: Duration) {
-        for observer in self {
-            observer.event_published(outgoing, outcome, took);
-        }
-    }
-
-    fn request_made(&self, request: Request) {
-        for observer in self {
-            observer.request_made(request);
-        }
-    }
-
-    fn request_failed(&self, request: Request) {
-        for observer in self {
-            observer.request_failed(request);
-        }
-    }
-}
-
-struct Nobody;
-
-impl Observer for Nobody {}
-
 impl Default for Telemetry {
     fn default() -> Self {
-        Self::new(Arc::new(Nobody))
+        Self::new(Vec::new())
     }
 }
 
 impl Telemetry {
-    /// Tells `observer` the moments.
+    /// Reports to these observers, one after the other.
     #[must_use]
-    pub fn new(observer: Arc<dyn Observer>) -> Self {
+    pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
         let (snapshot, last_tick) = (watch::Sender::new(Arc::default()), Mutex::new(Instant::now()));
-        Self { snapshot: Arc::new(snapshot), observer, last_tick: Arc::new(last_tick), publishers: Arc::default() }
+        Self {
+            snapshot: Arc::new(snapshot),
+            observers: observers.into(),
+            last_tick: Arc::new(last_tick),
+            publishers: Arc::default(),
+        }
     }
 
     /// What each publisher's connection is doing; empty before they are started.
@@ -212,7 +173,7 @@ impl Telemetry {
         publishers.iter().map(|state| state.borrow().clone()).collect()
     }
 
-    /// Where the publishers tell their state.
+    /// Where the publishers report their state.
     ///
     /// # Panics
     /// Never: nobody panics with the lock.
@@ -240,8 +201,8 @@ impl Telemetry {
         self.snapshot.subscribe()
     }
 
-    pub(crate) fn observer(&self) -> &dyn Observer {
-        &*self.observer
+    pub(crate) fn report(&self, moment: impl Fn(&dyn Observer)) {
+        self.observers.iter().for_each(|observer| moment(&**observer));
     }
 
     pub(crate) fn publish(&self, snapshot: Snapshot) {

@@ -7,7 +7,7 @@ pub use streambox_programs::{
     text::{escaped, is_unseen, one_line},
 };
 
-/// A text in at most so many characters: a longer one loses its middle, since what tells two apart, or says what to do,
+/// A text shortened to a number of characters: a longer one loses its middle, since what tells two apart, or says what to do,
 /// stands at the end as often as at the beginning.
 #[must_use]
 pub fn shortened(text: &str, most_chars: usize) -> String {

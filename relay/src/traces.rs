@@ -72,7 +72,7 @@ impl Traces {
     /// (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_…`) work as everywhere.
     ///
     /// # Errors
-    /// Why no exporter can be made of it, for people: it is no such URL, or there are no authorities to trust.
+    /// Why no exporter can be made of it, for people: it is not such a URL, or there are no authorities to trust.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
@@ -98,7 +98,7 @@ impl Traces {
         let exporter = Counted { exporter, flow: Arc::clone(&flow) };
         let provider = SdkTracerProvider::builder()
             .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(config).build())
-            // Whoever began the trace has decided.
+            // The service that began the trace has decided.
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
             .with_resource(resource)
             .build();
@@ -281,7 +281,7 @@ impl Extractor for Headers<'_> {
 
 /// Whether TLS is needed.
 fn check(endpoint: &str) -> Result<bool, String> {
-    let url: hyper::Uri = endpoint.parse().map_err(|_| "it is no URL".to_owned())?;
+    let url: hyper::Uri = endpoint.parse().map_err(|_| "it is not a URL".to_owned())?;
     if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err("user and password don't belong there: credentials go to OTEL_EXPORTER_OTLP_HEADERS".to_owned());
     }

@@ -110,7 +110,7 @@ impl View {
 
     /// Fills in what follows from the rest: whether the backlog is current, which refusals still matter, and readiness.
     fn judge(&mut self) {
-        // A relay without room for more streams reads on only when there is room again; that is no fault of the table.
+        // A relay without room for more streams reads on only when there is room again; that is not the table's fault.
         let is_full = self.relay.open_streams > 0;
         let silent_after = TABLE_SILENT_AFTER + self.about.poll_interval;
         if let Some(backlog) = &mut self.relay.backlog {
@@ -185,7 +185,7 @@ pub enum BrokerTrouble {
     Connecting,
     /// There is no connection, and why.
     Lost(String),
-    /// It is connected and has answered for nothing for so long.
+    /// It is connected and has answered for nothing for this long.
     Silent(Duration),
 }
 

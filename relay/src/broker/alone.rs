@@ -267,7 +267,7 @@ async fn publish_on_channel(
         Err(unpublishable) => return Some(refused(&unpublishable)),
     };
     let timeouts = &settings.timeouts;
-    let Some(channel) = within(timeouts.channel, &state, open_more(&connection)).await else {
+    let Some(channel) = within(timeouts.connect, &state, open_more(&connection)).await else {
         return Some(Outcome::Unknown);
     };
     let poison = |error: &ConnectionError| {

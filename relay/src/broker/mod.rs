@@ -5,7 +5,7 @@
 //! - `alone`: events that are published alone, since what they were published with broke off.
 //! - `link`, `tls`: the socket, which can be cut, and TLS.
 //! - `failure`: what an error means, in words; `state`: what a publisher is doing, to be looked at.
-//! - `url`, `options`: the settings.
+//! - `url`: the broker's URL.
 
 mod alone;
 mod cloudevents;
@@ -13,7 +13,6 @@ mod failure;
 mod form;
 mod link;
 mod message;
-mod options;
 mod publisher;
 mod session;
 mod state;
@@ -30,7 +29,6 @@ pub use form::{
     DEFAULT_CLOUDEVENTS_SOURCE, MessageForm, MessageFormat, REPLAY_ENDED_HEADER, REPLAY_ENDED_TYPE, REPLAY_HEADER,
 };
 pub use message::{Message, RECORDED_AT_HEADER, STREAM_ID_HEADER, Unpublishable, VERSION_HEADER};
-pub use options::LinkOptions;
 pub use publisher::{Publisher, PublisherEnded, start};
 pub use state::{Link, PublisherState, UNROUTABLE_RUN, refusal_at_start};
 pub use tls::{TlsError, TlsFiles};
@@ -39,7 +37,10 @@ pub use url::{
     without_password,
 };
 
+use clap::Args;
 use lapin::{types::ShortString, uri::AMQPUri};
+
+use crate::flag_values::{DURATION, duration, shown};
 
 /// Where and how to publish.
 #[derive(Clone)]
@@ -100,18 +101,26 @@ impl fmt::Debug for BrokerSettings {
 }
 
 /// The longest times that a connection may take for something; then it is cut, and the next one is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Broker")]
 pub struct Timeouts {
-    /// From the name to the end of AMQP's handshake.
+    /// Longest time to connect: name, TCP, TLS and AMQP's handshake; also to open the channel, which includes confirms and the
+    /// exchange.
+    #[arg(id = "connect_timeout", long = "connect-timeout", env = "STREAMBOX_CONNECT_TIMEOUT", value_name = DURATION, default_value = shown(Timeouts::default().connect), value_parser = duration(CONNECT_TIMEOUT_MS))]
     pub connect: Duration,
-    /// To open the channel, turn on confirms and declare the exchange.
-    pub channel: Duration,
+
     /// To write one message of a batch: it begins anew with each that is written. A broker that has run out of memory or disk
     /// stops reading. The time stands still while it says that it is blocked; the same goes for `confirm`.
+    #[arg(skip = Timeouts::default().publish)]
     pub publish: Duration,
-    /// From one confirm of a batch to the next.
+
+    /// Longest time without a confirm while some are due. Then the connection is dropped, and each event of the batch is published
+    /// alone: one that is still not confirmed halts its stream. While the broker says that it is blocked the time stands still.
+    #[arg(id = "confirm_timeout", long = "confirm-timeout", env = "STREAMBOX_CONFIRM_TIMEOUT", value_name = DURATION, default_value = shown(Timeouts::default().confirm), value_parser = duration(100..=3_600_000))]
     pub confirm: Duration,
-    /// To say goodbye.
+
+    /// To close the connection in an orderly way.
+    #[arg(skip = Timeouts::default().close)]
     pub close: Duration,
 }
 
@@ -119,7 +128,6 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            channel: Duration::from_secs(10),
             publish: Duration::from_secs(15),
             confirm: Duration::from_secs(30),
             close: Duration::from_secs(5),

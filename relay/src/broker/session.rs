@@ -75,7 +75,7 @@ impl<'a> Session<'a> {
             ends_with_channel: false,
         };
         let opening = open_channel(&connection, settings);
-        let channel = health.within(settings.timeouts.channel, "opening a channel", opening).await?;
+        let channel = health.within(settings.timeouts.connect, "opening a channel", opening).await?;
         // What was refused on the way is no news.
         while let Some(Some(_)) = health.events.next().now_or_never() {}
         health.ends_with_channel = true;

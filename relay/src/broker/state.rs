@@ -1,4 +1,4 @@
-//! What a publisher's connection is doing, for whoever wants to know: readiness, metrics, the status page.
+//! What a publisher's connection is doing, for observers: readiness, metrics, the status page.
 
 use std::{
     sync::{Arc, Mutex},
@@ -89,7 +89,7 @@ impl PublisherState {
     }
 }
 
-/// So many events in a row that no queue takes suggest that the exchange has lost its bindings. Fewer are normal where
+/// This many events in a row that no queue takes suggest that the exchange has lost its bindings. Fewer are normal where
 /// nobody needs to listen to some of them.
 pub const UNROUTABLE_RUN: u64 = 100;
 

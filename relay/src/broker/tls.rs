@@ -8,19 +8,39 @@ use std::{
     sync::Arc,
 };
 
+use clap::Args;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
 /// The files that TLS needs beside the system's certificates, all in PEM.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Broker")]
 pub struct TlsFiles {
-    /// The certificates of the authorities to trust, instead of the system's.
+    /// Certificates (PEM) of the authorities to trust with `amqps://`, instead of the system's. Read anew for each connection.
+    #[arg(id = "amqp_ca_file", long = "amqp-ca-file", env = "STREAMBOX_AMQP_CA_FILE", value_name = "FILE")]
     pub authorities: Option<PathBuf>,
-    /// The relay's own certificate, with those that link it to its authority behind it.
+
+    // Those that link it to its authority stand behind it.
+    /// The client certificate (PEM) for `amqps://`. To log in by it, add `?auth_mechanism=external` to the URL.
+    #[arg(
+        id = "amqp_cert_file",
+        long = "amqp-cert-file",
+        env = "STREAMBOX_AMQP_CERT_FILE",
+        value_name = "FILE",
+        requires = "amqp_key_file"
+    )]
     pub certificate: Option<PathBuf>,
-    /// The key of the relay's own certificate, not encrypted.
+
+    /// The key (PEM, not encrypted) of the client certificate.
+    #[arg(
+        id = "amqp_key_file",
+        long = "amqp-key-file",
+        env = "STREAMBOX_AMQP_KEY_FILE",
+        value_name = "FILE",
+        requires = "amqp_cert_file"
+    )]
     pub key: Option<PathBuf>,
 }
 

@@ -1,13 +1,17 @@
 //! The command line: commands and flags. What a flag does, its default and what it allows stand in its help, which is the
 //! reference; groups of flags have their headings there.
 
-use std::{fmt, path::PathBuf};
+use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, value_parser};
 use streambox::{StreamId, outbox::SkipTarget, table_name};
 
 use super::observability::{EmfOptions, HttpOption};
-use crate::broker::{DEFAULT_CLOUDEVENTS_SOURCE, LinkOptions, MessageFormat, Unroutable, without_password};
+use crate::{
+    broker::{DEFAULT_CLOUDEVENTS_SOURCE, MessageFormat, Timeouts, TlsFiles, Unroutable, without_password},
+    core::{Bounds, DEFAULT_HEARTBEAT_INTERVAL, DEFAULT_WORKER_TIMEOUT},
+    flag_values::{DURATION, count, duration, shown},
+};
 
 const AFTER_HELP: &str = "\
 AWS's own settings are found as by every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
@@ -16,17 +20,17 @@ Exit codes: 0 done, 1 failed, 2 usage, 70 a fault of the program (start it again
 
 const STATUS_HELP: &str = "\
 An age is the time on this machine less the time that the appender gave its event: it is as true as the two clocks agree.
-Whether a worker is alive shows between two readings of its row: the command waits for one heartbeat unless told not to.
+Whether a worker is alive shows between two readings of its row: the command waits for one heartbeat, unless --no-wait is given.
 
 Exit codes: 0 done, 1 failed, or what --fail-if-… names is the case, 2 usage, 78 bad configuration.";
 
 const SKIP_HELP: &str = "\
-Only the first pending entry of a stream can be skipped. It is one append: skipping it skips all events of that append that are not published yet; where a relay is just
-publishing one, that one may arrive all the same. The relay goes on with the stream by itself, within --max-retry-delay-ms.
+Only the first pending entry of a stream can be skipped. It is one append: skipping it skips all events of that append that are not published yet; if a relay is just
+publishing one, that one may arrive all the same. The relay continues the stream by itself, within --max-retry-delay.
 Repeating the command is harmless: a skip that was done before is reported, not done again.
 
 A damaged entry whose sort key has no version is named by that sort key, as `status` and the log show it, in single quotes: 'pending#abc'.
-Where the append before the entry is missing from the table, nobody can tell whether it was published: --give-up-previous gives it
+If the append before the entry is missing from the table, nobody can tell whether it was published: --give-up-previous gives it
 up, too.
 
 Exit codes: 0 skipped, or skipped before, 1 failed, or nothing is pending there, 2 usage, 78 bad configuration.";
@@ -37,7 +41,7 @@ in order; private events never go out. With --queue the routing key is the queue
 `streambox.ReplayEnded` comes last.
 
 A consumer that follows the exchange drops replayed messages. To rebuild a read model: stop its consumer, replay to a queue that is
-not bound to any exchange, into a new state, and when the replay has ended, let the consumer go on with its own queue and that
+not bound to any exchange, into a new state, and when the replay has ended, let the consumer continue with its own queue and that
 state. The README, section \"Consumers\", has the commands.
 
 --state keeps the position: it is written at least every 512 events, once a second while events are confirmed, and at the end. The
@@ -55,6 +59,9 @@ Exit codes: 0 well, 1 not well, or no answer within 4 seconds, 2 usage, 78 bad c
 /// What belongs to one call alone, and has no variable.
 const THIS_CALL: &str = "This call";
 
+/// The longest age that can be asked for: longer than any table is old.
+const MAX_AGE_MS: u64 = 100 * 365 * 86_400_000;
+
 /// Publishes the outbox of a streambox event store to RabbitMQ: at least once, in stream order.
 #[derive(Debug, Parser)]
 #[command(name = "streambox-relay", version, after_help = AFTER_HELP)]
@@ -62,6 +69,51 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Parses a command line, the environment included. The unit of a duration may also stand in the name of its flag or variable,
+    /// as it did once: `--poll-interval-ms 500` and `STREAMBOX_POLL_INTERVAL_MS=500` are `--poll-interval 500ms`.
+    ///
+    /// # Errors
+    /// What is wrong, or help or version, which were asked for.
+    pub fn parse_with(
+        arguments: impl IntoIterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, clap::Error> {
+        let cli = Self::command();
+        let mut line: Vec<_> = arguments.into_iter().collect();
+        let command = line.iter().position(|word| cli.find_subcommand(word).is_some());
+        if let Some((place, command)) = command.and_then(|place| Some((place, cli.find_subcommand(&line[place])?))) {
+            let durations = command.get_arguments().filter(|flag| is_duration(flag)).filter_map(clap::Arg::get_long);
+            for (flag, unit) in durations.flat_map(|flag| [(flag, "ms"), (flag, "s")]) {
+                let (new, old) = (format!("--{flag}"), format!("--{flag}-{unit}"));
+                for place in 0..line.len() {
+                    let Some(word) = line[place].to_str() else { continue };
+                    if word == old {
+                        line[place] = new.clone().into();
+                        if let Some(value) = line.get_mut(place + 1) {
+                            value.push(unit);
+                        }
+                    } else if let Some(value) = word.strip_prefix(&format!("{old}=")) {
+                        line[place] = format!("{new}={value}{unit}").into();
+                    }
+                }
+                let name = format!("STREAMBOX_{}", flag.replace('-', "_").to_uppercase());
+                let is_set = variable(&name).is_some()
+                    || line.iter().filter_map(|word| word.to_str()).any(|word| word.split('=').next() == Some(&new));
+                let old = variable(&format!("{name}_{}", unit.to_uppercase())).filter(|_| !is_set);
+                if let Some(value) = old {
+                    line.insert(place + 1, format!("{new}={value}{unit}").into());
+                }
+            }
+        }
+        Self::try_parse_from(line)
+    }
+}
+
+fn is_duration(flag: &clap::Arg) -> bool {
+    flag.get_value_names().is_some_and(|names| names.iter().any(|name| *name == DURATION))
 }
 
 /// What to do.
@@ -82,13 +134,13 @@ pub enum Command {
     /// Publish events of the past once more, marked as a replay. What is pending is not touched.
     #[command(after_help = REPLAY_HELP)]
     Replay(ReplayOptions),
-    /// Ask a running relay how it is: exit 0 where its loop turns, or with --ready where it does its work; else 1.
+    /// Ask a running relay how it is: exit 0 if its loop turns, or with --ready if it does its work; else 1.
     #[command(after_help = HEALTH_HELP)]
     Health(HealthOptions),
 }
 
 impl Command {
-    /// What is logged, and how; none where nothing is.
+    /// What is logged, and how; none if nothing is.
     #[must_use]
     pub fn log(&self) -> Option<&LogOptions> {
         match self {
@@ -130,13 +182,13 @@ pub struct RunOptions {
     /// What it has in common with `drain`.
     #[command(flatten)]
     pub relay: RelayOptions,
-    /// Whom it shares the streams with.
+    /// The group that it shares the streams with.
     #[command(flatten)]
     pub group: GroupOptions,
-    /// Where to look into it.
+    /// Where it serves health, metrics and the status page.
     #[command(flatten)]
     pub http: HttpOption,
-    /// What CloudWatch is told.
+    /// Metrics for CloudWatch.
     #[command(flatten)]
     pub emf: EmfOptions,
 }
@@ -173,9 +225,9 @@ pub struct StatusOptions {
     #[arg(long, help_heading = THIS_CALL)]
     pub watch: bool,
 
-    /// Time from one showing to the next, in milliseconds. Each costs read units for the part of the index that it reads.
-    #[arg(long, help_heading = THIS_CALL, default_value_t = 2_000, value_parser = value_parser!(u32).range(200..=3_600_000))]
-    pub watch_interval_ms: u32,
+    /// Time from one showing to the next. Each costs read units for the part of the index that it reads.
+    #[arg(long, help_heading = THIS_CALL, value_name = DURATION, default_value = "2s", value_parser = duration(200..=3_600_000))]
+    pub watch_interval: Duration,
 
     /// Most pending entries that are counted: beyond that it says "at least". About 13 read units for each 1,000.
     #[arg(long, help_heading = THIS_CALL, default_value_t = 100_000, value_parser = value_parser!(u32).range(1..))]
@@ -189,11 +241,11 @@ pub struct StatusOptions {
     #[arg(long, help_heading = THIS_CALL)]
     pub no_wait: bool,
 
-    /// Exit with 1 where something is pending for longer than this, in seconds.
-    #[arg(long, help_heading = THIS_CALL, conflicts_with = "watch")]
-    pub fail_if_older_than_s: Option<u32>,
+    /// Exit with 1 if something has been pending for longer than this.
+    #[arg(long, help_heading = THIS_CALL, conflicts_with = "watch", value_name = DURATION, value_parser = duration(0..=MAX_AGE_MS))]
+    pub fail_if_older_than: Option<Duration>,
 
-    /// Exit with 1 where a stream is halted.
+    /// Exit with 1 if a stream is halted.
     #[arg(long, help_heading = THIS_CALL, conflicts_with = "watch")]
     pub fail_if_halted: bool,
 
@@ -280,7 +332,7 @@ pub struct ReplayOptions {
     #[arg(long, help_heading = THIS_CALL)]
     pub id: Option<String>,
 
-    /// Where the position is kept: a file. If it is there, the replay goes on from it.
+    /// Where the position is kept: a file. If it exists, the replay resumes from it.
     #[arg(long, help_heading = THIS_CALL, value_name = "FILE")]
     pub state: Option<PathBuf>,
 
@@ -347,11 +399,14 @@ pub struct BrokerOptions {
     #[arg(long, env = "STREAMBOX_AMQP_URL", hide_env_values = true)]
     pub amqp_url: String,
 
-    /// How a connection to the broker is made.
+    /// The files of TLS.
     #[command(flatten)]
-    pub link: LinkOptions,
+    pub tls: TlsFiles,
+    /// The longest times.
+    #[command(flatten)]
+    pub timeouts: Timeouts,
 
-    /// The topic exchange; it is declared, durable, where it does not exist.
+    /// The topic exchange; it is declared, durable, if it does not exist.
     #[arg(long, env = "STREAMBOX_EXCHANGE", default_value = "streambox")]
     pub exchange: String,
 
@@ -382,62 +437,21 @@ impl fmt::Debug for BrokerOptions {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Work")]
 pub struct WorkOptions {
-    /// Shortest time from one scan of the index to the next, in milliseconds. An idle scan costs half a read unit.
-    #[arg(long, env = "STREAMBOX_POLL_INTERVAL_MS", default_value_t = 500, value_parser = value_parser!(u64).range(10..=60_000))]
-    pub poll_interval_ms: u64,
+    /// Shortest time from one scan of the index to the next. An idle scan costs half a read unit.
+    #[arg(long, env = "STREAMBOX_POLL_INTERVAL", value_name = DURATION, default_value = "500ms", value_parser = duration(10..=60_000))]
+    pub poll_interval: Duration,
 
-    /// Longest time to finish what is in flight when told to stop, in milliseconds.
-    #[arg(long, env = "STREAMBOX_DRAIN_TIMEOUT_MS", default_value_t = 20_000, value_parser = value_parser!(u64).range(..=600_000))]
-    pub drain_timeout_ms: u64,
+    /// Longest time to finish what is in flight when the relay is told to stop.
+    #[arg(long, env = "STREAMBOX_DRAIN_TIMEOUT", value_name = DURATION, default_value = "20s", value_parser = duration(0..=600_000))]
+    pub drain_timeout: Duration,
 
     /// Connections that publish at the same time, each with one channel.
-    #[arg(long, env = "STREAMBOX_PUBLISHERS", default_value_t = 2, value_parser = value_parser!(u16).range(1..=16))]
-    pub publishers: u16,
+    #[arg(long, env = "STREAMBOX_PUBLISHERS", default_value_t = 2, value_parser = count(1..=16))]
+    pub publishers: usize,
 
-    /// Most events in one batch; all of a batch are confirmed before anything is concluded from it.
-    #[arg(long, env = "STREAMBOX_BATCH_EVENTS", default_value_t = 256, value_parser = value_parser!(u16).range(1..=256))]
-    pub batch_events: u16,
-
-    /// Most bytes of payloads in one batch of more than one event, in KiB: so many are sent twice at most when a connection
-    /// ends.
-    #[arg(long, env = "STREAMBOX_BATCH_KIB", default_value_t = 4_096, value_parser = value_parser!(u32).range(1..=1_048_576))]
-    pub batch_kib: u32,
-
-    /// Most events that are published one by one at the same time, each on a channel of its own: those of a batch that the
-    /// broker broke off, to find out which of them it refuses.
-    #[arg(long, env = "STREAMBOX_MAX_SUSPECTS", default_value_t = 256, value_parser = value_parser!(u16).range(1..=1_024))]
-    pub max_suspects: u16,
-
-    /// Most streams that are worked on at the same time.
-    #[arg(long, env = "STREAMBOX_MAX_STREAMS", default_value_t = 512, value_parser = value_parser!(u32).range(1..=100_000))]
-    pub max_streams: u32,
-
-    /// Most reads of DynamoDB that are under way at the same time.
-    #[arg(long, env = "STREAMBOX_MAX_READS", default_value_t = 32, value_parser = value_parser!(u16).range(1..=1_000))]
-    pub max_reads: u16,
-
-    /// Most bytes of events that are held in memory, in MiB.
-    #[arg(long, env = "STREAMBOX_MAX_BUFFERED_MIB", default_value_t = 32, value_parser = value_parser!(u16).range(1..=4_096))]
-    pub max_buffered_mib: u16,
-
-    /// Appends to one stream that are closer than this by their writers' clocks, in milliseconds, are published only when
-    /// it is sure that the earlier one is: it may become visible later. Longer than the clocks of any two writers are apart;
-    /// the default is thrice what AWS lets pass.
-    #[arg(long, env = "STREAMBOX_SETTLE_WINDOW_MS", default_value_t = 1_800_000, value_parser = value_parser!(u32).range(1_000..))]
-    pub settle_window_ms: u32,
-
-    /// Streams whose last published version is remembered, so that their next event needs no such proof (4 read units). As many as
-    /// get events within --settle-window-ms are enough. Each takes about 160 bytes, 40 MB in all by default.
-    #[arg(long, env = "STREAMBOX_REMEMBERED_STREAMS", default_value_t = 250_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
-    pub remembered_streams: u32,
-
-    /// First delay before a halted stream or a failed read is tried again, in milliseconds. It doubles each time.
-    #[arg(long, env = "STREAMBOX_RETRY_DELAY_MS", default_value_t = 1_000, value_parser = value_parser!(u32).range(10..=600_000))]
-    pub retry_delay_ms: u32,
-
-    /// Longest delay before a halted stream or a failed read is tried again, in milliseconds.
-    #[arg(long, env = "STREAMBOX_MAX_RETRY_DELAY_MS", default_value_t = 60_000, value_parser = value_parser!(u32).range(10..=3_600_000))]
-    pub max_retry_delay_ms: u32,
+    /// The core's bounds.
+    #[command(flatten)]
+    pub bounds: Bounds,
 }
 
 /// The group of relays.
@@ -445,18 +459,17 @@ pub struct WorkOptions {
 #[command(next_help_heading = "Group")]
 pub struct GroupOptions {
     /// This worker's name in its group, which no other running worker may have; one that stays the same over restarts lets
-    /// a worker that was killed go on at once. By default host, process id and a random number.
+    /// a worker that was killed continue at once. By default host, process id and a random number.
     #[arg(long, env = "STREAMBOX_WORKER_ID")]
     pub worker_id: Option<String>,
 
-    /// Time from one heartbeat to the next, in milliseconds. A heartbeat costs one write unit and one read unit.
-    #[arg(long, env = "STREAMBOX_HEARTBEAT_INTERVAL_MS", default_value_t = 5_000, value_parser = value_parser!(u32).range(100..=60_000))]
-    pub heartbeat_interval_ms: u32,
+    /// Time from one heartbeat to the next. A heartbeat costs one write unit and one read unit.
+    #[arg(long, env = "STREAMBOX_HEARTBEAT_INTERVAL", value_name = DURATION, default_value = shown(DEFAULT_HEARTBEAT_INTERVAL), value_parser = duration(100..=60_000))]
+    pub heartbeat_interval: Duration,
 
-    /// After this time without a heartbeat, in milliseconds, a worker's streams go to the others; at least twice the
-    /// interval.
-    #[arg(long, env = "STREAMBOX_WORKER_TIMEOUT_MS", default_value_t = 15_000, value_parser = value_parser!(u32).range(..=600_000))]
-    pub worker_timeout_ms: u32,
+    /// After this time without a heartbeat, a worker's streams go to the others; at least twice the interval.
+    #[arg(long, env = "STREAMBOX_WORKER_TIMEOUT", value_name = DURATION, default_value = shown(DEFAULT_WORKER_TIMEOUT), value_parser = duration(0..=600_000))]
+    pub worker_timeout: Duration,
 }
 
 /// Traces.

@@ -11,3 +11,11 @@ pub struct BadConfiguration {
     /// What is wrong, and what is allowed.
     pub why: String,
 }
+
+impl BadConfiguration {
+    /// A setting, what it was set to, and why that can't be used.
+    #[must_use]
+    pub fn new(setting: &'static str, value: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { setting, value: value.into(), why: why.into() }
+    }
+}

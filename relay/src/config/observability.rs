@@ -5,10 +5,13 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, value_parser};
+use clap::Args;
 
 use super::error::BadConfiguration;
-use crate::emf::EmfSettings;
+use crate::{
+    emf::EmfSettings,
+    flag_values::{DURATION, duration},
+};
 
 const HTTP: &str = "--http (STREAMBOX_HTTP)";
 
@@ -34,9 +37,9 @@ pub struct EmfOptions {
     #[arg(long, env = "STREAMBOX_EMF_NAMESPACE", value_name = "NAME")]
     pub emf_namespace: Option<String>,
 
-    /// Time from one line for CloudWatch to the next, in seconds. Alarms on sums expect a line for each of their periods.
-    #[arg(long, env = "STREAMBOX_EMF_INTERVAL_S", default_value_t = 60, value_parser = value_parser!(u32).range(1..=3_600))]
-    pub emf_interval_s: u32,
+    /// Time from one line for CloudWatch to the next. Alarms on sums expect a line for each of their periods.
+    #[arg(long, env = "STREAMBOX_EMF_INTERVAL", value_name = DURATION, default_value = "1m", value_parser = duration(1_000..=3_600_000))]
+    pub emf_interval: Duration,
 }
 
 /// Whom a health check asks.
@@ -49,7 +52,7 @@ pub enum Asked {
 }
 
 impl HttpOption {
-    /// Where to listen; `None` where that is turned off.
+    /// Where to listen; `None` if that is turned off.
     ///
     /// # Errors
     /// [`BadConfiguration`] says what is allowed.
@@ -57,13 +60,9 @@ impl HttpOption {
         if self.http == "off" {
             return Ok(None);
         }
-        self.http.parse().map(Some).map_err(|_| BadConfiguration {
-            setting: HTTP,
-            value: self.http.clone(),
-            why: "it is no address; allowed is `off`, or an IP address and a port, for example 127.0.0.1:9090, \
-                  0.0.0.0:9090 or [::1]:0"
-                .to_owned(),
-        })
+        let why = "it is not an address; allowed is `off`, or an IP address and a port, for example 127.0.0.1:9090, \
+                   0.0.0.0:9090 or [::1]:0";
+        self.http.parse().map(Some).map_err(|_| BadConfiguration::new(HTTP, &self.http, why))
     }
 
     /// Where a relay with the same setting is asked: one that listens on every address, on loopback.
@@ -88,32 +87,23 @@ impl HttpOption {
 }
 
 impl EmfOptions {
-    /// What is written for CloudWatch; `None` where nothing is.
+    /// What is written for CloudWatch; `None` if nothing is.
     ///
     /// # Errors
     /// [`BadConfiguration`] says what is allowed.
     pub fn settings(&self) -> Result<Option<EmfSettings>, BadConfiguration> {
         let Some(namespace) = self.emf_namespace.clone() else { return Ok(None) };
-        let refuse = |why: String| {
-            let setting = "--emf-namespace (STREAMBOX_EMF_NAMESPACE)";
-            Err(BadConfiguration { setting, value: namespace.clone(), why })
-        };
         let is_allowed = |char: char| char.is_ascii_alphanumeric() || " .-_/#:".contains(char);
-        if namespace.trim().is_empty() {
-            return refuse(
-                "it is empty; leave it out where no metrics are wanted, or name it, for example Streambox".to_owned(),
-            );
-        }
-        if namespace.starts_with("AWS/") || namespace.starts_with(':') || !namespace.chars().all(is_allowed) {
-            return refuse(
-                "CloudWatch does not take it; allowed are ASCII letters, digits, spaces and . - _ / # :, neither `AWS/` nor a \
-                 colon at the beginning"
-                    .to_owned(),
-            );
-        }
-        if namespace.len() > MAX_NAMESPACE_BYTES {
-            return refuse(format!("it has more than {MAX_NAMESPACE_BYTES} bytes"));
-        }
-        Ok(Some(EmfSettings { namespace, interval: Duration::from_secs(self.emf_interval_s.into()) }))
+        let why = if namespace.trim().is_empty() {
+            "it is empty; leave it out if no metrics are wanted, or name it, for example Streambox"
+        } else if namespace.starts_with("AWS/") || namespace.starts_with(':') || !namespace.chars().all(is_allowed) {
+            "CloudWatch does not take it; allowed are ASCII letters, digits, spaces and . - _ / # :, neither `AWS/` nor a colon at \
+             the beginning"
+        } else if namespace.len() > MAX_NAMESPACE_BYTES {
+            "it has more than 255 bytes"
+        } else {
+            return Ok(Some(EmfSettings { namespace, interval: self.emf_interval }));
+        };
+        Err(BadConfiguration::new("--emf-namespace (STREAMBOX_EMF_NAMESPACE)", namespace, why))
     }
 }

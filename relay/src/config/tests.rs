@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use clap::{CommandFactory as _, Parser as _};
 
 use super::*;
@@ -30,10 +32,10 @@ fn a_bad_setting_is_named_with_its_value_and_what_is_allowed() {
     let error = settings(&["--amqp-url", "amqp://h", "--exchange", "amq.topic"]).unwrap_err();
     assert!(error.contains("--exchange") && error.contains("amq.topic"), "{error}");
     assert!(settings(&["--amqp-url", "amqp://h", "--exchange", ""]).is_err());
-    let error = settings(&["--amqp-url", "amqp://h", "--retry-delay-ms", "500", "--max-retry-delay-ms", "499"]);
+    let error = settings(&["--amqp-url", "amqp://h", "--retry-delay", "500ms", "--max-retry-delay", "499ms"]);
     let error = error.unwrap_err();
     assert!(
-        error.contains("--max-retry-delay-ms") && error.contains("499") && error.contains("500 or more"),
+        error.contains("--max-retry-delay") && error.contains("499ms") && error.contains("500ms or more"),
         "{error}"
     );
 }
@@ -59,8 +61,11 @@ fn a_group_needs_a_name_and_a_timeout_that_one_late_heartbeat_does_not_reach() {
     assert_eq!(first, GroupSettings::new(first.id.clone()), "the defaults of the flags are those of the library");
     assert_eq!(group(&["--worker-id", "relay-1"]).unwrap().id.as_str(), "relay-1");
     assert!(group(&["--worker-id", ""]).unwrap_err().contains("--worker-id"));
-    let error = group(&["--heartbeat-interval-ms", "5000", "--worker-timeout-ms", "9999"]).unwrap_err();
-    assert!(error.contains("--worker-timeout-ms") && error.contains("9999") && error.contains("10000"), "{error}");
+    let error = group(&["--heartbeat-interval", "5s", "--worker-timeout", "9999ms"]).unwrap_err();
+    assert!(
+        error.contains("--worker-timeout") && error.contains("9s 999ms") && error.contains("that is 10s"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -77,6 +82,57 @@ fn the_defaults_of_the_flags_are_the_defaults_of_the_library() {
     assert_eq!(format!("{:?}", settings.bounds), format!("{:?}", Bounds::default()));
     assert_eq!(settings.broker.timeouts, crate::broker::Timeouts::default());
     assert_eq!(settings.broker.form, crate::broker::MessageForm::default());
+}
+
+/// What `run` understands by a line, with these variables beside it.
+fn parsed(flags: &[&str], variables: &[(&str, &str)]) -> Result<RunOptions, String> {
+    let line = ["streambox-relay", "run", "--amqp-url", "amqp://h"].into_iter().chain(flags.iter().copied());
+    let variable = |name: &str| variables.iter().find(|(of, _)| *of == name).map(|(_, value)| (*value).to_owned());
+    match Cli::parse_with(line.map(Into::into), variable).map(|cli| cli.command) {
+        Ok(Command::Run(options)) => Ok(options),
+        Ok(_) => panic!("it is run"),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn durations_have_units_and_are_within_their_bounds() {
+    let work = parsed(&["--settle-window", "30m", "--poll-interval=1s 500ms", "--retry-delay", "20ms"], &[])
+        .unwrap()
+        .relay
+        .work;
+    assert_eq!(work.bounds.settle_window, Duration::from_mins(30));
+    assert_eq!(
+        (work.poll_interval, work.bounds.first_delay),
+        (Duration::from_millis(1_500), Duration::from_millis(20))
+    );
+    let without_unit = parsed(&["--poll-interval", "500"], &[]).unwrap_err();
+    assert!(without_unit.contains("--poll-interval") && without_unit.contains("for example 500ms"), "{without_unit}");
+    let too_long = parsed(&["--poll-interval", "61s"], &[]).unwrap_err();
+    assert!(too_long.contains("allowed is 10ms to 1m"), "{too_long}");
+}
+
+#[test]
+fn the_unit_of_a_duration_may_stand_in_the_name_of_its_flag_or_variable() {
+    let ms = Duration::from_millis;
+    let options =
+        parsed(&["--poll-interval-ms", "50", "--emf-interval-s=2"], &[("STREAMBOX_WORKER_TIMEOUT_MS", "20000")])
+            .unwrap();
+    assert_eq!((options.relay.work.poll_interval, options.emf.emf_interval), (ms(50), ms(2_000)));
+    assert_eq!(options.group.worker_timeout, ms(20_000));
+    // A flag comes before a variable, by whatever name.
+    let variables = [("STREAMBOX_POLL_INTERVAL_MS", "70")];
+    for (flags, expected) in [(&["--poll-interval", "60ms"][..], 60), (&["--poll-interval-ms", "60"], 60), (&[], 70)] {
+        assert_eq!(parsed(flags, &variables).unwrap().relay.work.poll_interval, ms(expected), "{flags:?}");
+    }
+    let old = parsed(&["--poll-interval-ms", "soon"], &[]).unwrap_err();
+    assert!(old.contains("soonms") && old.contains("--poll-interval"), "{old}");
+    let line = ["streambox-relay", "status", "--fail-if-older-than-s", "300"];
+    let Command::Status(status) = Cli::parse_with(line.map(Into::into), |_| None).unwrap().command else { panic!() };
+    assert_eq!(status.fail_if_older_than, Some(ms(300_000)));
+    // A variable of another command's is passed over.
+    let line = ["streambox-relay", "health"];
+    assert!(Cli::parse_with(line.map(Into::into), |name| name.ends_with("_MS").then(|| "1".to_owned())).is_ok());
 }
 
 #[test]

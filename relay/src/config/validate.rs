@@ -1,8 +1,9 @@
-//! Checks everything that the command line's grammar can't, and turns it into settings.
+//! Turns options into settings, and reports what clap can't know to be wrong.
 
-use std::{num::NonZeroUsize, time::Duration};
-
-use lapin::{types::ShortString, uri::AMQPUri};
+use lapin::{
+    types::ShortString,
+    uri::{AMQPScheme, AMQPUri},
+};
 use streambox::{StreamId, limits::MAX_WORKER_ID_BYTES, outbox::WorkerId};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -11,8 +12,10 @@ use super::{
     error::BadConfiguration,
 };
 use crate::{
-    broker::{BrokerSettings, MessageForm, parse_url, without_password},
+    Chain,
+    broker::{BrokerSettings, MessageForm, TlsFiles, parse_url, without_password},
     core::{Bounds, GroupSettings, LEAST_TIMEOUT_INTERVALS},
+    flag_values::shown,
     relay::RelaySettings,
     replay::{Of, ReplaySettings},
 };
@@ -26,9 +29,9 @@ impl RelayOptions {
         Ok(RelaySettings {
             broker: self.broker.settings()?,
             bounds: self.work.bounds()?,
-            publishers: usize::from(self.work.publishers),
-            poll_interval: Duration::from_millis(self.work.poll_interval_ms),
-            drain_timeout: Duration::from_millis(self.work.drain_timeout_ms),
+            publishers: self.work.publishers,
+            poll_interval: self.work.poll_interval,
+            drain_timeout: self.work.drain_timeout,
             group: None,
         })
     }
@@ -47,27 +50,18 @@ impl RunOptions {
 impl GroupOptions {
     fn settings(&self) -> Result<GroupSettings, BadConfiguration> {
         let id = self.worker_id.clone().unwrap_or_else(unique_worker_id);
-        let id = WorkerId::new(&id).map_err(|why| BadConfiguration {
-            setting: "--worker-id (STREAMBOX_WORKER_ID)",
-            value: id,
-            why: why.to_string(),
-        })?;
-        let least_ms = self.heartbeat_interval_ms * LEAST_TIMEOUT_INTERVALS;
-        if self.worker_timeout_ms < least_ms {
-            return Err(BadConfiguration {
-                setting: "--worker-timeout-ms (STREAMBOX_WORKER_TIMEOUT_MS)",
-                value: self.worker_timeout_ms.to_string(),
-                why: format!(
-                    "it has to be at least {LEAST_TIMEOUT_INTERVALS} heartbeat intervals, that is {least_ms}: one \
-                     heartbeat that comes late is no death"
-                ),
-            });
+        let id = WorkerId::new(&id)
+            .map_err(|why| BadConfiguration::new("--worker-id (STREAMBOX_WORKER_ID)", id, why.to_string()))?;
+        let (heartbeat_interval, timeout) = (self.heartbeat_interval, self.worker_timeout);
+        let least = heartbeat_interval * LEAST_TIMEOUT_INTERVALS;
+        if timeout < least {
+            let why = format!(
+                "it has to be at least {LEAST_TIMEOUT_INTERVALS} heartbeat intervals, that is {}: one late heartbeat does not mean that a worker has died",
+                shown(least)
+            );
+            return Err(BadConfiguration::new("--worker-timeout (STREAMBOX_WORKER_TIMEOUT)", shown(timeout), why));
         }
-        Ok(GroupSettings {
-            id,
-            heartbeat_interval: Duration::from_millis(self.heartbeat_interval_ms.into()),
-            timeout: Duration::from_millis(self.worker_timeout_ms.into()),
-        })
+        Ok(GroupSettings { id, heartbeat_interval, timeout })
     }
 }
 
@@ -84,27 +78,13 @@ fn unique_worker_id() -> String {
 
 impl WorkOptions {
     fn bounds(&self) -> Result<Bounds, BadConfiguration> {
-        let (first, longest) = (self.retry_delay_ms, self.max_retry_delay_ms);
+        let (first, longest) = (self.bounds.first_delay, self.bounds.longest_delay);
         if longest < first {
-            return Err(BadConfiguration {
-                setting: "--max-retry-delay-ms (STREAMBOX_MAX_RETRY_DELAY_MS)",
-                value: longest.to_string(),
-                why: format!("it is less than --retry-delay-ms, which is {first}; allowed is {first} or more"),
-            });
+            let first = shown(first);
+            let why = format!("it is less than --retry-delay, which is {first}; allowed is {first} or more");
+            return Err(BadConfiguration::new("--max-retry-delay (STREAMBOX_MAX_RETRY_DELAY)", shown(longest), why));
         }
-        Ok(Bounds {
-            max_streams: self.max_streams as usize,
-            max_reads: usize::from(self.max_reads),
-            max_batch_events: usize::from(self.batch_events),
-            max_batch_bytes: self.batch_kib as usize * 1024,
-            max_suspects: usize::from(self.max_suspects),
-            max_buffered_bytes: usize::from(self.max_buffered_mib) * 1024 * 1024,
-            remembered_streams: NonZeroUsize::new(self.remembered_streams as usize).unwrap_or(NonZeroUsize::MIN),
-            settle_window: Duration::from_millis(self.settle_window_ms.into()),
-            first_delay: Duration::from_millis(first.into()),
-            longest_delay: Duration::from_millis(longest.into()),
-            ..Bounds::default()
-        })
+        Ok(self.bounds.clone())
     }
 }
 
@@ -116,39 +96,43 @@ impl BrokerOptions {
     pub fn settings(&self) -> Result<BrokerSettings, BadConfiguration> {
         let mut broker = BrokerSettings::new(self.uri()?, self.exchange()?);
         (broker.unroutable, broker.form) = (self.unroutable, self.form()?);
-        (broker.tls, broker.timeouts) = self
-            .link
-            .settings(&broker.uri)
-            .map_err(|(setting, path, why)| BadConfiguration { setting, value: path.display().to_string(), why })?;
+        (broker.tls, broker.timeouts) = (self.tls_for(&broker.uri)?, self.timeouts);
         Ok(broker)
+    }
+
+    /// The files of TLS, read once for an early error; each connection reads them again.
+    fn tls_for(&self, uri: &AMQPUri) -> Result<TlsFiles, BadConfiguration> {
+        let named = [
+            ("--amqp-ca-file (STREAMBOX_AMQP_CA_FILE)", &self.tls.authorities),
+            ("--amqp-cert-file (STREAMBOX_AMQP_CERT_FILE)", &self.tls.certificate),
+        ];
+        if let Some((setting, path)) = named.into_iter().find_map(|(flag, path)| Some((flag, path.as_ref()?))) {
+            let refuse = |why: String| BadConfiguration::new(setting, path.display().to_string(), why);
+            if uri.scheme == AMQPScheme::AMQP {
+                return Err(refuse("it is for TLS, and --amqp-url begins with amqp://, not amqps://".to_owned()));
+            }
+            self.tls.read().map_err(|error| refuse(Chain(&error).to_string()))?;
+        }
+        Ok(self.tls.clone())
     }
 
     fn form(&self) -> Result<MessageForm, BadConfiguration> {
         let source = &self.cloudevents_source;
         if source.is_empty() || source.chars().any(|char| char.is_whitespace() || char.is_control()) {
-            return Err(BadConfiguration {
-                setting: "--cloudevents-source (STREAMBOX_CLOUDEVENTS_SOURCE)",
-                value: source.clone(),
-                why: "it is no URI reference; allowed is for example /shop or https://shop.example/orders".to_owned(),
-            });
+            let why = "it is not a URI reference; allowed is for example /shop or https://shop.example/orders";
+            return Err(BadConfiguration::new("--cloudevents-source (STREAMBOX_CLOUDEVENTS_SOURCE)", source, why));
         }
         let (format, cloudevents_source) = (self.message_format, source.clone());
         Ok(MessageForm { format, cloudevents_source, ..MessageForm::default() })
     }
 
     fn uri(&self) -> Result<AMQPUri, BadConfiguration> {
-        parse_url(&self.amqp_url).map_err(|why| BadConfiguration {
-            setting: "--amqp-url (STREAMBOX_AMQP_URL)",
-            value: without_password(&self.amqp_url),
-            why,
-        })
+        let setting = "--amqp-url (STREAMBOX_AMQP_URL)";
+        parse_url(&self.amqp_url).map_err(|why| BadConfiguration::new(setting, without_password(&self.amqp_url), why))
     }
 
     fn exchange(&self) -> Result<ShortString, BadConfiguration> {
-        let refuse = |why: &str| {
-            let setting = "--exchange (STREAMBOX_EXCHANGE)";
-            Err(BadConfiguration { setting, value: self.exchange.clone(), why: why.to_owned() })
-        };
+        let refuse = |why| Err(BadConfiguration::new("--exchange (STREAMBOX_EXCHANGE)", &self.exchange, why));
         if self.exchange.is_empty() {
             return refuse("it is empty; the default exchange can't be used, since it knows no topics");
         }
@@ -172,9 +156,8 @@ impl ReplayOptions {
         if let (Some(from), Some(to)) = (from_ms, to_ms)
             && from >= to
         {
-            let value = self.to_time.clone().unwrap_or_default();
-            let why = "it is not later than --from-time: nothing is between the two".to_owned();
-            return Err(BadConfiguration { setting: "--to-time", value, why });
+            let why = "it is not later than --from-time: nothing is between the two";
+            return Err(BadConfiguration::new("--to-time", self.to_time.clone().unwrap_or_default(), why));
         }
         Ok(ReplaySettings { of: self.of()?, from_ms, to_ms, broker, rate: self.rate })
     }
@@ -184,15 +167,15 @@ impl ReplayOptions {
             let (from, to) = (self.from_version.unwrap_or(1), self.to_version);
             if let Some(to) = to.filter(|to| *to < from) {
                 let why = format!("it is less than the first version, {from}");
-                return Err(BadConfiguration { setting: "--to-version", value: to.to_string(), why });
+                return Err(BadConfiguration::new("--to-version", to.to_string(), why));
             }
             return Ok(Of::Stream { stream: stream.clone(), from, to });
         }
         match &self.of.category {
             None => Ok(Of::All),
             Some(category) if category.contains('-') || StreamId::new(format!("{category}-id")).is_err() => {
-                let why = "it is no category; allowed is what stands before the first `-` of a stream id".to_owned();
-                Err(BadConfiguration { setting: "--category", value: category.clone(), why })
+                let why = "it is not a category; allowed is the part of a stream id before its first `-`";
+                Err(BadConfiguration::new("--category", category, why))
             }
             Some(category) => Ok(Of::Category(category.clone())),
         }
@@ -200,18 +183,15 @@ impl ReplayOptions {
 }
 
 fn queue(name: &str) -> Result<ShortString, BadConfiguration> {
-    let refuse = |why: &str| BadConfiguration { setting: "--queue", value: name.to_owned(), why: why.to_owned() };
     if name.is_empty() {
-        return Err(refuse("it is empty"));
+        return Err(BadConfiguration::new("--queue", name, "it is empty"));
     }
-    ShortString::try_new(name).map_err(|_| refuse("it has more than 255 bytes"))
+    ShortString::try_new(name).map_err(|_| BadConfiguration::new("--queue", name, "it has more than 255 bytes"))
 }
 
 fn time_ms(setting: &'static str, text: &str) -> Result<i64, BadConfiguration> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok();
-    time.and_then(|time| i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()).ok_or_else(|| BadConfiguration {
-        setting,
-        value: text.to_owned(),
-        why: "it is no time; allowed is RFC 3339, for example 2026-01-31T00:00:00Z".to_owned(),
-    })
+    let why = "it is not a time; allowed is RFC 3339, for example 2026-01-31T00:00:00Z";
+    time.and_then(|time| i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok())
+        .ok_or_else(|| BadConfiguration::new(setting, text, why))
 }

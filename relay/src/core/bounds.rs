@@ -2,40 +2,77 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-/// Bounds and delays.
-#[derive(Clone, Debug)]
+use clap::{Args, builder::TypedValueParser as _};
+
+use crate::flag_values::{DURATION, count, duration, shown};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Bounds and delays. Those with a flag have its help as their description.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Work")]
 pub struct Bounds {
-    /// Streams that are worked on at the same time.
+    /// Most streams that are worked on at the same time.
+    #[arg(long, env = "STREAMBOX_MAX_STREAMS", default_value_t = Bounds::default().max_streams, value_parser = count(1..=100_000))]
     pub max_streams: usize,
-    /// Reads under way at the same time.
+
+    /// Most reads of DynamoDB that are under way at the same time.
+    #[arg(long, env = "STREAMBOX_MAX_READS", default_value_t = Bounds::default().max_reads, value_parser = count(1..=1_000))]
     pub max_reads: usize,
-    /// Events in one batch.
+
+    /// Most events in one batch; all of a batch are confirmed before anything is concluded from it.
+    #[arg(id = "batch_events", long = "batch-events", env = "STREAMBOX_BATCH_EVENTS", value_name = "COUNT", default_value_t = Bounds::default().max_batch_events, value_parser = count(1..=256))]
     pub max_batch_events: usize,
-    /// Bytes of payloads in one batch, if it has more than one event: so many may be sent twice when a connection ends.
+
+    /// Most bytes of payloads in one batch of more than one event, in KiB: at most this much is sent twice when a connection
+    /// ends.
+    #[arg(id = "batch_kib", long = "batch-kib", env = "STREAMBOX_BATCH_KIB", value_name = "KIB", default_value_t = Bounds::default().max_batch_bytes / KIB, value_parser = count(1..=1_048_576).map(|kib| kib * KIB))]
     pub max_batch_bytes: usize,
-    /// Events that are published alone at the same time. Half of them are for those that are new to suspicion: streams
-    /// that were halted before, or whose routing key or size is known to be refused, take the other half at most.
+
+    // Half of them are for those that are new to suspicion: streams that were halted before, or whose routing key or size is
+    // known to be refused, take the other half at most.
+    /// Most events that are published one by one at the same time, each on a channel of its own: those of a batch that the
+    /// broker broke off, to find out which of them it refuses.
+    #[arg(long, env = "STREAMBOX_MAX_SUSPECTS", default_value_t = Bounds::default().max_suspects, value_parser = count(1..=1_024))]
     pub max_suspects: usize,
+
     /// `BatchWriteItem` requests under way at the same time.
+    #[arg(skip = Bounds::default().max_deletes)]
     pub max_deletes: usize,
-    /// Bytes of events that are held, those that reads under way may bring included. One read of what is missing of an
-    /// entry is always allowed: a megabyte at the most.
+
+    // One read of what is missing of an entry is always allowed: a megabyte at the most.
+    /// Most bytes of events that are held in memory, in MiB, including those that reads under way may bring.
+    #[arg(id = "max_buffered_mib", long = "max-buffered-mib", env = "STREAMBOX_MAX_BUFFERED_MIB", value_name = "MIB", default_value_t = Bounds::default().max_buffered_bytes / MIB, value_parser = count(1..=4_096).map(|mib| mib * MIB))]
     pub max_buffered_bytes: usize,
+
     /// Pending entries that one read asks for.
+    #[arg(skip = Bounds::default().entries_per_read)]
     pub entries_per_read: u16,
-    /// Streams whose last published entry is remembered after they have been worked on, so that the next one needs no
-    /// visibility check. Each takes about 160 bytes, if its id has 42.
+
+    /// Streams whose last published version is remembered, so that their next event needs no visibility check (4 read units). As
+    /// many as get events within --settle-window are enough. Each takes about 160 bytes, 40 MB in all by default.
+    #[arg(long, env = "STREAMBOX_REMEMBERED_STREAMS", default_value_t = Bounds::default().remembered_streams, value_parser = count(1..=10_000_000).try_map(NonZeroUsize::try_from))]
     pub remembered_streams: NonZeroUsize,
+
     /// Halted streams that are remembered. Beyond that the oldest is forgotten: it is simply tried anew.
+    #[arg(skip = Bounds::default().remembered_halts)]
     pub remembered_halts: NonZeroUsize,
-    /// Appends to a stream that are this close, by the times that their writers gave them, need a visibility check of the
-    /// earlier one, unless this relay has published it. It has to be longer than any two writers' clocks are
-    /// apart. AWS refuses a writer whose clock is more than 5 minutes wrong, some of its services more than 15, unless its
-    /// client corrects the time (`streambox::client` does not).
+
+    // AWS refuses a writer whose clock is more than 5 minutes wrong, some of its services more than 15, unless its client
+    // corrects the time (`streambox::client` does not).
+    /// Appends to one stream that are closer than this by their writers' clocks need a visibility check of the earlier one, unless
+    /// this relay has published it: it may become visible later. Longer than the clocks of any two writers are apart; the default
+    /// is thrice what AWS lets pass.
+    #[arg(long, env = "STREAMBOX_SETTLE_WINDOW", value_name = DURATION, default_value = shown(Bounds::default().settle_window), value_parser = duration(1_000..=u32::MAX.into()))]
     pub settle_window: Duration,
-    /// The first delay after a failure. It doubles with each further one.
+
+    /// First delay before a halted stream or a failed read is tried again. It doubles each time.
+    #[arg(id = "retry_delay", long = "retry-delay", env = "STREAMBOX_RETRY_DELAY", value_name = DURATION, default_value = shown(Bounds::default().first_delay), value_parser = duration(10..=600_000))]
     pub first_delay: Duration,
-    /// The longest delay after a failure.
+
+    /// Longest delay before a halted stream or a failed read is tried again.
+    #[arg(id = "max_retry_delay", long = "max-retry-delay", env = "STREAMBOX_MAX_RETRY_DELAY", value_name = DURATION, default_value = shown(Bounds::default().longest_delay), value_parser = duration(10..=3_600_000))]
     pub longest_delay: Duration,
 }
 
@@ -45,11 +82,11 @@ impl Default for Bounds {
             max_streams: 512,
             max_reads: 32,
             max_batch_events: 256,
-            max_batch_bytes: 4 * 1024 * 1024,
+            max_batch_bytes: 4 * MIB,
             // A whole batch at once.
             max_suspects: 256,
             max_deletes: 4,
-            max_buffered_bytes: 32 * 1024 * 1024,
+            max_buffered_bytes: 32 * MIB,
             entries_per_read: 64,
             remembered_streams: NonZeroUsize::new(250_000).expect("not zero"),
             remembered_halts: NonZeroUsize::new(10_000).expect("not zero"),

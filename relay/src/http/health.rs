@@ -7,7 +7,7 @@ use hyper::{Request, StatusCode, body::Bytes, client::conn::http1::handshake, he
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
-/// The longest to wait for the answer: below the 5 seconds that ECS gives a health check unless told otherwise.
+/// The longest to wait for the answer: below the 5 seconds that ECS gives a health check by default.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Most of an answer that is read: a relay's reasons are a few lines.
@@ -54,7 +54,7 @@ pub enum AskError {
 /// Asks for `/livez` or `/readyz`, at most for [`ASK_TIMEOUT`].
 ///
 /// # Errors
-/// [`AskError`] where there is no answer. One that says no is no error.
+/// [`AskError`] if there is no answer. An answer that says no is not an error.
 pub async fn ask(address: SocketAddr, path: &'static str) -> Result<Health, AskError> {
     let slow = AskError::Slow { address, limit: ASK_TIMEOUT };
     timeout(ASK_TIMEOUT, async {

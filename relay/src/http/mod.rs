@@ -2,15 +2,15 @@
 //!
 //! | path | |
 //! |---|---|
-//! | `/livez` | 200 where the relay's loop turns, else 503 |
-//! | `/readyz` | 200 where what is pending can go out: the broker takes messages, the table is read, nothing is refused, and the relay was not told to stop; else 503 and the reasons |
-//! | `/metrics` | metrics ([`metrics`](crate::metrics)), in OpenMetrics' text format where `Accept` asks for it, else in Prometheus' |
+//! | `/livez` | 200 if the relay's loop turns, else 503 |
+//! | `/readyz` | 200 if what is pending can go out: the broker takes messages, the table is read, nothing is refused, and the relay was not told to stop; else 503 and the reasons |
+//! | `/metrics` | metrics ([`metrics`](crate::metrics)), in OpenMetrics' text format if `Accept` asks for it, else in Prometheus' |
 //! | `/status.json` | what the page shows |
 //! | `/` | the status page; it works without JavaScript, which only keeps it up to date |
 //!
 //! [`ask`] is the other side: it asks a relay that runs.
 //!
-//! Everything is read-only, and nobody is asked who they are: the listener binds loopback unless told otherwise.
+//! Everything is read-only, and there is no authentication: by default the listener binds loopback.
 
 mod health;
 mod history;
@@ -97,7 +97,7 @@ impl Show for Watch {
 /// Binds a listener.
 ///
 /// # Errors
-/// The system's, where the address is taken or not this machine's.
+/// The system's, if the address is taken or not this machine's.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }

@@ -22,7 +22,7 @@ const MAX_ID_CHARS: usize = 60;
 /// Streams of a group that are shown at once; the others are a click away.
 const SHOWN_OF_GROUP: usize = 5;
 
-/// A backlog is compared with that of so long ago, and an error of the last minute is taken as the cause.
+/// A backlog is compared with that of this long ago, and an error of the last minute is taken as the cause.
 const RECENT: Duration = Duration::from_mins(1);
 
 /// A relay works on 512 streams at once: with fewer than this many pending, each of them waits for its own confirms alone.
@@ -52,7 +52,7 @@ impl Level {
         }
     }
 
-    /// Beside its colour, for who can't tell colours apart.
+    /// Beside its colour, for readers who can't distinguish colours.
     fn sign(self) -> &'static str {
         match self {
             Self::Good => "✓",
@@ -68,6 +68,12 @@ struct Verdict {
     level: Level,
     title: String,
     advice: String,
+}
+
+impl Verdict {
+    fn new(level: Level, title: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { level, title: title.into(), advice: advice.into() }
+    }
 }
 
 /// The page.
@@ -123,14 +129,16 @@ pub(super) fn page(view: &View) -> String {
 
 /// The worst comes first.
 fn verdict(view: &View) -> Verdict {
-    let verdict =
-        |level, title: &str, advice: &str| Verdict { level, title: title.to_owned(), advice: advice.to_owned() };
     if let Some(reason) = &view.not_live {
-        return verdict(Level::Bad, "The relay is stuck", &format!("{reason}. Restart it; nothing is lost by that."));
+        return Verdict::new(
+            Level::Bad,
+            "The relay is stuck",
+            format!("{reason}. Restart it; nothing is lost by that."),
+        );
     }
     if view.is_stopping {
         let advice = "It was told to: what is in flight is finished, and nothing new is begun.";
-        return verdict(Level::Warning, "The relay is stopping", advice);
+        return Verdict::new(Level::Warning, "The relay is stopping", advice);
     }
     match view.broker_trouble() {
         None => {}
@@ -138,17 +146,17 @@ fn verdict(view: &View) -> Verdict {
             let advice = format!(
                 "An alarm of memory or disk ({why}): free some on the broker. The relay waits, nothing is lost."
             );
-            return verdict(Level::Bad, "The broker takes no messages", &advice);
+            return Verdict::new(Level::Bad, "The broker takes no messages", advice);
         }
         Some(BrokerTrouble::Connecting) => {
             let advice = "It takes a moment. If it stays like this: is the broker up, and --amqp-url right?";
-            return verdict(Level::Warning, "Connecting to the broker", advice);
+            return Verdict::new(Level::Warning, "Connecting to the broker", advice);
         }
         Some(BrokerTrouble::Lost(error)) => {
             let advice = format!(
                 "{error}. The relay tries again for ever and events stay pending: is the broker up, and --amqp-url right?"
             );
-            return verdict(Level::Bad, "No connection to the broker", &advice);
+            return Verdict::new(Level::Bad, "No connection to the broker", advice);
         }
         Some(BrokerTrouble::Silent(time)) => {
             let advice = format!(
@@ -156,26 +164,26 @@ fn verdict(view: &View) -> Verdict {
                  queues, a quorum queue without a majority for instance.",
                 how_long(time)
             );
-            return verdict(Level::Bad, "The broker confirms nothing", &advice);
+            return Verdict::new(Level::Bad, "The broker confirms nothing", advice);
         }
     }
     if let Some(refused) = view.relay.refused.first() {
         let advice =
             format!("{}. The relay tries again for ever, and continues by itself when that is fixed.", refused.text);
-        return verdict(Level::Bad, "DynamoDB refuses a request", &advice);
+        return Verdict::new(Level::Bad, "DynamoDB refuses a request", advice);
     }
     if let Some(reason) = view.not_ready.first() {
         let error = view.relay.last_error.as_ref().map_or_else(String::new, |error| format!(": {}", error.text));
         let advice =
             format!("{reason}{error}. Events stay pending: look at DynamoDB, the role's permissions, the network.");
-        return verdict(Level::Bad, "The table can't be read", &advice);
+        return Verdict::new(Level::Bad, "The table can't be read", advice);
     }
     if view.relay.halted_streams > 0 {
         let (streams, are) = if view.relay.halted_streams == 1 { ("stream", "is") } else { ("streams", "are") };
         let title = format!("{} {streams} {are} halted", view.relay.halted_streams);
-        let advice = "All others go on. Halted ones are tried again by themselves: fix the cause named below, or give up on \
+        let advice = "All others are published. Halted ones are retried automatically: fix the cause named below, or give up on \
                       one entry with the command beside it.";
-        return verdict(Level::Bad, &title, advice);
+        return Verdict::new(Level::Bad, title, advice);
     }
     if view.unroutable_run >= UNROUTABLE_RUN {
         let title = format!("The last {} events reached no queue", grouped(view.unroutable_run));
@@ -184,24 +192,24 @@ fn verdict(view: &View) -> Verdict {
              bindings: bind the queues again, and publish what they missed with streambox-relay replay.",
             view.about.exchange
         );
-        return verdict(Level::Warning, &title, &advice);
+        return Verdict::new(Level::Warning, title, advice);
     }
     let lost: Vec<_> = view.connections.iter().filter(|one| one.link == Link::Connecting).collect();
     if let Some(error) = lost.iter().find_map(|one| one.last_error.as_deref()) {
         let (lost, all) = (lost.len(), view.connections.len());
         let title = format!("{lost} of {all} connections to the broker {} down", if lost == 1 { "is" } else { "are" });
         let advice = format!("{error}. It is tried again for ever; everything goes over the others meanwhile.");
-        return verdict(Level::Warning, &title, &advice);
+        return Verdict::new(Level::Warning, title, advice);
     }
     if let Some((title, advice)) = behind(view) {
-        return verdict(Level::Warning, &title, &advice);
+        return Verdict::new(Level::Warning, title, advice);
     }
     let is_empty = view.relay.backlog.as_ref().is_none_or(|backlog| backlog.entries == 0);
     let title = if is_empty { "Everything is published" } else { "All is well: publishing" };
-    verdict(Level::Good, title, "Connected, reading the table, no stream halted, nothing old pending.")
+    Verdict::new(Level::Good, title, "Connected, reading the table, no stream halted, nothing old pending.")
 }
 
-/// What is said of an old backlog. More relays are the advice only where they help: what is old can be published, the broker
+/// What is said of an old backlog. More relays are the advice only if they help: what is old can be published, the broker
 /// and DynamoDB answer, the backlog does not shrink, and it is of enough streams to be shared out.
 fn behind(view: &View) -> Option<(String, String)> {
     let backlog = view.relay.backlog?;
@@ -234,7 +242,7 @@ fn behind(view: &View) -> Option<(String, String)> {
     Some((format!("An entry of another worker is {} old", how_long(age)), advice.to_owned()))
 }
 
-/// Whether there is less pending than some time ago; none where that is not known yet.
+/// Whether there is less pending than some time ago; none if that is not known yet.
 fn shrinks(view: &View) -> Option<bool> {
     let now = view.history.last()?;
     let began_ms = now.at_ms.saturating_sub(i64::try_from(RECENT.as_millis()).unwrap_or(i64::MAX));
@@ -311,7 +319,7 @@ fn halted(view: &View) -> Markup {
                 }
                 @if unlisted > 0 { p { "And " (grouped(unlisted as u64)) " more, which the log names." } }
                 p {
-                    "They are tried again by themselves: fix the cause. The command gives up on publishing one entry, which is \
+                    "They are retried automatically: fix the cause. The command gives up on publishing one entry, which is \
                      recorded with the reason that you put in the place of " code { "WHY" } "."
                 }
             }

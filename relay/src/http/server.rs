@@ -21,8 +21,8 @@ use tokio::{
 use super::{Show, page};
 use crate::metrics::TextFormat;
 
-/// Most connections at the same time. For one more the oldest is closed: so a probe is always answered, whoever keeps connections
-/// open without asking for anything.
+/// Most connections at the same time. For one more the oldest is closed: so a probe is always answered, even if others keep connections
+/// open without a request.
 pub const MAX_CONNECTIONS: usize = 32;
 
 /// The longest that a request's head may take.
@@ -51,7 +51,7 @@ pub(super) async fn serve(listener: TcpListener, show: Arc<impl Show>) {
                 {
                     oldest.abort();
                 }
-                // Whoever is too slow, or gone, gets no answer.
+                // A client that is too slow, or gone, gets no answer.
                 let connection = timeout(ANSWER_TIMEOUT, connection(stream, Arc::clone(&show)));
                 open.push_back(tokio::spawn(connection).abort_handle());
             }

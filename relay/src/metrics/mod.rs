@@ -14,19 +14,20 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{
-        DescriptorEncoder, EncodeGaugeValue, EncodeMetric as _, GaugeValueEncoder, MetricEncoder, prometheus_text, text,
-    },
+    encoding::{DescriptorEncoder, EncodeMetric as _, prometheus_text, text},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use serde::Serialize;
 
 pub use self::reservoir::MAX_SAMPLE;
-use self::reservoir::Reservoir;
+use self::{
+    Reading::{ConfirmMs, Counted, State},
+    Value::{Counter, Family, Gauge, Histo, Info},
+    reservoir::Reservoir,
+};
 use crate::{
     broker::Link,
-    model::Request,
+    model::{Backlog, Request},
     telemetry::{Observer, PublishedBatch},
     view::View,
 };
@@ -67,6 +68,9 @@ impl TextFormat {
     }
 }
 
+/// A count for each kind of request.
+type Counts = [AtomicU64; Request::ALL.len()];
+
 /// What is lost rather than holding the relay up, counted where it happens.
 #[derive(Clone, Debug, Default)]
 pub struct Losses {
@@ -83,8 +87,8 @@ pub struct Metrics {
     /// Some of the same times, for CloudWatch, which takes values instead of buckets.
     confirm_ms: Mutex<Reservoir>,
     batch_events: Histogram,
-    requests: [AtomicU64; Request::ALL.len()],
-    request_failures: [AtomicU64; Request::ALL.len()],
+    requests: Counts,
+    request_failures: Counts,
     losses: Losses,
 }
 
@@ -129,111 +133,84 @@ impl Metrics {
 
     /// Every metric with its value. A label's values are all there from the start: a rate over a counter that appears with its
     /// first event misses that event.
-    #[expect(clippy::cast_precision_loss, reason = "a share")]
-    #[expect(clippy::too_many_lines, reason = "a row for each metric")]
+    #[expect(clippy::cast_precision_loss, reason = "numbers for people and metrics")]
     pub(crate) fn declare(&self, view: &View) -> Vec<Metric> {
         let View { relay, connections, .. } = view;
-        let (backlog, totals, workers) = (relay.backlog.as_ref(), relay.totals, relay.workers.len());
+        let (backlog, totals, workers) = (relay.backlog, relay.totals, relay.workers.len() as f64);
+        let of_backlog = |count: fn(&Backlog) -> u64| backlog.as_ref().map(|backlog| count(backlog) as f64);
         let is_current = backlog.is_some_and(|backlog| backlog.is_current);
+        let own_entries = of_backlog(|backlog| backlog.own_entries);
         // What was pending still ages while the table does not answer; that nothing was is true only as long as it does.
         let oldest_age = view.oldest_age().map(|age| age.as_secs_f64());
-        let oldest_workable_age = view.oldest_workable_age().map_or(0.0, |age| age.as_secs_f64());
-        let reconnects = connections.iter().map(|connection| connection.reconnects).sum();
+        let oldest_workable_age = view.oldest_workable_age().map(|age| age.as_secs_f64());
+        let read_ago = backlog.map(|backlog| backlog.at.elapsed().as_secs_f64());
+        let takes_messages = f64::from(view.broker_trouble().is_none());
+        let reconnects = connections.iter().map(|one| one.reconnects).sum();
         let results = [("confirmed", totals.published), ("refused", totals.refused), ("unknown", totals.unknown)];
-        let by_request = |counts: &[AtomicU64; Request::ALL.len()]| {
-            Request::ALL.iter().zip(counts).map(|(request, count)| (request.name(), count.load(Relaxed))).collect()
-        };
-        let by_state =
-            Link::ALL.map(|link| (link.name(), connections.iter().filter(|one| one.link == link).count() as u64));
+        let count = |link| connections.iter().filter(|one| one.link == link).count() as u64;
+        let by_state = Link::ALL.map(|link| (link.name(), count(link)));
+        let by_request = |counts: &Counts| Request::ALL.map(|one| (one.name(), counts[one as usize].load(Relaxed)));
+        let lost = |count: &AtomicU64| count.load(Relaxed);
         vec![
-            Metric::new("build", "The program's version", Value::Info([("version", view.version)])),
-            Metric::gauge("ready", "1 if /readyz says yes", u64::from(view.not_ready.is_empty())).state(
+            Metric::new("build", "The program's version", Info([("version", view.version)])),
+            gauge("ready", "1 if /readyz says yes", f64::from(view.not_ready.is_empty())).cloudwatch(
                 "BrokerReady",
                 "None",
-                Some(u64::from(view.broker_trouble().is_none())),
+                State(Some(takes_messages)),
             ),
-            Metric::gauge(
-                "pending_entries",
-                "Pending entries of all streams, as the index showed them last",
-                backlog.map_or(0, |backlog| backlog.entries),
-            ),
-            Metric::gauge(
-                "own_pending_entries",
-                "Pending entries of this worker's streams",
-                backlog.map_or(0, |backlog| backlog.own_entries),
-            )
-            .state(
+            gauge("pending_entries", "Pending entries of all streams", of_backlog(|backlog| backlog.entries)),
+            gauge("own_pending_entries", "Pending entries of this worker's streams", own_entries).cloudwatch(
                 "PendingEntries",
                 "Count",
-                backlog.filter(|_| is_current).map(|backlog| backlog.own_entries),
+                State(own_entries.filter(|_| is_current)),
             ),
-            Metric::gauge(
-                "oldest_pending_age",
-                "Age of the oldest pending entry: this machine's time less its appender's; 0 if nothing is pending",
-                oldest_age.unwrap_or(0.0),
-            )
-            .unit(Unit::Seconds)
-            .state("OldestPendingAge", "Seconds", oldest_age.or_else(|| is_current.then_some(0.0))),
-            Metric::gauge(
-                "oldest_workable_age",
-                "Age of the oldest pending entry of this worker's streams that are not halted; 0 if there is none",
-                oldest_workable_age,
-            )
-            .unit(Unit::Seconds),
-            Metric::gauge(
-                "backlog_age",
-                "Time since the index was read last: the age of what is known of the backlog",
-                backlog.map_or(0.0, |backlog| backlog.at.elapsed().as_secs_f64()),
-            )
-            .unit(Unit::Seconds),
-            Metric::counters("events", "Events by their result, one count for each attempt", "result", results.into())
-                .counted("PublishedEvents", totals.published)
-                .counted("RefusedEvents", totals.refused),
+            gauge("oldest_pending_age", "Age of the oldest pending entry; 0 if nothing is pending", oldest_age)
+                .unit(Unit::Seconds)
+                .cloudwatch("OldestPendingAge", "Seconds", State(oldest_age.or(is_current.then_some(0.0)))),
+            gauge("oldest_workable_age", "The same of this worker's streams that are not halted", oldest_workable_age)
+                .unit(Unit::Seconds),
+            gauge("backlog_age", "Time since the index was read last", read_ago).unit(Unit::Seconds),
+            Metric::new("events", "Events by their result, one count for each attempt", counters("result", results))
+                .cloudwatch("PublishedEvents", "Count", Counted(totals.published))
+                .cloudwatch("RefusedEvents", "Count", Counted(totals.refused)),
+            Metric::new("confirm", "Time to the last confirm of a batch", Histo(self.confirm_seconds.clone()))
+                .unit(Unit::Seconds)
+                .cloudwatch("ConfirmTime", "Milliseconds", ConfirmMs),
+            Metric::new("batch_events", "Events in a batch", Histo(self.batch_events.clone())),
+            counter("unroutable_events", "Events confirmed although no queue took them", view.unroutable),
+            counter("entries_deleted", "Pending entries that were deleted", totals.deleted),
+            Metric::new("requests", "Requests to DynamoDB", counters("request", by_request(&self.requests))),
             Metric::new(
-                "confirm",
-                "Time from handing a batch over to its last confirm, the wait for a connection included",
-                Value::Histogram(self.confirm_seconds.clone()),
-            )
-            .unit(Unit::Seconds)
-            .cloudwatch("ConfirmTime", "Milliseconds", Reading::ConfirmMs),
-            Metric::new("batch_events", "Events in a batch", Value::Histogram(self.batch_events.clone())),
-            Metric::counter(
-                "unroutable_events",
-                "Events confirmed although no queue took them, which --unroutable accept allows",
-                view.unroutable,
-            ),
-            Metric::counter("entries_deleted", "Pending entries that were deleted", totals.deleted),
-            Metric::counters("requests", "Requests to DynamoDB", "request", by_request(&self.requests)),
-            Metric::counters(
                 "request_failures",
-                "Requests to DynamoDB that failed after the SDK's retries; they are made again",
-                "request",
-                by_request(&self.request_failures),
+                "Requests to DynamoDB that failed after the SDK's retries",
+                counters("request", by_request(&self.request_failures)),
             ),
-            Metric::gauge("halted_streams", "Streams of this worker that are halted", relay.halted_streams as u64)
-                .state("HaltedStreams", "Count", Some(relay.halted_streams as u64)),
-            Metric::gauge("open_streams", "Streams that are worked on", relay.open_streams as u64),
-            Metric::gauge("buffered", "Events held in memory", relay.buffered_bytes as u64).unit(Unit::Bytes),
-            Metric::gauge("deletes_waiting", "Confirmed entries not deleted yet", relay.deletes_waiting as u64),
+            gauge("halted_streams", "Streams of this worker that are halted", relay.halted_streams as f64).cloudwatch(
+                "HaltedStreams",
+                "Count",
+                State(Some(relay.halted_streams as f64)),
+            ),
+            gauge("open_streams", "Streams that are worked on", relay.open_streams as f64),
+            gauge("buffered", "Events held in memory", relay.buffered_bytes as f64).unit(Unit::Bytes),
+            gauge("deletes_waiting", "Confirmed entries not deleted yet", relay.deletes_waiting as f64),
             Metric::new(
                 "connections",
-                "Connections to the broker by their state",
-                Value::Gauges("state", by_state.into()),
+                "Connections to the broker",
+                Family(MetricType::Gauge, "state", by_state.into()),
             ),
-            Metric::counter("reconnects", "Connections to the broker opened after the first", reconnects)
-                .counted("Reconnects", reconnects),
-            Metric::gauge("workers", "Live workers of the group, as this one sees it", workers as u64).state(
+            counter("reconnects", "Connections to the broker opened after the first", reconnects).cloudwatch(
+                "Reconnects",
+                "Count",
+                Counted(reconnects),
+            ),
+            gauge("workers", "Live workers of the group, as this one sees it", workers).cloudwatch(
                 "LiveWorkers",
                 "Count",
-                (workers > 0).then_some(workers as u64),
+                State(Some(workers).filter(|workers| *workers > 0.0)),
             ),
-            Metric::gauge("own_share", "This worker's share of the streams, from 0 to 1", 1.0 / workers.max(1) as f64),
-            Metric::counter(
-                "log_lines_dropped",
-                "Log lines that were dropped, because standard error was full or not read fast enough",
-                self.losses.log_lines.load(Relaxed),
-            ),
-            Metric::counter("spans_lost", "Spans that could not be exported", self.losses.spans.load(Relaxed)),
+            gauge("own_share", "This worker's share of the streams, from 0 to 1", 1.0 / workers.max(1.0)),
+            counter("log_lines_dropped", "Log lines that were dropped", lost(&self.losses.log_lines)),
+            counter("spans_lost", "Spans that could not be exported", lost(&self.losses.spans)),
         ]
     }
 }
@@ -263,65 +240,29 @@ pub(crate) struct Metric {
     help: &'static str,
     unit: Option<Unit>,
     value: Value,
-    /// What CloudWatch gets of it.
-    pub(crate) cloudwatch: Vec<CloudWatch>,
+    /// Name, unit and reading of what CloudWatch gets of it.
+    pub(crate) cloudwatch: Vec<(&'static str, &'static str, Reading)>,
 }
 
 #[derive(Debug)]
 enum Value {
     Info([(&'static str, &'static str); 1]),
-    Gauge(Number),
+    Gauge(f64),
     Counter(u64),
-    Gauges(&'static str, Vec<(&'static str, u64)>),
-    Counters(&'static str, Vec<(&'static str, u64)>),
-    Histogram(Histogram),
-}
-
-/// A metric for CloudWatch.
-#[derive(Debug)]
-pub(crate) struct CloudWatch {
-    pub(crate) name: &'static str,
-    pub(crate) unit: &'static str,
-    pub(crate) reading: Reading,
+    /// Gauges or counters by a label.
+    Family(MetricType, &'static str, Vec<(&'static str, u64)>),
+    Histo(Histogram),
 }
 
 /// What CloudWatch gets of a metric.
 #[derive(Debug)]
 pub(crate) enum Reading {
     /// The value now; none if it is not known.
-    State(Option<Number>),
+    State(Option<f64>),
     /// What was counted since the start, of which a line has what is new.
     Counted(u64),
     /// Some of the times to confirm.
     ConfirmMs,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(untagged)]
-pub(crate) enum Number {
-    Count(u64),
-    Real(f64),
-}
-
-impl From<u64> for Number {
-    fn from(count: u64) -> Self {
-        Self::Count(count)
-    }
-}
-
-impl From<f64> for Number {
-    fn from(real: f64) -> Self {
-        Self::Real(real)
-    }
-}
-
-impl EncodeGaugeValue for Number {
-    fn encode(&self, encoder: &mut GaugeValueEncoder) -> fmt::Result {
-        match self {
-            Self::Count(count) => count.encode(encoder),
-            Self::Real(real) => real.encode(encoder),
-        }
-    }
 }
 
 impl Metric {
@@ -329,34 +270,27 @@ impl Metric {
         Self { name, help, unit: None, value, cloudwatch: Vec::new() }
     }
 
-    fn gauge(name: &'static str, help: &'static str, value: impl Into<Number>) -> Self {
-        Self::new(name, help, Value::Gauge(value.into()))
-    }
-
-    fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
-        Self::new(name, help, Value::Counter(value))
-    }
-
-    fn counters(name: &'static str, help: &'static str, label: &'static str, values: Vec<(&'static str, u64)>) -> Self {
-        Self::new(name, help, Value::Counters(label, values))
-    }
-
     fn unit(self, unit: Unit) -> Self {
         Self { unit: Some(unit), ..self }
     }
 
     fn cloudwatch(mut self, name: &'static str, unit: &'static str, reading: Reading) -> Self {
-        self.cloudwatch.push(CloudWatch { name, unit, reading });
+        self.cloudwatch.push((name, unit, reading));
         self
     }
+}
 
-    fn state(self, name: &'static str, unit: &'static str, value: Option<impl Into<Number>>) -> Self {
-        self.cloudwatch(name, unit, Reading::State(value.map(Into::into)))
-    }
+/// What is not known is 0 here.
+fn gauge(name: &'static str, help: &'static str, value: impl Into<Option<f64>>) -> Metric {
+    Metric::new(name, help, Gauge(value.into().unwrap_or(0.0)))
+}
 
-    fn counted(self, name: &'static str, total: u64) -> Self {
-        self.cloudwatch(name, "Count", Reading::Counted(total))
-    }
+fn counter(name: &'static str, help: &'static str, value: u64) -> Metric {
+    Metric::new(name, help, Counter(value))
+}
+
+fn counters<const N: usize>(label: &'static str, values: [(&'static str, u64); N]) -> Value {
+    Family(MetricType::Counter, label, values.into())
 }
 
 #[derive(Debug)]
@@ -366,26 +300,31 @@ impl Collector for Declared {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         for Metric { name, help, unit, value, .. } in &self.0 {
             let kind = match value {
-                Value::Info(_) => MetricType::Info,
-                Value::Gauge(_) | Value::Gauges(..) => MetricType::Gauge,
-                Value::Counter(_) | Value::Counters(..) => MetricType::Counter,
-                Value::Histogram(_) => MetricType::Histogram,
+                Info(_) => MetricType::Info,
+                Gauge(_) => MetricType::Gauge,
+                Counter(_) => MetricType::Counter,
+                Family(kind, ..) => *kind,
+                Histo(_) => MetricType::Histogram,
             };
             let mut encoder = encoder.encode_descriptor(name, &format!("{help}."), unit.as_ref(), kind)?;
-            let mut family = |label, values: &[(&str, u64)], encode: fn(u64, MetricEncoder) -> fmt::Result| {
-                values.iter().try_for_each(|(of, value)| encode(*value, encoder.encode_family(&[(label, *of)])?))
-            };
             match value {
-                Value::Gauges(label, values) => {
-                    family(*label, values, |value, encoder| ConstGauge::new(value).encode(encoder))?;
+                Info(labels) => encoder.encode_info(labels)?,
+                // A count is written as one, without a fraction.
+                #[expect(clippy::cast_possible_truncation, reason = "it has no fraction and is small")]
+                Gauge(value) if value.fract() == 0.0 => encoder.encode_gauge(&(*value as i64))?,
+                Gauge(value) => encoder.encode_gauge(value)?,
+                Counter(value) => ConstCounter::new(*value).encode(encoder)?,
+                Histo(histogram) => histogram.encode(encoder)?,
+                Family(kind, label, values) => {
+                    for (of, value) in values {
+                        let labels = [(*label, *of)];
+                        let one = encoder.encode_family(&labels)?;
+                        match kind {
+                            MetricType::Gauge => ConstGauge::new(*value).encode(one)?,
+                            _ => ConstCounter::new(*value).encode(one)?,
+                        }
+                    }
                 }
-                Value::Counters(label, values) => {
-                    family(*label, values, |value, encoder| ConstCounter::new(value).encode(encoder))?;
-                }
-                Value::Info(labels) => encoder.encode_info(labels)?,
-                Value::Gauge(value) => encoder.encode_gauge(value)?,
-                Value::Counter(value) => ConstCounter::new(*value).encode(encoder)?,
-                Value::Histogram(histogram) => histogram.encode(encoder)?,
             }
         }
         Ok(())
@@ -477,7 +416,7 @@ mod tests {
             "streambox_relay_requests_total{request=\"scan\"} 1\n",
             "streambox_relay_request_failures_total{request=\"delete\"} 1\n",
             "streambox_relay_halted_streams 2\n",
-            "streambox_relay_own_share 1.0\n",
+            "streambox_relay_own_share 1\n",
             "streambox_relay_entries_deleted_total 7\n",
         ] {
             assert!(text.contains(line), "{line}\n{text}");

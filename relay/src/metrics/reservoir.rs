@@ -1,4 +1,4 @@
-//! Some of an interval's values: all of them where they are few, else as many as a line takes, each as likely as any other
+//! Some of an interval's values: all of them if they are few, else as many as a line takes, each as likely as any other
 //! (reservoir sampling, Vitter's algorithm R). So averages and percentiles of the sample are those of the interval, about.
 
 /// The most values of one metric that a line may have.

@@ -180,7 +180,7 @@ impl Shell {
         let outbox = self.outbox.clone();
         let answer = |answer| Ok(Finished::Answered(answer));
         if let Some(request) = request_of(&task) {
-            self.telemetry.observer().request_made(request);
+            self.telemetry.report(|observer| observer.request_made(request));
         }
         match task {
             Task::Scan { from_start } => {
@@ -267,11 +267,13 @@ impl Shell {
         if outcomes.contains(&Outcome::Confirmed) {
             self.last_confirm = now;
         }
-        let observer = self.telemetry.observer();
-        observer.batch_published(&PublishedBatch::of(outcomes, took));
-        for (outgoing, outcome) in batch.iter().zip(outcomes) {
-            observer.event_published(outgoing, outcome, took);
-        }
+        let published = PublishedBatch::of(outcomes, took);
+        self.telemetry.report(|observer| {
+            observer.batch_published(&published);
+            for (outgoing, outcome) in batch.iter().zip(outcomes) {
+                observer.event_published(outgoing, outcome, took);
+            }
+        });
     }
 
     fn answered(&mut self, answered: Answered, now: Instant) {
@@ -287,7 +289,7 @@ impl Shell {
     fn failed(&mut self, step: Step, failure: Failure) {
         let (request, Failure { text, is_refusal }) = (step.request(), failure);
         tracing::warn!(request = request.name(), error = text, "a request to DynamoDB failed; it is made again");
-        self.telemetry.observer().request_failed(request);
+        self.telemetry.report(|observer| observer.request_failed(request));
         let error = RequestFailure::new(request, text);
         if is_refusal {
             self.refused.insert(step, error.clone());
@@ -305,11 +307,12 @@ impl Shell {
                     halt.version,
                     halt.reason
                 );
-                self.telemetry.observer().stream_halted(&HaltedStream::of(&stream, &halt));
+                let halted = HaltedStream::of(&stream, &halt);
+                self.telemetry.report(|observer| observer.stream_halted(&halted));
             }
             Notice::Resumed { stream } => {
                 tracing::info!(%stream, "the stream is not halted any more");
-                self.telemetry.observer().stream_resumed(&stream);
+                self.telemetry.report(|observer| observer.stream_resumed(&stream));
             }
             Notice::Members => {
                 let live = self.core.members().map(|(live, _)| live).unwrap_or_default();

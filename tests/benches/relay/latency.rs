@@ -23,7 +23,7 @@ const APPENDS_PER_SECOND: u32 = 100;
 const STREAMS: u32 = 1_000;
 /// Appends that only warm up.
 const WARM_UP: u32 = 100;
-/// `--poll-interval-ms`.
+/// `--poll-interval`.
 const POLL_INTERVAL_MS: f64 = 500.0;
 /// A look at an empty index costs half a unit; dollars for a million units on demand, us-east-1.
 const LOOK_UNITS: f64 = 0.5;

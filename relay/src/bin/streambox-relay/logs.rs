@@ -75,7 +75,7 @@ impl Log {
 }
 
 fn filter(options: &LogOptions) -> Result<EnvFilter, BadConfiguration> {
-    let refuse = |why: String| BadConfiguration { setting: "--log (STREAMBOX_LOG)", value: options.log.clone(), why };
+    let refuse = |why: String| BadConfiguration::new("--log (STREAMBOX_LOG)", &options.log, why);
     let speaks = |directive: &str| {
         let directive = directive.trim();
         SILENT.iter().any(|name| directive.starts_with(name)) && !directive.ends_with("=off")

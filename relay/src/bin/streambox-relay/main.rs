@@ -10,12 +10,12 @@ mod status;
 mod traces;
 
 use std::{
+    env,
     io::{self, Write as _},
     panic::AssertUnwindSafe,
     process::ExitCode,
 };
 
-use clap::Parser as _;
 use futures_util::FutureExt as _;
 use streambox::{EventStore, RequestLimits, SILENCE_TIMEOUT, client_from_env_with};
 use streambox_programs::{FAILED, Failure, Role, SOFTWARE, USAGE};
@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 use crate::logs::Log;
 
 fn main() -> ExitCode {
-    let command = match Cli::try_parse() {
+    let command = match Cli::parse_with(env::args_os(), |name| env::var(name).ok()) {
         Ok(cli) => cli.command,
         Err(error) if error.use_stderr() && quotes_a_url(&error) => {
             return end(
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     let role = if matches!(command, Command::Run(_) | Command::Drain(_)) { Role::Relay } else { Role::Operator };
     let code = runtime.block_on(async {
         // Nothing of what is caught is used afterwards.
-        let (code, failure) = match AssertUnwindSafe(execute(command, &log)).catch_unwind().await {
+        let (code, failure) = match AssertUnwindSafe(Box::pin(execute(command, &log))).catch_unwind().await {
             Ok(Ok(true)) => (0, None),
             Ok(Ok(false)) => (FAILED, None),
             Ok(Err(failure)) => (failure.code(), Some(format!("streambox-relay: {}", failure.message(role)))),
@@ -64,7 +64,7 @@ fn quotes_a_url(error: &clap::Error) -> bool {
     ["amqp:", "amqps:"].iter().any(|scheme| text.contains(scheme))
 }
 
-/// Says why, where nothing is logged yet. If it can't be said, the exit code says it.
+/// Says why, before anything is logged. If it can't be written, the exit code remains.
 fn end(code: u8, why: &str) -> ExitCode {
     let _ = writeln!(io::stderr(), "streambox-relay: {why}");
     ExitCode::from(code)

@@ -38,7 +38,7 @@ pub(crate) async fn run(options: &RunOptions, log: &Log) -> Result<bool, Failure
     let emf = emf.map(|settings| Arc::new(Emf::new(settings, Arc::clone(&metrics))));
     let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::clone(&metrics) as _];
     observers.extend(traces.observer());
-    let telemetry = Telemetry::new(Arc::new(observers));
+    let telemetry = Telemetry::new(observers);
     let watch = Arc::new(Watch::new(about(&options.relay, &settings), telemetry.clone(), metrics));
     // What shows the relay, as long as it runs.
     let mut beside = JoinSet::new();
@@ -64,7 +64,7 @@ pub(crate) async fn run(options: &RunOptions, log: &Log) -> Result<bool, Failure
     traces.shut_down().await;
     let report = published?;
     let last = emf.map(|emf| emf.last_line(&watch.view()));
-    // Whoever does not read it does not keep the relay from ending.
+    // A reader that does not read does not keep the relay from ending.
     lines.finish(last.into_iter().chain([shown(&report, options.relay.format)])).await;
     Ok(true)
 }
@@ -79,7 +79,7 @@ fn cannot_show(ended: &Result<(), JoinError>) -> Failure {
 pub(crate) async fn drain(options: &RelayOptions) -> Result<bool, Failure> {
     let (settings, stop) = (options.settings()?, stop_signal()?);
     let traces = Traces::start(options)?;
-    let telemetry = traces.observer().map_or_else(Telemetry::default, Telemetry::new);
+    let telemetry = Telemetry::new(traces.observer().into_iter().collect());
     let published = publish(options, settings, &telemetry, Until::Drained, stop).await;
     traces.shut_down().await;
     let report = published?;
@@ -98,10 +98,9 @@ fn about(options: &RelayOptions, settings: &RelaySettings) -> About {
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let listener = http::bind(address).await.map_err(|error| BadConfiguration {
-        setting: "--http (STREAMBOX_HTTP)",
-        value: address.to_string(),
-        why: format!("{}; choose another port, or `off`", Chain(&error)),
+    let listener = http::bind(address).await.map_err(|error| {
+        let why = format!("{}; choose another port, or `off`", Chain(&error));
+        BadConfiguration::new("--http (STREAMBOX_HTTP)", address.to_string(), why)
     })?;
     let local = listener.local_addr().map_or_else(|_| address.to_string(), |address| address.to_string());
     tracing::info!(address = local, "status page at http://{local}/");

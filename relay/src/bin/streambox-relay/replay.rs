@@ -49,7 +49,7 @@ fn begin(table: &str, options: &ReplayOptions, settings: &ReplaySettings) -> Res
     let id = options.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
     let beginning = Position::beginning(table, settings, id);
     let Some(file) = &options.state else { return Ok(beginning) };
-    let refuse = |why: String| BadConfiguration { setting: "--state", value: file.display().to_string(), why };
+    let refuse = |why: String| BadConfiguration::new("--state", file.display().to_string(), why);
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -53,7 +53,7 @@ async fn watch(
         }
         print(&status, options.format);
         tokio::select! {
-            () = sleep(Duration::from_millis(options.watch_interval_ms.into())) => {}
+            () = sleep(options.watch_interval) => {}
             () = &mut stop => return Ok(true),
         }
     }
@@ -61,7 +61,7 @@ async fn watch(
 
 fn is_well(status: &Status, options: &StatusOptions) -> bool {
     let oldest = status.backlog.oldest_age_seconds;
-    let is_old = oldest.zip(options.fail_if_older_than_s).is_some_and(|(age, limit)| age > u64::from(limit));
+    let is_old = oldest.zip(options.fail_if_older_than).is_some_and(|(age, limit)| Duration::from_secs(age) > limit);
     let is_halted = options.fail_if_halted && (status.halted_streams > 0 || !status.halted.is_empty());
     !is_old && !is_halted
 }
@@ -103,8 +103,7 @@ fn text(status: &Status) -> String {
     }
     if status.halted_streams > 0 {
         line(
-            "  They are tried again by themselves: fix the cause. The command gives up on publishing one entry."
-                .to_owned(),
+            "  They are retried automatically: fix the cause. The command gives up on publishing one entry.".to_owned(),
         );
     }
 

@@ -1,8 +1,10 @@
-//! Traces, where the program is built with them and was told where to.
+//! Traces, if the program is built with them and has an endpoint.
 
 use std::sync::{Arc, atomic::AtomicU64};
 
 use streambox_programs::Failure;
+#[cfg(feature = "opentelemetry")]
+use streambox_relay::config::BadConfiguration;
 use streambox_relay::{config::RelayOptions, telemetry::Observer};
 
 #[cfg(feature = "opentelemetry")]
@@ -15,10 +17,8 @@ impl Traces {
         let traces = streambox_relay::traces::Traces::start(endpoint, &options.broker.exchange).map_err(|why| {
             let why =
                 format!("{why}; allowed is a URL such as http://127.0.0.1:4318 or https://collector.example:4318");
-            let setting = "--otlp-endpoint (STREAMBOX_OTLP_ENDPOINT)";
-            // There may be credentials in what is no URL.
-            let value = streambox_relay::broker::NOT_SHOWN.to_owned();
-            streambox_relay::config::BadConfiguration { setting, value, why }
+            // There may be credentials in what is not a URL.
+            BadConfiguration::new("--otlp-endpoint (STREAMBOX_OTLP_ENDPOINT)", streambox_relay::broker::NOT_SHOWN, why)
         })?;
         Ok(Self(Some(Arc::new(traces))))
     }

@@ -12,7 +12,7 @@ use crate::{
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 80.0;
 
-/// A gap in the samples that is longer than so many of their intervals is shown as one: the machine slept.
+/// A gap in the samples that is longer than this many of their intervals is shown as one: the machine slept.
 const GAP_INTERVALS: i64 = 3;
 
 /// A count as a label.

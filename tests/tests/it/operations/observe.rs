@@ -62,7 +62,7 @@ async fn health_follows_the_broker_and_metrics_and_status_say_what_was_done_and_
         "streambox_relay_connections{state=\"connected\"} 2",
         "streambox_relay_ready 1",
         "streambox_relay_workers 1",
-        "streambox_relay_own_share 1.0",
+        "streambox_relay_own_share 1\n",
     ] {
         assert!(metrics.body.contains(line), "{line}:\n{}", metrics.body);
     }

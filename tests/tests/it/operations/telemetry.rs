@@ -74,7 +74,7 @@ async fn g7_a_halted_stream_is_told_in_the_snapshot_to_the_observer_and_in_the_w
         group: Some(group),
     };
     let seen = Arc::new(Seen::default());
-    let telemetry = Telemetry::new(Arc::clone(&seen) as _);
+    let telemetry = Telemetry::new(vec![Arc::clone(&seen) as _]);
     let (stop, stopped) = oneshot::channel::<()>();
     let (store, told) = (table.store.clone(), telemetry.clone());
     let running = tokio::spawn(async move {

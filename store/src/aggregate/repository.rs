@@ -67,7 +67,7 @@ impl<A: Aggregate> Repository<A> {
         Ok(StreamId::new(format!("{}-{id}", A::CATEGORY))?)
     }
 
-    /// Loads the aggregate `id`, strongly consistent unless a [staleness](CacheSettings::staleness) is allowed. One
+    /// Loads the aggregate `id`, strongly consistent unless a [staleness](super::CacheSettings::staleness) is allowed. One
     /// that has no event is at version 0, in its default state.
     ///
     /// # Errors

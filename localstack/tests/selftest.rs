@@ -153,15 +153,15 @@ impl Stand {
         for words in [&["up"] as &[&str], &["run", "touch", &mark.to_string_lossy()]] {
             let failed = output(self.command(words).envs(settings.iter().copied()));
             assert!(!failed.status.success(), "{words:?} succeeds");
-            let told = String::from_utf8_lossy(&failed.stderr);
-            assert!(told.contains(sentence), "{sentence:?} is missing in: {told}");
-            assert!(!told.contains("secret"), "a password is in: {told}");
+            let messages = String::from_utf8_lossy(&failed.stderr);
+            assert!(messages.contains(sentence), "{sentence:?} is missing in: {messages}");
+            assert!(!messages.contains("secret"), "a password is in: {messages}");
             assert!(failed.stdout.is_empty() && !mark.exists());
         }
         self.down();
     }
 
-    /// A run whose command notes that it has begun, and that it was told to end.
+    /// A run whose command creates a file when it begins, and another one when a signal ends it.
     fn start_run(&self) -> Child {
         const COMMAND: &str =
             r#"trap 'touch "$0/ended"; exit 0' INT TERM; touch "$0/ready"; while true; do sleep 0.1; done"#;
@@ -288,9 +288,9 @@ fn run_passes_status_and_output_and_input(stand: &Stand) {
 fn run_gives_the_command_a_stack_that_is_gone_afterwards(stand: &Stand) {
     let script = r#"echo "$STREAMBOX_AMQP_URL" && "$0/rabbitmq" url && echo "$STREAMBOX_STATE_DIR""#;
     let printed = stand.run(&["run", "sh", "-c", script, HERE]);
-    let [told, found, state] = printed.lines().collect::<Vec<_>>()[..] else { panic!("{printed}") };
-    assert_eq!(told, found, "the command's stack is not the one that it was told of");
-    stand.assert_nothing_left(state, &Url::parse(told).expect("a URL"));
+    let [setting, found, state] = printed.lines().collect::<Vec<_>>()[..] else { panic!("{printed}") };
+    assert_eq!(setting, found, "the command's stack is another one than its settings say");
+    stand.assert_nothing_left(state, &Url::parse(setting).expect("a URL"));
     stand.assert_no_run_left();
 }
 
@@ -333,9 +333,9 @@ fn unknown_kinds_and_modes_are_sentences(stand: &Stand) {
     stand.assert_fails(&[("STREAMBOX_RABBITMQ", "rabbit")], "STREAMBOX_RABBITMQ is 'rabbit'");
     stand.assert_fails(&[("STREAMBOX_DYNAMODB", "dynamo")], "STREAMBOX_DYNAMODB is 'dynamo'");
     let failed = output(stand.command(&["test", "true"]).env("STREAMBOX_TEST_MODE", "docker"));
-    let told = String::from_utf8_lossy(&failed.stderr);
+    let messages = String::from_utf8_lossy(&failed.stderr);
     let sentence = "STREAMBOX_TEST_MODE is 'docker'; it can be embedded, dynamodb-local, containers or empty";
-    assert!(!failed.status.success() && told.contains(sentence), "{told}");
+    assert!(!failed.status.success() && messages.contains(sentence), "{messages}");
 }
 
 fn a_taken_port_is_a_sentence(stand: &Stand) {
@@ -349,15 +349,15 @@ fn a_taken_port_is_a_sentence(stand: &Stand) {
         (("STREAMBOX_RABBITMQ_PORT", "amqp"), "STREAMBOX_RABBITMQ_PORT is 'amqp'; it has to be a port".to_owned()),
     ] {
         let failed = output(stand.command(&["up"]).envs([state, wanted]));
-        let told = String::from_utf8_lossy(&failed.stderr);
-        assert!(!failed.status.success() && told.contains(&sentence), "{told}");
+        let messages = String::from_utf8_lossy(&failed.stderr);
+        assert!(!failed.status.success() && messages.contains(&sentence), "{messages}");
     }
     // Also for a broker that was there before.
     stand.run(&["rabbitmq", "stop"]);
     printed(stand.command(&["rabbitmq", "start"]).envs([state, wanted]));
     let failed = output(&mut stand.command(&["rabbitmq", "start"]));
-    let told = String::from_utf8_lossy(&failed.stderr);
-    assert!(!failed.status.success() && told.contains(&format!("{TAKEN}: end it")), "{told}");
+    let messages = String::from_utf8_lossy(&failed.stderr);
+    assert!(!failed.status.success() && messages.contains(&format!("{TAKEN}: end it")), "{messages}");
     assert!(stand.run_in("alone", &["down"]).status.success());
     stand.down();
 }
@@ -386,10 +386,10 @@ fn docker_without_permission_is_a_sentence(stand: &Stand) {
         let mut command = stand.prepare(command);
         command.args(words).envs([variable]);
         let failed = output(command.env("DOCKER_HOST", format!("unix://{}/docker.sock", closed.display())));
-        let told = String::from_utf8_lossy(&failed.stderr);
+        let messages = String::from_utf8_lossy(&failed.stderr);
         let sentence = format!("{}={} asks for ", variable.0, variable.1);
-        assert!(!failed.status.success() && told.contains(&sentence), "{told}");
-        assert!(told.contains("this user may not use the Docker engine (join the group"), "{told}");
+        assert!(!failed.status.success() && messages.contains(&sentence), "{messages}");
+        assert!(messages.contains("this user may not use the Docker engine (join the group"), "{messages}");
     }
     assert!(!mark.exists());
     fs::set_permissions(&closed, Permissions::from_mode(0o700)).expect("it is ours");
@@ -413,9 +413,9 @@ fn a_given_endpoint_keeps_its_credentials(stand: &Stand) {
 fn dynamodb_local_without_a_jdk_is_a_sentence(stand: &Stand) {
     let mut command = stand.command(&["dynamodb", "start"]);
     let failed = output(command.envs([("STREAMBOX_DYNAMODB", "dynamodb-local"), ("JAVA_HOME", "/nowhere")]));
-    let told = String::from_utf8_lossy(&failed.stderr);
+    let messages = String::from_utf8_lossy(&failed.stderr);
     let sentence = "there is no java in JAVA_HOME, which is /nowhere: install a JDK";
-    assert!(!failed.status.success() && told.contains(sentence), "{told}");
+    assert!(!failed.status.success() && messages.contains(sentence), "{messages}");
     stand.down();
 }
 
@@ -425,8 +425,8 @@ fn dynamodb_local_comes_from_the_named_directory_or_not_at_all(stand: &Stand) {
     let mut command = stand.command(&["dynamodb", "fetch"]);
     command.env("STREAMBOX_DYNAMODB_LOCAL_HOME", &own);
     let failed = output(&mut command);
-    let told = String::from_utf8_lossy(&failed.stderr);
-    assert!(told.contains(&format!("there is no DynamoDBLocal.jar in {}", own.display())), "{told}");
+    let messages = String::from_utf8_lossy(&failed.stderr);
+    assert!(messages.contains(&format!("there is no DynamoDBLocal.jar in {}", own.display())), "{messages}");
     fs::write(own.join("DynamoDBLocal.jar"), "").expect("a file");
     assert_eq!(Path::new(printed(&mut command).trim()), own);
 }
@@ -465,7 +465,7 @@ fn dynamodb_local_is_fetched_once_and_not_with_another_checksum(stand: &Stand) {
 
     fs::write(&archive, changed).expect("a file");
     let failed = output(&mut fetch("another"));
-    let told = String::from_utf8_lossy(&failed.stderr);
-    assert!(!failed.status.success() && told.contains("; it is not used"), "{told}");
+    let messages = String::from_utf8_lossy(&failed.stderr);
+    assert!(!failed.status.success() && messages.contains("; it is not used"), "{messages}");
     assert_eq!(fs::read_dir(stand.path("another/streambox")).expect("a cache").count(), 0, "something is kept");
 }

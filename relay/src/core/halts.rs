@@ -7,6 +7,7 @@ use streambox::StreamId;
 use tokio::time::Instant;
 
 use super::{
+    MAX_ATTEMPTS,
     bounds::Bounds,
     lane::{Attempt, Cause},
 };
@@ -28,6 +29,13 @@ pub struct Halt {
     attempt: Attempt,
     /// Whether a scan has found it since the last pass ended.
     is_still_pending: bool,
+}
+
+impl Halt {
+    /// Whether it was tried as often as `drain` and a replay try it.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.attempts >= MAX_ATTEMPTS
+    }
 }
 
 #[derive(Debug)]
@@ -52,6 +60,11 @@ impl Halts {
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// When a halted stream is tried again.
+    pub(super) fn retry_at(&self, stream: &StreamId) -> Option<Instant> {
+        self.0.peek(stream).map(|halt| halt.retry_at)
     }
 
     pub(super) fn contains(&self, stream: &StreamId) -> bool {

@@ -248,14 +248,14 @@ impl Lane {
         self.events = copies.into_iter().map(Arc::new).collect();
     }
 
-    pub(super) fn take_events(&mut self, mut events: Vec<OutboxEvent>) {
+    pub(super) fn take_events(&mut self, mut events: Vec<Arc<OutboxEvent>>) {
         self.end_read();
         // Private events stand between those that are to be published.
         if let Some(public) = self.entries.front().and_then(|front| front.public.as_ref()) {
             events.retain(|event| public.binary_search(&event.version).is_ok());
         }
-        self.bytes += events.iter().map(event_bytes).sum::<usize>();
-        self.events = events.into_iter().map(Arc::new).collect();
+        self.bytes += events.iter().map(|event| event_bytes(event)).sum::<usize>();
+        self.events = events.into();
     }
 
     pub(super) fn previous_is_published(&mut self) {

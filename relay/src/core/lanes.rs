@@ -61,6 +61,7 @@ pub enum Notice {
 
 #[derive(Debug)]
 pub(super) struct Lanes {
+    bounds: Bounds,
     open: BTreeMap<StreamId, Lane>,
     /// Streams whose lane holds nothing and waits for its entries.
     to_read: VecDeque<StreamId>,
@@ -94,7 +95,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn new(bounds: &Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             open: BTreeMap::new(),
             to_read: VecDeque::new(),
@@ -114,7 +115,16 @@ impl Lanes {
             remembered: LruCache::sparse(bounds.remembered_streams),
             halts: Halts::new(bounds.remembered_halts),
             notices: Vec::new(),
+            bounds,
         }
+    }
+
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    pub(super) fn contains(&self, stream: &StreamId) -> bool {
+        self.open.contains_key(stream)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -142,24 +152,18 @@ impl Lanes {
     }
 
     /// A scan says that a stream has something pending. A halted one is tried at most `max_attempts` times, if that is said.
-    pub(super) fn found(
-        &mut self,
-        stream: &StreamId,
-        max_attempts: Option<u32>,
-        bounds: &Bounds,
-        now: Instant,
-    ) -> Admission {
+    pub(super) fn found(&mut self, stream: &StreamId, max_attempts: Option<u32>, now: Instant) -> Admission {
         self.is_crowded = false;
         if let Some(lane) = self.open.get(stream) {
             return if lane.is_retry() { Admission::Halted } else { Admission::UnderWay };
         }
         let Permission::Now(retry) = self.halts.found(stream, max_attempts, now) else { return Admission::Halted };
         // However many are halted, there is room for the others.
-        let most_retries = bounds.max_suspects.min(bounds.max_streams).div_ceil(2);
+        let most_retries = self.bounds.max_suspects.min(self.bounds.max_streams).div_ceil(2);
         if retry.is_some() && self.open.values().filter(|lane| lane.is_retry()).count() >= most_retries {
             return Admission::Halted;
         }
-        if self.open.len() >= bounds.max_streams {
+        if self.open.len() >= self.bounds.max_streams {
             self.is_crowded = true;
             return Admission::NoRoom;
         }
@@ -177,33 +181,33 @@ impl Lanes {
     }
 
     /// Lets go of the streams that another worker looks after now, as soon as nothing of them is under way.
-    pub(super) fn release(&mut self, is_foreign: impl Fn(&StreamId) -> bool, bounds: &Bounds, now: Instant) {
+    pub(super) fn release(&mut self, is_foreign: impl Fn(&StreamId) -> bool, now: Instant) {
         for stream in self.halts.release(&is_foreign) {
             self.notify(Notice::Resumed { stream });
         }
         let foreign: Vec<_> = self.open.keys().filter(|stream| is_foreign(stream)).cloned().collect();
         for stream in foreign {
             self.open.get_mut(&stream).expect("a lane that was just there").release();
-            self.advance(&stream, bounds, now);
+            self.advance(&stream, now);
         }
     }
 
     /// The next read to do, while there is room for what it may bring. What completes the entries that are held goes
     /// first: it makes room.
-    pub(super) fn next_read(&mut self, bounds: &Bounds) -> Option<Read> {
-        if self.reads_under_way >= bounds.max_reads {
+    pub(super) fn next_read(&mut self) -> Option<Read> {
+        if self.reads_under_way >= self.bounds.max_reads {
             return None;
         }
-        let read = match front_read(&mut self.to_complete, &self.open, bounds) {
+        let read = match front_read(&mut self.to_complete, &self.open, &self.bounds) {
             // Where nothing can be published, all that is held waits for just this one.
-            Some(read) if self.has_room(&read, bounds) || self.is_stuck() => {
+            Some(read) if self.has_room(&read) || self.is_stuck() => {
                 self.to_complete.pop_front();
                 read
             }
             _ => {
-                let read = front_read(&mut self.to_read, &self.open, bounds)?;
+                let read = front_read(&mut self.to_read, &self.open, &self.bounds)?;
                 let holds_nothing = self.buffered_bytes == 0 && self.is_stuck();
-                if !holds_nothing && !self.has_room(&read, bounds) {
+                if !holds_nothing && !self.has_room(&read) {
                     return None;
                 }
                 self.to_read.pop_front();
@@ -225,12 +229,12 @@ impl Lanes {
         self.reads_under_way == 0 && !is_publishing
     }
 
-    fn has_room(&self, read: &Read, bounds: &Bounds) -> bool {
-        self.buffered_bytes + self.reserved_bytes + reserve_of(read) <= bounds.max_buffered_bytes
+    fn has_room(&self, read: &Read) -> bool {
+        self.buffered_bytes + self.reserved_bytes + reserve_of(read) <= self.bounds.max_buffered_bytes
     }
 
     /// What a read has brought.
-    pub(super) fn answered(&mut self, read: &Read, answer: Answer, bounds: &Bounds, jitter: &mut Jitter, now: Instant) {
+    pub(super) fn answered(&mut self, read: &Read, answer: Answer, jitter: &mut Jitter, now: Instant) {
         self.reads_under_way -= 1;
         self.reserved_bytes -= reserve_of(read);
         let stream = read.stream();
@@ -257,10 +261,10 @@ impl Lanes {
                     lane.halt(Cause { version, reason: unpublished(read, seen, version) });
                     None
                 } else {
-                    Some(bounds.visibility_delay(attempts))
+                    Some(self.bounds.visibility_delay(attempts))
                 }
             }
-            Answer::Failed => Some(bounds.delay(lane.fail())),
+            Answer::Failed => Some(self.bounds.delay(lane.fail())),
             Answer::Unreadable(reason) => {
                 let version = match read {
                     Read::Events { from, .. } => *from,
@@ -273,19 +277,19 @@ impl Lanes {
         self.buffered_bytes = self.buffered_bytes + lane.bytes() - held;
         match rest {
             Some(delay) => _ = self.resting.insert((now + jitter.shorten(delay), stream.clone())),
-            None => self.advance(stream, bounds, now),
+            None => self.advance(stream, now),
         }
     }
 
     /// The next batch: at most one event of each stream.
-    pub(super) fn next_batch(&mut self, bounds: &Bounds) -> Vec<Outgoing> {
+    pub(super) fn next_batch(&mut self) -> Vec<Outgoing> {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while batch.len() < bounds.max_batch_events
+        while batch.len() < self.bounds.max_batch_events
             && let Some(stream) = self.to_publish.pop_front()
         {
             let Some(lane) = self.open.get_mut(&stream) else { continue };
-            if lane.step(bounds.settle_window) != Step::Publish {
+            if lane.step(self.bounds.settle_window) != Step::Publish {
                 continue;
             }
             let Some(event) = lane.next_event() else { continue };
@@ -296,7 +300,7 @@ impl Lanes {
                 continue;
             }
             bytes += event.payload.len();
-            if bytes > bounds.max_batch_bytes && !batch.is_empty() {
+            if bytes > self.bounds.max_batch_bytes && !batch.is_empty() {
                 self.to_publish.push_front(stream);
                 break;
             }
@@ -309,18 +313,18 @@ impl Lanes {
     }
 
     /// The next event to publish alone. Those with a connection to themselves go one at a time.
-    pub(super) fn next_alone(&mut self, bounds: &Bounds) -> Option<(Outgoing, Isolation)> {
+    pub(super) fn next_alone(&mut self) -> Option<(Outgoing, Isolation)> {
         loop {
             let (queue, isolation) = if self.apart_under_way == 0 && !self.to_publish_apart.is_empty() {
                 (&mut self.to_publish_apart, Isolation::Connection)
-            } else if self.alone_under_way < bounds.max_suspects {
+            } else if self.alone_under_way < self.bounds.max_suspects {
                 (&mut self.to_publish_alone, Isolation::Channel)
             } else {
                 return None;
             };
             let stream = queue.pop_front()?;
             let Some(lane) = self.open.get_mut(&stream) else { continue };
-            if lane.step(bounds.settle_window) == Step::Publish
+            if lane.step(self.bounds.settle_window) == Step::Publish
                 && let Some(event) = lane.take_off()
             {
                 *self.under_way_with(isolation) += 1;
@@ -348,13 +352,7 @@ impl Lanes {
     }
 
     /// What became of an event of a batch. Returns the entry that is now published as a whole.
-    pub(super) fn published(
-        &mut self,
-        outgoing: &Outgoing,
-        outcome: Outcome,
-        bounds: &Bounds,
-        now: Instant,
-    ) -> Option<PendingKey> {
+    pub(super) fn published(&mut self, outgoing: &Outgoing, outcome: Outcome, now: Instant) -> Option<PendingKey> {
         self.in_flight -= 1;
         let (stream, version) = (&outgoing.stream, outgoing.event.version);
         let lane = self.open.get_mut(stream).expect("a lane stays while an event of it is in flight");
@@ -378,17 +376,17 @@ impl Lanes {
         if is_confirmed && self.halts.resolve(stream) {
             self.notify(Notice::Resumed { stream: stream.clone() });
         }
-        self.advance(stream, bounds, now);
+        self.advance(stream, now);
         first.map(|first| PendingKey { stream_id: stream.clone(), first })
     }
 
     /// A confirmed entry was deleted.
-    pub(super) fn deleted(&mut self, key: &PendingKey, bounds: &Bounds, now: Instant) {
+    pub(super) fn deleted(&mut self, key: &PendingKey, now: Instant) {
         let lane = self.open.get_mut(&key.stream_id).expect("a lane stays until its entries are deleted");
         lane.deleted(key.first);
         // Any other step is on its way already.
-        if lane.step(bounds.settle_window) == Step::Close {
-            self.close(&key.stream_id, bounds, now);
+        if lane.step(self.bounds.settle_window) == Step::Close {
+            self.close(&key.stream_id, now);
         }
     }
 
@@ -397,36 +395,36 @@ impl Lanes {
     }
 
     /// Wakes the lanes that have rested for long enough.
-    pub(super) fn wake(&mut self, bounds: &Bounds, now: Instant) {
+    pub(super) fn wake(&mut self, now: Instant) {
         while let Some((at, _)) = self.resting.first()
             && *at <= now
             && let Some((_, stream)) = self.resting.pop_first()
         {
             self.open.get_mut(&stream).expect("a lane stays while it rests").rested();
-            self.advance(&stream, bounds, now);
+            self.advance(&stream, now);
         }
     }
 
     /// Puts a lane where its next step is taken.
-    fn advance(&mut self, stream: &StreamId, bounds: &Bounds, now: Instant) {
+    fn advance(&mut self, stream: &StreamId, now: Instant) {
         let lane = self.open.get_mut(stream).expect("a lane that was just dealt with");
-        let mut step = lane.step(bounds.settle_window);
+        let mut step = lane.step(self.bounds.settle_window);
         if self.is_crowded && matches!(step, Step::ReadPending { from } if from > 1) {
             lane.leave_rest();
-            step = lane.step(bounds.settle_window);
+            step = lane.step(self.bounds.settle_window);
         }
         match step {
             Step::ReadPending { .. } => self.to_read.push_back(stream.clone()),
             Step::ReadEvents { .. } | Step::CheckVisibility { .. } => self.to_complete.push_back(stream.clone()),
-            Step::Publish => self.publish(stream, bounds, now),
+            Step::Publish => self.publish(stream, now),
             Step::Wait => {}
-            Step::Close => self.close(stream, bounds, now),
+            Step::Close => self.close(stream, now),
         }
     }
 
     /// Puts a lane where its next event is published: in a batch, or alone.
-    fn publish(&mut self, stream: &StreamId, bounds: &Bounds, now: Instant) {
-        let most_known = bounds.max_suspects.div_ceil(2);
+    fn publish(&mut self, stream: &StreamId, now: Instant) {
+        let most_known = self.bounds.max_suspects.div_ceil(2);
         let lane = self.open.get_mut(stream).expect("a lane that was just dealt with");
         if lane.isolation().is_none()
             && let Some(event) = lane.next_event()
@@ -440,7 +438,7 @@ impl Lanes {
                 let held = lane.bytes();
                 lane.halt(Cause { version: event.version, reason });
                 self.buffered_bytes = self.buffered_bytes + lane.bytes() - held;
-                self.advance(stream, bounds, now);
+                self.advance(stream, now);
                 return;
             }
             lane.isolate(Isolation::Channel);
@@ -453,7 +451,7 @@ impl Lanes {
         queue.push_back(stream.clone());
     }
 
-    fn close(&mut self, stream: &StreamId, bounds: &Bounds, now: Instant) {
+    fn close(&mut self, stream: &StreamId, now: Instant) {
         let Some(lane) = self.open.remove(stream) else { return };
         self.buffered_bytes -= lane.bytes();
         if lane.published_through() > 0 {
@@ -462,7 +460,7 @@ impl Lanes {
         let is_released = lane.is_released();
         match lane.into_halt() {
             Some((cause, attempt)) if !is_released => {
-                let halt = self.halts.put(stream, cause, attempt, bounds, now);
+                let halt = self.halts.put(stream, cause, attempt, &self.bounds, now);
                 self.notify(Notice::Halted { stream: stream.clone(), halt });
             }
             _ => {

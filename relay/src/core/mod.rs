@@ -12,24 +12,26 @@
 //!   closes a channel or a connection, or does not confirm), each of them is published alone until it is known which it was.
 //! - Lanes, reads, batches, deletes under way and bytes held are bounded.
 //! - Nothing depends on being the only one who works on a stream.
+//!
+//! The lanes do not know where their entries come from: the outbox (`outbox`) or, in a replay, history (`history`).
 
 mod bounds;
 mod deletes;
 mod group;
 mod halts;
+mod history;
 mod lane;
 mod lanes;
+mod outbox;
+mod pace;
 mod scan;
 mod suspects;
 mod task;
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use serde::Serialize;
-use streambox::{
-    StreamId,
-    outbox::{PendingKey, WorkerId},
-};
+use streambox::{StreamId, outbox::WorkerId};
 use tokio::time::Instant;
 
 pub use self::{
@@ -39,20 +41,15 @@ pub use self::{
         LONGEST_GAP_INTERVALS,
     },
     halts::Halt,
+    history::{HistoryPosition, HistorySettings},
     lanes::Notice,
-    task::{Answer, Done, IndexPage, Isolation, Outcome, Outgoing, Read, Task, WorkerBeat},
+    task::{Answer, Done, HistoryPage, IndexPage, Isolation, Outcome, Outgoing, Read, Task, WorkerBeat},
 };
-use self::{
-    bounds::Jitter,
-    deletes::Deletes,
-    group::Group,
-    lanes::{Admission, Lanes},
-    scan::Scan,
-};
+use self::{bounds::Jitter, history::HistorySource, lanes::Lanes, outbox::OutboxSource, pace::Pace};
 use crate::model::Backlog;
 
-/// How often `drain` tries a halted stream before it gives up on it.
-pub const DRAIN_ATTEMPTS: u32 = 3;
+/// How often `drain` and a replay try a stream that is halted before they give it up.
+pub const MAX_ATTEMPTS: u32 = 3;
 
 /// What a core needs to know.
 #[derive(Clone, Debug)]
@@ -92,85 +89,94 @@ pub struct Totals {
     pub deleted: u64,
 }
 
-/// The decisions of one relay.
+/// The decisions of one relay, or of one replay.
 #[derive(Debug)]
 pub struct Core {
-    settings: CoreSettings,
     jitter: Jitter,
-    scan: Scan,
     lanes: Lanes,
-    deletes: Deletes,
-    group: Option<Group>,
+    source: Source,
+    /// How fast it may publish, if that is limited.
+    pace: Option<Pace>,
     batches_under_way: usize,
     /// Publishers that could take a batch now.
     ready_publishers: usize,
-    /// Rows of workers that are to be removed.
-    to_forget: Vec<WorkerId>,
-    stop: Stop,
+    /// Nothing new is begun; a group is still to be left.
+    is_stopping: bool,
     totals: Totals,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    No,
-    /// Nothing new is begun; the group is still to be left.
-    Asked,
-    Leaving,
-    Left,
+/// Where the lanes' entries come from, and what follows when they are published.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
+enum Source {
+    Outbox(OutboxSource),
+    History(HistorySource),
 }
 
 impl Core {
     /// A relay that has nothing to do yet. `seed` is for the jitter of its delays.
     #[must_use]
     pub fn new(settings: CoreSettings, seed: u64, now: Instant) -> Self {
+        let source = Source::Outbox(OutboxSource::new(&settings, now));
+        Self::with(source, settings.bounds, None, seed)
+    }
+
+    /// A replay that has published nothing yet.
+    #[must_use]
+    pub fn replaying(settings: &HistorySettings, seed: u64, now: Instant) -> Self {
+        let pace = Pace::new(settings.rate, now);
+        let bounds = Bounds {
+            max_batch_events: settings.bounds.max_batch_events.min(pace.most_at_once()),
+            // Lanes come and go with the window.
+            remembered_streams: NonZeroUsize::MIN,
+            remembered_halts: NonZeroUsize::new(settings.window_events).unwrap_or(NonZeroUsize::MIN),
+            ..settings.bounds.clone()
+        };
+        Self::with(Source::History(HistorySource::new(settings, now)), bounds, Some(pace), seed)
+    }
+
+    fn with(source: Source, bounds: Bounds, pace: Option<Pace>, seed: u64) -> Self {
         Self {
             jitter: Jitter::new(seed),
-            scan: Scan::new(settings.poll_interval, now),
-            lanes: Lanes::new(&settings.bounds),
-            deletes: Deletes::default(),
-            group: settings.group.clone().map(|group| Group::new(group, now)),
+            lanes: Lanes::new(bounds),
+            source,
+            pace,
             batches_under_way: 0,
             ready_publishers: 0,
-            to_forget: Vec::new(),
-            stop: Stop::No,
+            is_stopping: false,
             totals: Totals::default(),
-            settings,
         }
     }
 
     /// The next thing to do, until there is none.
     pub fn next_task(&mut self, now: Instant) -> Option<Task> {
-        self.lanes.wake(&self.settings.bounds, now);
-        if let Some(keys) = Some(self.next_deletes(now)).filter(|keys| !keys.is_empty()) {
-            return Some(Task::Delete(keys));
+        self.lanes.wake(now);
+        let is_stopping = self.begins_nothing();
+        let task = match &mut self.source {
+            Source::Outbox(outbox) => outbox.next_task(is_stopping, &mut self.lanes, &mut self.jitter, now),
+            Source::History(_) if is_stopping => None,
+            Source::History(history) => history.next_task(&mut self.lanes, &mut self.jitter, now),
+        };
+        if task.is_some() || is_stopping || self.pace.as_mut().is_some_and(|pace| !pace.is_time(now)) {
+            return task;
         }
-        if self.stop != Stop::No {
-            return self.leave();
+        let task = self.publish()?;
+        if let Some(pace) = &mut self.pace {
+            pace.published(if let Task::Publish(batch) = &task { batch.len() } else { 1 }, now);
         }
-        if let Some(beat) = self.group.as_mut().and_then(|group| group.next_beat(&mut self.jitter, now)) {
-            return Some(Task::Beat(beat));
-        }
-        if let Some(id) = self.to_forget.pop() {
-            return Some(Task::Forget(id));
-        }
-        self.admit(now);
-        if !self.is_joining()
-            && let Some(from_start) = self.scan.next(now)
-        {
-            return Some(Task::Scan { from_start });
-        }
-        if let Some(read) = self.next_read() {
-            return Some(Task::Read(read));
-        }
+        Some(task)
+    }
+
+    fn publish(&mut self) -> Option<Task> {
         if self.ready_publishers > 0 {
-            let batch = self.next_batch();
+            let batch = self.lanes.next_batch();
             if !batch.is_empty() {
+                self.batches_under_way += 1;
                 self.ready_publishers -= 1;
                 return Some(Task::Publish(batch));
             }
         }
-        let (outgoing, isolation) = self.lanes.next_alone(&self.settings.bounds)?;
-        Some(Task::PublishAlone(outgoing, isolation))
+        self.lanes.next_alone().map(|(outgoing, isolation)| Task::PublishAlone(outgoing, isolation))
     }
 
     /// How many publishers could take a batch now: those that are connected, are not blocked and have none.
@@ -181,8 +187,6 @@ impl Core {
     /// What came of a task.
     pub fn done(&mut self, done: Done, now: Instant) {
         match done {
-            Done::Scanned(page) => self.scanned(page, now),
-            Done::Read(read, answer) => self.answered(&read, answer, now),
             Done::Published(batch, outcomes) => {
                 self.batches_under_way -= 1;
                 for (outgoing, outcome) in batch.iter().zip(outcomes) {
@@ -193,56 +197,62 @@ impl Core {
                 self.lanes.published_alone(isolation);
                 self.published(&outgoing, outcome, now);
             }
-            Done::Deleted { asked, left } => self.deleted(&asked, left, now),
-            Done::Beaten(rows) => self.beaten(rows, now),
-            Done::Forgotten => {}
-            Done::Left => self.stop = Stop::Left,
+            done => match &mut self.source {
+                Source::Outbox(outbox) => {
+                    outbox.done(done, &mut self.lanes, &mut self.jitter, &mut self.totals, now);
+                }
+                Source::History(history) => history.done(done, &self.lanes, &mut self.jitter, now),
+            },
+        }
+    }
+
+    fn published(&mut self, outgoing: &Outgoing, outcome: Outcome, now: Instant) {
+        *match outcome {
+            Outcome::Confirmed => &mut self.totals.published,
+            Outcome::Refused(_) | Outcome::Poison(_) => &mut self.totals.refused,
+            Outcome::Suspect(_) | Outcome::Unknown => &mut self.totals.unknown,
+        } += 1;
+        let is_confirmed = outcome == Outcome::Confirmed;
+        let entry = self.lanes.published(outgoing, outcome, now);
+        match (&mut self.source, entry) {
+            (Source::Outbox(outbox), Some(entry)) => outbox.published(entry),
+            (Source::Outbox(_), None) => {}
+            (Source::History(history), entry) => {
+                history.published(outgoing, is_confirmed, entry.as_ref(), &mut self.lanes, now);
+            }
         }
     }
 
     /// The time of the next thing that waits for a time.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        let waiting = self.lanes.next_due().into_iter().chain(self.deletes.next_due());
-        if self.stop != Stop::No {
-            return waiting.min();
-        }
-        let beat = self.group.as_ref().and_then(Group::next_due);
-        let scan = self.scan.next_due().filter(|_| !self.is_joining());
-        waiting.chain(scan).chain(beat).min()
-    }
-
-    /// Whether it does not know yet whose stream is whose: until the rows were read for the first time, or could not
-    /// be.
-    fn is_joining(&self) -> bool {
-        self.group.as_ref().is_some_and(|group| group.read_at().is_none() && group.is_beating())
+        let is_stopping = self.begins_nothing();
+        let source = match &self.source {
+            Source::Outbox(outbox) => outbox.next_due(is_stopping),
+            Source::History(history) => history.next_due().filter(|_| !is_stopping),
+        };
+        let pace = self.pace.as_ref().and_then(Pace::next_due).filter(|_| !is_stopping);
+        self.lanes.next_due().into_iter().chain(source).chain(pace).min()
     }
 
     /// Begins nothing new from now on: what is in flight comes to its end, what was confirmed is deleted, the group is
     /// left.
     pub fn stop(&mut self) {
-        if self.stop == Stop::No {
-            self.stop = if self.group.is_some() { Stop::Asked } else { Stop::Left };
-        }
+        self.is_stopping = true;
     }
 
-    fn leave(&mut self) -> Option<Task> {
-        // A heartbeat that is under way might write the row again.
-        let is_beating = self.group.as_ref().is_some_and(Group::is_beating);
-        if self.stop != Stop::Asked || is_beating {
-            return None;
-        }
-        self.stop = Stop::Leaving;
-        Some(Task::Leave)
+    fn begins_nothing(&self) -> bool {
+        self.is_stopping || self.given_up().is_some()
     }
 
-    /// Whether it is done: drained, or told to stop and nothing is in flight any more.
+    /// Whether it is done: drained, replayed or given up, or told to stop, and nothing is in flight any more.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        match self.stop {
-            Stop::No => self.is_drained(),
-            Stop::Asked | Stop::Leaving => false,
-            Stop::Left => self.events_under_way() == 0 && self.deletes.outstanding() == 0,
+        let is_idle = self.batches_under_way + self.lanes.alone_under_way() == 0;
+        match &self.source {
+            Source::Outbox(outbox) if self.is_stopping => is_idle && outbox.is_closed(),
+            Source::Outbox(outbox) => outbox.is_drained(&self.lanes),
+            Source::History(history) => is_idle && (self.begins_nothing() || history.position().is_done),
         }
     }
 
@@ -252,24 +262,36 @@ impl Core {
         self.batches_under_way
     }
 
-    fn events_under_way(&self) -> usize {
-        self.batches_under_way + self.lanes.alone_under_way()
+    fn outbox(&self) -> Option<&OutboxSource> {
+        if let Source::Outbox(outbox) = &self.source { Some(outbox) } else { None }
     }
 
-    /// Whether it was to drain the outbox and has: what is still pending is of streams that are halted for good
-    /// reasons.
-    fn is_drained(&self) -> bool {
-        let is_given_up = |halt: &Halt| halt.attempts >= DRAIN_ATTEMPTS;
-        self.settings.until == Until::Drained
-            && self.scan.is_empty()
-            && self.lanes.len() == 0
-            && self.lanes.halts().iter().all(|(_, halt)| is_given_up(halt))
+    fn history(&self) -> Option<&HistorySource> {
+        if let Source::History(history) = &self.source { Some(history) } else { None }
     }
 
     /// Whether nothing was pending any more when it ended.
     #[must_use]
     pub fn has_drained_all(&self) -> bool {
-        self.is_drained() && self.lanes.halts().len() == 0
+        self.lanes.halts().len() == 0 && self.outbox().is_some_and(|outbox| outbox.is_drained(&self.lanes))
+    }
+
+    /// The stream that ends a replay: it was halted at an event as often as is tried.
+    #[must_use]
+    pub fn given_up(&self) -> Option<(&StreamId, &Halt)> {
+        self.history().and_then(|_| self.lanes.halts().iter().find(|(_, halt)| halt.is_given_up()))
+    }
+
+    /// How far a replay has come.
+    #[must_use]
+    pub fn position(&self) -> HistoryPosition {
+        self.history().map(HistorySource::position).unwrap_or_default()
+    }
+
+    /// Events that a replay has read and that are not kept as published.
+    #[must_use]
+    pub fn read_ahead(&self) -> usize {
+        self.history().map_or(0, HistorySource::read_ahead)
     }
 
     /// What has been done so far.
@@ -304,7 +326,7 @@ impl Core {
     /// Confirmed entries that are not known as deleted.
     #[must_use]
     pub fn deletes_waiting(&self) -> usize {
-        self.deletes.outstanding()
+        self.outbox().map_or(0, OutboxSource::deletes_waiting)
     }
 
     /// Bytes of events that are held.
@@ -316,98 +338,18 @@ impl Core {
     /// What the index has shown.
     #[must_use]
     pub fn backlog(&self) -> Option<Backlog> {
-        self.scan.backlog()
+        self.outbox().and_then(OutboxSource::backlog)
     }
 
     /// The live workers of its group by their ids, itself included, and when their rows were read last.
     #[must_use]
     pub fn members(&self) -> Option<(Vec<WorkerId>, Option<Instant>)> {
-        self.group.as_ref().map(|group| (group.live().cloned().collect(), group.read_at()))
+        self.outbox().and_then(OutboxSource::members)
     }
 
     /// What has happened since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         self.lanes.take_notices()
-    }
-
-    fn scanned(&mut self, page: Option<IndexPage>, now: Instant) {
-        let Some(page) = page else {
-            self.scan.failed(&self.settings.bounds, &mut self.jitter, now);
-            return;
-        };
-        let (group, halts) = (self.group.as_ref(), self.lanes.halts());
-        let owns = |stream: &StreamId| group.is_none_or(|group| group.owns(stream));
-        self.scan.read(page, owns, |stream| halts.contains(stream), now);
-        self.admit(now);
-    }
-
-    /// Opens lanes for the streams that the scan has found, as many as there is room for.
-    fn admit(&mut self, now: Instant) {
-        while let Some(stream) = self.scan.front().cloned() {
-            match self.found(&stream, now) {
-                Admission::NoRoom => return,
-                found => self.scan.pop(found),
-            }
-        }
-        if self.scan.end_pass(self.lanes.len() == 0, now) {
-            self.lanes.scanned_all();
-        }
-    }
-
-    fn found(&mut self, stream: &StreamId, now: Instant) -> Admission {
-        let max_attempts = (self.settings.until == Until::Drained).then_some(DRAIN_ATTEMPTS);
-        self.lanes.found(stream, max_attempts, &self.settings.bounds, now)
-    }
-
-    fn next_read(&mut self) -> Option<Read> {
-        self.lanes.next_read(&self.settings.bounds)
-    }
-
-    fn answered(&mut self, read: &Read, answer: Answer, now: Instant) {
-        self.lanes.answered(read, answer, &self.settings.bounds, &mut self.jitter, now);
-    }
-
-    fn next_batch(&mut self) -> Vec<Outgoing> {
-        let batch = self.lanes.next_batch(&self.settings.bounds);
-        self.batches_under_way += usize::from(!batch.is_empty());
-        batch
-    }
-
-    fn published(&mut self, outgoing: &Outgoing, outcome: Outcome, now: Instant) {
-        *match outcome {
-            Outcome::Confirmed => &mut self.totals.published,
-            Outcome::Refused(_) | Outcome::Poison(_) => &mut self.totals.refused,
-            Outcome::Suspect(_) | Outcome::Unknown => &mut self.totals.unknown,
-        } += 1;
-        if let Some(entry) = self.lanes.published(outgoing, outcome, &self.settings.bounds, now) {
-            self.deletes.push(entry);
-        }
-    }
-
-    fn next_deletes(&mut self, now: Instant) -> Vec<PendingKey> {
-        self.deletes.next(&self.settings.bounds, now)
-    }
-
-    fn deleted(&mut self, asked: &[PendingKey], left: Vec<PendingKey>, now: Instant) {
-        self.totals.deleted += (asked.len() - left.len()) as u64;
-        for key in asked.iter().filter(|key| !left.contains(key)) {
-            self.lanes.deleted(key, &self.settings.bounds, now);
-        }
-        self.deletes.done(asked.len(), left, &self.settings.bounds, &mut self.jitter, now);
-    }
-
-    fn beaten(&mut self, rows: Option<Vec<WorkerBeat>>, now: Instant) {
-        let Some(group) = &mut self.group else { return };
-        let change = group.beaten(rows, now);
-        self.to_forget = change.forget;
-        if change.duplicate_id {
-            self.lanes.notify(Notice::DuplicateId);
-        }
-        if change.members {
-            self.scan.release(|stream| group.owns(stream));
-            self.lanes.release(|stream| !group.owns(stream), &self.settings.bounds, now);
-            self.lanes.notify(Notice::Members);
-        }
     }
 }
 

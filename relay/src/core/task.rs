@@ -1,11 +1,13 @@
 //! What passes between the core and the shell: what is to be done, and what came of it.
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use streambox::{
     StreamId,
     outbox::{OutboxEvent, PendingKey, PendingPage, Predecessor, WorkerId},
 };
+
+use super::history::HistoryPosition;
 
 /// Something that the shell is to do. Each is answered once, by [`Done`].
 #[derive(Clone, Debug)]
@@ -29,6 +31,15 @@ pub enum Task {
     Forget(WorkerId),
     /// Remove this worker's own row.
     Leave,
+    /// The next events of the history that is replayed.
+    History {
+        /// How many at most.
+        most: usize,
+    },
+    /// Every event of the history is published: what is published last, if anything is.
+    HistoryEnd,
+    /// Keep a replay's position.
+    Keep(HistoryPosition),
 }
 
 /// What came of a [`Task`].
@@ -55,6 +66,22 @@ pub enum Done {
     Forgotten,
     /// The own row was removed, or it was at least tried: the others notice a beat that stands still.
     Left,
+    /// A page of the history; none where the read failed.
+    History(Option<HistoryPage>),
+    /// The position is kept.
+    Kept,
+}
+
+impl Done {
+    /// The events that were published, and what became of each; empty for what is no publishing.
+    #[must_use]
+    pub fn published(&self) -> (&[Outgoing], &[Outcome]) {
+        match self {
+            Self::Published(batch, outcomes) => (batch, outcomes),
+            Self::PublishedAlone(outgoing, _, outcome) => (slice::from_ref(outgoing), slice::from_ref(outcome)),
+            _ => (&[], &[]),
+        }
+    }
 }
 
 /// A page of the index.
@@ -65,6 +92,15 @@ pub struct IndexPage {
     /// When each of them was recorded: milliseconds since the Unix epoch.
     pub pending_since_ms: Vec<Option<i64>>,
     /// Whether there is a page behind it.
+    pub has_more: bool,
+}
+
+/// Events of the history, in the order in which they are replayed.
+#[derive(Clone, Debug)]
+pub struct HistoryPage {
+    /// The events; none for each that is left out.
+    pub events: Vec<Option<Outgoing>>,
+    /// Whether more follow.
     pub has_more: bool,
 }
 
@@ -122,7 +158,7 @@ pub enum Answer {
     /// To [`Read::Pending`].
     Pending(PendingPage),
     /// To [`Read::Events`].
-    Events(Vec<OutboxEvent>),
+    Events(Vec<Arc<OutboxEvent>>),
     /// To [`Read::VisibilityCheck`].
     VisibilityCheck(Predecessor),
     /// The read can't succeed as the table is: the stream halts.

@@ -1,5 +1,7 @@
 //! The requests to DynamoDB, one function for each task of the core.
 
+use std::sync::Arc;
+
 use streambox::{
     Corrupt, Error,
     outbox::{Outbox, PendingKey, ScanCursor, ScanPage, WorkerId, WorkerRow},
@@ -102,7 +104,10 @@ pub(super) async fn read(outbox: &Outbox, read: Read, stray: Option<Corrupt>) ->
             }
             Answer::Pending(page)
         }),
-        Read::Events { stream, from, last } => outbox.events(stream, *from, *last).await.map(Answer::Events),
+        Read::Events { stream, from, last } => {
+            let events = outbox.events(stream, *from, *last).await;
+            events.map(|events| Answer::Events(events.into_iter().map(Arc::new).collect()))
+        }
         Read::VisibilityCheck { stream, first } => {
             outbox.predecessor(stream, *first).await.map(Answer::VisibilityCheck)
         }

@@ -1,6 +1,7 @@
 //! The shell: does the I/O that the core asks for, and tells it what came of it.
 
 mod io;
+pub(crate) mod publishers;
 mod shell;
 mod silence;
 
@@ -9,13 +10,12 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use serde::Serialize;
 use streambox::{Error, EventStore};
 use streambox_programs::{Role, sentence};
-use tokio::sync::{Notify, watch};
 
 pub use self::io::SCAN_LIMIT;
-use self::shell::{Publishers, Shell};
+use self::{publishers::Publishers, shell::Shell};
 pub use crate::core::Until;
 use crate::{
-    broker::{self, Alone, BrokerSettings, Publisher, Refusal},
+    broker::{BrokerSettings, Refusal},
     core::{Bounds, CoreSettings, GroupSettings},
     telemetry::Telemetry,
 };
@@ -112,24 +112,18 @@ pub async fn run_observed(
             None => {}
         }
     }
-    let (stop_publishers, publishers_stop) = watch::channel(false);
-    let broker = Arc::new(settings.broker);
-    let changed = Arc::new(Notify::new());
-    let publisher = |_| broker::start(Arc::clone(&broker), publishers_stop.clone(), Arc::clone(&changed));
-    let publishers: Vec<_> = (0..settings.publishers).map(publisher).collect();
-    let alone = Alone::start(Arc::clone(&broker), publishers_stop.clone());
-    let states: Vec<_> = publishers.iter().map(Publisher::state).collect();
-    telemetry.set_publishers(states.clone());
-    let refusal = broker::refusal_at_start(states);
+    let publishers = Publishers::start(&Arc::new(settings.broker), settings.publishers);
+    telemetry.set_publishers(publishers.states());
+    let refusal = publishers.refusal_at_start();
     let core = CoreSettings {
         bounds: settings.bounds,
         poll_interval: settings.poll_interval,
         until,
         group: settings.group.filter(|_| until == Until::Stopped),
     };
-    let shell = Shell::new(core, outbox, Publishers { idle: publishers, alone, changed }, telemetry.clone());
+    let shell = Shell::new(core, outbox, publishers, telemetry.clone());
     tokio::select! {
-        report = shell.run(stop, &stop_publishers, settings.drain_timeout) => report,
+        report = shell.run(stop, settings.drain_timeout) => report,
         // Nothing is in flight: there was no connection.
         refusal = refusal => Err(refusal.into()),
     }

@@ -2,7 +2,7 @@
 //! clock, or the word to stop. Everything that takes time runs in a task of its own; how many there are is bounded by the
 //! core.
 
-use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::pin, time::Duration};
 
 use streambox::{
     Corrupt, StreamId,
@@ -10,7 +10,6 @@ use streambox::{
 };
 use streambox_programs::now_ms;
 use tokio::{
-    sync::{Notify, watch},
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
@@ -18,11 +17,12 @@ use tokio::{
 use super::{
     RelayError, RunSummary,
     io::{self, Answered, Failure, Step},
+    publishers::{Published, Publishers},
     silence::Silence,
 };
 use crate::{
-    broker::{Alone, Publisher, PublisherEnded},
-    core::{Core, CoreSettings, Done, GroupSettings, Halt, Isolation, Notice, Outcome, Outgoing, Task, Totals},
+    broker::PublisherEnded,
+    core::{Core, CoreSettings, Done, GroupSettings, Halt, Notice, Outcome, Outgoing, Task, Totals},
     model::{HaltedStream, Request, RequestFailure},
     telemetry::{MAX_SHOWN_HALTS, PublishedBatch, SNAPSHOT_INTERVAL, Snapshot, Telemetry},
 };
@@ -60,35 +60,12 @@ pub(super) struct Shell {
     silence: Silence,
 }
 
-/// What publishes.
-pub(super) struct Publishers {
-    /// Those that have no batch.
-    pub(super) idle: Vec<Publisher>,
-    /// For events that may be the reason why a batch broke off.
-    pub(super) alone: Alone,
-    /// Notified of each change of their states.
-    pub(super) changed: Arc<Notify>,
-}
-
-impl Publishers {
-    fn ready(&self) -> usize {
-        self.idle.iter().filter(|publisher| publisher.is_ready()).count()
-    }
-
-    /// One that is ready, or at least was a moment ago: its batch then comes back as unknown.
-    fn take(&mut self) -> Option<Publisher> {
-        let place = self.idle.iter().position(Publisher::is_ready).or_else(|| self.idle.len().checked_sub(1))?;
-        Some(self.idle.swap_remove(place))
-    }
-}
-
 /// What a task has done.
 enum Finished {
     Answered(Answered),
     /// Also where the scan goes on.
     Scanned(Answered, Option<ScanCursor>, Option<Vec<Corrupt>>),
-    Published(Publisher, Vec<Outgoing>, Vec<Outcome>, Duration),
-    PublishedAlone(Outgoing, Isolation, Outcome, Duration),
+    Published(Published),
 }
 
 /// What a task has done. If it ended in another way, or a publisher did, the relay ends: half of it would go on, unseen.
@@ -129,7 +106,6 @@ impl Shell {
     pub(super) async fn run(
         mut self,
         stop: impl Future<Output = ()>,
-        stop_publishers: &watch::Sender<bool>,
         drain_timeout: Duration,
     ) -> Result<RunSummary, RelayError> {
         let mut stop = pin!(stop);
@@ -149,13 +125,13 @@ impl Shell {
             let due = self.core.next_due().into_iter().chain(snapshot).chain([self.next_report]).min();
             tokio::select! {
                 Some(task) = self.tasks.join_next() => self.take(done(task)?),
-                () = self.publishers.changed.notified() => self.has_news = true,
+                () = self.publishers.changed() => self.has_news = true,
                 () = sleep_until(due.unwrap_or(self.next_report)) => {}
                 () = &mut stop, if deadline.is_none() => {
                     tracing::info!("stopping: what is in flight is finished, nothing new is begun");
                     deadline = Some(Instant::now() + drain_timeout);
                     self.core.stop();
-                    stop_publishers.send_replace(true);
+                    self.publishers.stop();
                 }
                 () = sleep_until(deadline.unwrap_or(now)), if deadline.is_some() => {
                     tracing::warn!("the drain timeout is over: what was in flight will be published again");
@@ -166,13 +142,10 @@ impl Shell {
         let last = self.snapshot();
         self.telemetry.publish(last);
         let report = self.report();
-        stop_publishers.send_replace(true);
+        self.publishers.stop();
         // Those that hold a publisher let go of it.
         self.tasks.shutdown().await;
-        for publisher in self.publishers.idle {
-            publisher.close().await;
-        }
-        self.publishers.alone.close().await;
+        self.publishers.close().await;
         Ok(report)
     }
 
@@ -198,14 +171,14 @@ impl Shell {
                 self.tasks.spawn(async move { answer(io::read(&outbox, read, stray).await) });
             }
             Task::Delete(keys) => _ = self.tasks.spawn(async move { answer(io::delete(&outbox, keys).await) }),
-            Task::Publish(batch) => self.publish(batch),
+            Task::Publish(batch) => {
+                self.silence.handed_over(Instant::now());
+                let publishing = self.publishers.publish(batch);
+                self.tasks.spawn(async { publishing.await.map(Finished::Published) });
+            }
             Task::PublishAlone(outgoing, isolation) => {
-                let alone = self.publishers.alone.clone();
-                self.tasks.spawn(async move {
-                    let began = Instant::now();
-                    let outcome = alone.publish(outgoing.clone(), isolation).await?;
-                    Ok(Finished::PublishedAlone(outgoing, isolation, outcome, began.elapsed()))
-                });
+                let publishing = self.publishers.publish_alone(outgoing, isolation);
+                self.tasks.spawn(async { publishing.await.map(Finished::Published) });
             }
             Task::Beat(beat) => {
                 let row = self.row(beat);
@@ -219,17 +192,8 @@ impl Shell {
                 let id = self.me().clone();
                 self.tasks.spawn(async move { answer(io::leave(&outbox, &id).await) });
             }
+            Task::History { .. } | Task::HistoryEnd | Task::Keep(_) => unreachable!("the source is the outbox"),
         }
-    }
-
-    fn publish(&mut self, batch: Vec<Outgoing>) {
-        let publisher = self.publishers.take().expect("the core gives no more batches than publishers are idle");
-        self.silence.handed_over(Instant::now());
-        self.tasks.spawn(async move {
-            let began = Instant::now();
-            let outcomes = publisher.publish(batch.clone()).await?;
-            Ok(Finished::Published(publisher, batch, outcomes, began.elapsed()))
-        });
     }
 
     fn take(&mut self, finished: Finished) {
@@ -246,16 +210,15 @@ impl Shell {
                 }
                 self.answered(answered, now);
             }
-            Finished::Published(publisher, batch, outcomes, took) => {
-                self.publishers.idle.push(publisher);
-                self.silence.came_back(&outcomes, now);
-                self.published(&batch, &outcomes, took, now);
-                self.core.done(Done::Published(batch, outcomes), now);
-            }
-            Finished::PublishedAlone(outgoing, isolation, outcome, took) => {
-                self.silence.heard(std::slice::from_ref(&outcome), now);
-                self.published(std::slice::from_ref(&outgoing), std::slice::from_ref(&outcome), took, now);
-                self.core.done(Done::PublishedAlone(outgoing, isolation, outcome), now);
+            Finished::Published(published) => {
+                let (batch, outcomes) = published.done.published();
+                match &published.done {
+                    Done::PublishedAlone(..) => self.silence.heard(outcomes, now),
+                    _ => self.silence.came_back(outcomes, now),
+                }
+                self.published(batch, outcomes, published.took, now);
+                let done = self.publishers.take_back(published);
+                self.core.done(done, now);
             }
         }
         for notice in self.core.take_notices() {
@@ -421,7 +384,7 @@ fn request_of(task: &Task) -> Option<Request> {
         Task::Read(_) => Some(Request::Read),
         Task::Delete(_) => Some(Request::Delete),
         Task::Beat(_) => Some(Request::Heartbeat),
-        Task::Publish(_) | Task::PublishAlone(..) | Task::Forget(_) | Task::Leave => None,
+        _ => None,
     }
 }
 

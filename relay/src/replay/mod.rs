@@ -1,57 +1,44 @@
 //! Replay: events of the past published once more, for a new consumer or one that has lost its state.
 //!
-//! Events are taken in *windows* of at most [`WINDOW_EVENTS`]. Within a window the streams advance side by side, each with one
-//! event in flight at most, in batches that are confirmed as a whole; so order holds as it does for the relay. The position
-//! stands behind the events that are confirmed up to the first that is not, in the order in which they were read: a replay that
-//! resumes there repeats at most one window. Pending entries are neither read nor touched, private events never go out.
+//! The relay's own [`core`](crate::core) decides, with history as the source of its lanes: so streams are published side by
+//! side, an event that breaks what it is published with is published alone, and order holds as it does for the relay. Pending
+//! entries are neither read nor touched, private events never go out.
 //!
 //! A replay to a queue ends with a message of its own ([`REPLAY_ENDED_TYPE`](crate::broker::REPLAY_ENDED_TYPE)), so that
 //! the queue's consumer knows when it has everything. To the exchange there is none: no routing key reaches every queue.
 
-mod pace;
 mod position;
 mod source;
-mod window;
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::try_join_all;
 use serde::Serialize;
 use streambox::{Error, EventStore, RecordedEvent, StreamId};
-use streambox_programs::{Chain, now_ms};
+use streambox_programs::now_ms;
 use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout},
+    task::JoinSet,
+    time::{Instant, sleep_until},
 };
 
 pub use position::{BadPosition, Of, Position};
 
-use self::{pace::Pace, source::Source, window::Window};
+use self::{position::Next, source::Source};
 use crate::{
-    broker::{self, Alone, BrokerSettings, Publisher, PublisherEnded, Refusal, replay_ended},
-    core::{Outcome, Outgoing},
-    retry::Backoff,
+    broker::{BrokerSettings, PublisherEnded, Refusal, replay_ended},
+    core::{
+        Bounds, Core, Done, Halt, HistoryPage, HistoryPosition, HistorySettings, MAX_ATTEMPTS, Notice, Outgoing, Task,
+    },
+    relay::publishers::{Published, Publishers},
 };
 
 /// Most events that are read ahead: at most these are published twice after an interruption.
 pub const WINDOW_EVENTS: usize = 512;
 
-/// Most events in one batch.
-pub const BATCH_EVENTS: usize = 256;
-
-/// How often an event that the broker refuses is published before the replay ends.
-pub const REFUSED_ATTEMPTS: u32 = 3;
-
-/// After so many connections in a row that ended under a batch without a word, each of its events is published alone.
-const MAX_UNKNOWN: u32 = 2;
-
-const REFUSED_DELAY: Duration = Duration::from_secs(1);
+/// Events that one read asks for.
+const PAGE_EVENTS: usize = 128;
 
 /// The longest that what is in flight is waited for when the replay is told to stop: as long as the relay waits by default.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How often the position is handed out within a window. Writing it after each small batch would be slower than publishing.
-const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// From one log line about the progress to the next.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -144,46 +131,33 @@ pub async fn replay(
     mut keep: impl FnMut(&Position) -> std::io::Result<()>,
 ) -> Result<Replayed, ReplayError> {
     let began = Instant::now();
-    let (stopping, stopped) = watch::channel(false);
-    let broker = Arc::new(settings.broker.clone());
-    let publisher = broker::start(Arc::clone(&broker), stopped.clone(), Arc::default());
-    let alone = Alone::start(broker, stopped.clone());
-    let refusal = broker::refusal_at_start([publisher.state()]);
-    let mut run = Run {
-        source: Source::open(store, &settings.of, position.next.clone())?,
-        publisher,
-        alone,
-        pace: Pace::new(settings.rate, began),
-        backoff: Backoff::for_reconnects(),
-        stopped,
-        next_keep: began + KEEP_INTERVAL,
-        next_report: began + REPORT_INTERVAL,
-        settings,
-        position,
-    };
-    let mut is_idle = true;
-    let ended = {
-        let mut work = pin!(run.publish_all(&mut keep));
-        tokio::select! {
-            ended = &mut work => ended,
-            () = stop => {
-                stopping.send_replace(true);
-                timeout(STOP_TIMEOUT, work).await.unwrap_or_else(|_| {
-                    is_idle = false;
-                    Ok(())
-                })
-            }
+    let mut at = Place::at(position);
+    if !at.position.is_done {
+        let publishers = Publishers::start(&Arc::new(settings.broker.clone()), 1);
+        let refusal = publishers.refusal_at_start();
+        let mut run = Run {
+            core: Core::replaying(&core_settings(settings.rate), fastrand::u64(..), began),
+            source: Some(Box::new(Source::open(store, &settings, at.position.next.clone())?)),
+            is_to_queue: settings.broker.form.queue.is_some(),
+            publishers,
+            tasks: JoinSet::new(),
+            end: None,
+            failure: None,
+            next_report: began + REPORT_INTERVAL,
+        };
+        let ended = tokio::select! {
+            ended = run.run(&mut at, &mut keep, stop) => ended,
             refusal = refusal => Err(refusal.into()),
-        }
-    };
-    let kept = keep(&run.position).map_err(ReplayError::Position);
-    stopping.send_replace(true);
-    if is_idle {
-        run.publisher.close().await;
-        run.alone.close().await;
+        };
+        at.move_to(run.core.position());
+        let kept = keep(&at.position).map_err(ReplayError::Position);
+        run.publishers.stop();
+        // Those that hold a publisher let go of it.
+        run.tasks.shutdown().await;
+        run.publishers.close().await;
+        ended.and(kept)?;
     }
-    ended.and(kept)?;
-    let position = run.position;
+    let position = at.position;
     Ok(Replayed {
         replay: position.replay.clone(),
         published: position.confirmed(),
@@ -194,183 +168,185 @@ pub async fn replay(
     })
 }
 
-struct Run {
-    settings: ReplaySettings,
+fn core_settings(rate: u32) -> HistorySettings {
+    let (window_events, page_events) = (WINDOW_EVENTS, PAGE_EVENTS);
+    HistorySettings { bounds: Bounds::default(), rate, window_events, page_events }
+}
+
+/// A replay's position, and what it takes to move it.
+struct Place {
     position: Position,
-    source: Source,
-    publisher: Publisher,
-    alone: Alone,
-    pace: Pace,
-    backoff: Backoff,
-    stopped: watch::Receiver<bool>,
-    next_keep: Instant,
+    /// The counts of the runs before.
+    published_before: u64,
+    left_out_before: u64,
+    /// How many events of this run the position has passed, and where a replay resumes behind each of the next ones.
+    passed: u64,
+    behind: VecDeque<Next>,
+}
+
+impl Place {
+    fn at(position: Position) -> Self {
+        let (published_before, left_out_before) = (position.published, position.left_out);
+        Self { position, published_before, left_out_before, passed: 0, behind: VecDeque::new() }
+    }
+
+    fn move_to(&mut self, at: HistoryPosition) {
+        for _ in self.passed..at.passed() {
+            self.position.next = self.behind.pop_front().expect("a place for each event that was read");
+        }
+        self.passed = at.passed();
+        self.position.published = self.published_before + at.published;
+        self.position.left_out = self.left_out_before + at.left_out;
+        self.position.ahead = at.ahead;
+        self.position.is_done = at.is_done;
+    }
+}
+
+/// The shell of a core that replays.
+struct Run {
+    core: Core,
+    /// None while it is read.
+    source: Option<Box<Source>>,
+    is_to_queue: bool,
+    publishers: Publishers,
+    tasks: JoinSet<Result<Finished, PublisherEnded>>,
+    /// The stream of the message that says that everything was published.
+    end: Option<StreamId>,
+    /// Why no more can be read.
+    failure: Option<Error>,
     next_report: Instant,
 }
 
-/// The replay was told to stop.
-struct Stopped;
+/// What a task has done.
+enum Finished {
+    Read(Box<Source>, Result<Option<(HistoryPage, Vec<Next>)>, Error>),
+    Published(Published),
+}
 
 impl Run {
-    /// Publishes window after window, until the end or until it is told to stop.
-    async fn publish_all(
+    async fn run(
         &mut self,
+        at: &mut Place,
         keep: &mut impl FnMut(&Position) -> std::io::Result<()>,
+        stop: impl Future<Output = ()>,
     ) -> Result<(), ReplayError> {
-        while !self.position.is_done {
-            let Ok(read) =
-                unless_stopped(&mut self.stopped, read(&mut self.source, &self.settings, &mut self.backoff)).await
-            else {
-                return Ok(());
-            };
-            let mut window = read?;
-            let is_last = window.len() < WINDOW_EVENTS;
-            window.settle(&mut self.position);
-            while let Some(batch) = window.next_batch(self.pace.most_at_once()) {
-                if self.publish(&mut window, batch).await?.is_err() {
-                    return Ok(());
-                }
-                self.keep_if_due(keep)?;
-            }
-            if is_last {
-                self.position.next = self.source.next();
-                if self.settings.broker.form.queue.is_some() && self.announce_the_end().await?.is_err() {
-                    return Ok(());
-                }
-                self.position.is_done = true;
-            }
-            self.next_keep = Instant::now();
-            self.keep_if_due(keep)?;
-            self.report();
-        }
-        Ok(())
-    }
-
-    /// Publishes a batch until everything in it is confirmed.
-    async fn publish(
-        &mut self,
-        window: &mut Window,
-        mut batch: Vec<Outgoing>,
-    ) -> Result<Result<(), Stopped>, ReplayError> {
-        let (mut attempts, mut unknown) = (0, 0);
+        let mut stop = pin!(stop);
+        let mut deadline: Option<Instant> = None;
         loop {
-            if unless_stopped(&mut self.stopped, self.pace.wait_for(batch.len())).await.is_err()
-                || unless_stopped(&mut self.stopped, self.publisher.ready()).await.is_err()
-            {
-                return Ok(Err(Stopped));
-            }
-            let outcomes = self.outcomes(&batch, unknown >= MAX_UNKNOWN).await?;
-            unknown = if outcomes.contains(&Outcome::Unknown) { unknown + 1 } else { 0 };
-            let mut refusal = None;
-            let mut left = Vec::new();
-            for (outgoing, outcome) in batch.into_iter().zip(outcomes) {
-                match outcome {
-                    Outcome::Confirmed => window.confirmed(&outgoing.stream),
-                    Outcome::Unknown | Outcome::Suspect(_) => left.push(outgoing),
-                    Outcome::Refused(reason) | Outcome::Poison(reason) => {
-                        refusal.get_or_insert((outgoing.stream.clone(), outgoing.event.version, reason));
-                        left.push(outgoing);
+            let now = Instant::now();
+            self.core.set_ready_publishers(self.publishers.ready());
+            while let Some(task) = self.core.next_task(now) {
+                match task {
+                    Task::Keep(position) => {
+                        at.move_to(position);
+                        keep(&at.position).map_err(ReplayError::Position)?;
+                        self.core.done(Done::Kept, Instant::now());
                     }
+                    Task::HistoryEnd => {
+                        at.move_to(self.core.position());
+                        let events = self.end(&at.position).into_iter().map(Some).collect();
+                        self.core.done(Done::History(Some(HistoryPage { events, has_more: false })), now);
+                    }
+                    task => self.start(task),
                 }
             }
-            window.settle(&mut self.position);
-            if left.is_empty() {
-                return Ok(Ok(()));
+            self.report(&at.position, now);
+            if self.core.is_finished() {
+                return self.outcome();
             }
-            if let Some((stream, version, reason)) = refusal {
-                attempts += 1;
-                if attempts == REFUSED_ATTEMPTS {
-                    return Err(ReplayError::Refused { stream, version, reason });
+            let due = self.core.next_due().into_iter().chain([self.next_report]).min();
+            tokio::select! {
+                Some(task) = self.tasks.join_next() => {
+                    let finished = task.unwrap_or(Err(PublisherEnded))?;
+                    at.behind.extend(self.take(finished));
                 }
-                tracing::warn!(%stream, version, reason, attempts, "an event can't be published; it is tried again");
-                if unless_stopped(&mut self.stopped, sleep(REFUSED_DELAY * attempts)).await.is_err() {
-                    return Ok(Err(Stopped));
+                () = self.publishers.changed() => {}
+                () = sleep_until(due.unwrap_or(self.next_report)) => {}
+                () = &mut stop, if deadline.is_none() => {
+                    deadline = Some(Instant::now() + STOP_TIMEOUT);
+                    self.core.stop();
+                    self.publishers.stop();
                 }
+                () = sleep_until(deadline.unwrap_or(now)), if deadline.is_some() => return Ok(()),
             }
-            batch = left;
         }
     }
 
-    /// Publishes a batch, and each of its events alone if it broke off and one of them may be the reason.
-    async fn outcomes(&self, batch: &[Outgoing], is_suspect: bool) -> Result<Vec<Outcome>, PublisherEnded> {
-        if is_suspect {
-            return try_join_all(batch.iter().map(|outgoing| self.alone.settle(outgoing.clone()))).await;
-        }
-        let outcomes = self.publisher.publish(batch.to_vec()).await?;
-        try_join_all(batch.iter().zip(outcomes).map(|(outgoing, outcome)| async {
-            match outcome {
-                Outcome::Suspect(_) => self.alone.settle(outgoing.clone()).await,
-                outcome => Ok(outcome),
+    fn start(&mut self, task: Task) {
+        match task {
+            Task::History { most } => {
+                let mut source = self.source.take().expect("one read at a time");
+                self.tasks.spawn(async move {
+                    let read = source.read(most).await;
+                    Ok(Finished::Read(source, read))
+                });
             }
-        }))
-        .await
+            Task::Publish(batch) => {
+                let publishing = self.publishers.publish(batch);
+                self.tasks.spawn(async { publishing.await.map(Finished::Published) });
+            }
+            Task::PublishAlone(outgoing, isolation) => {
+                let publishing = self.publishers.publish_alone(outgoing, isolation);
+                self.tasks.spawn(async { publishing.await.map(Finished::Published) });
+            }
+            task => unreachable!("{task:?} is a task of the outbox"),
+        }
     }
 
-    /// Publishes what says that everything was published.
-    async fn announce_the_end(&mut self) -> Result<Result<(), Stopped>, ReplayError> {
-        let (stream, event) = replay_ended(&self.position.replay, self.position.published, now_ms());
-        let announced = self.publish(&mut Window::default(), vec![Outgoing { stream, event: Arc::new(event) }]).await;
-        announced.map_err(|error| match error {
-            ReplayError::Refused { reason, .. } => ReplayError::Unannounced { reason },
-            error => error,
+    /// Returns the places of the events that were read.
+    fn take(&mut self, finished: Finished) -> Vec<Next> {
+        let (done, places) = match finished {
+            Finished::Published(published) => (self.publishers.take_back(published), Vec::new()),
+            Finished::Read(source, read) => {
+                self.source = Some(source);
+                let read = read.unwrap_or_else(|error| {
+                    self.failure = Some(error);
+                    self.core.stop();
+                    None
+                });
+                let (page, places) = read.unzip();
+                (Done::History(page), places.unwrap_or_default())
+            }
+        };
+        self.core.done(done, Instant::now());
+        places
+    }
+
+    /// What says that everything was published.
+    fn end(&mut self, position: &Position) -> Option<Outgoing> {
+        self.is_to_queue.then(|| {
+            let (stream, event) = replay_ended(&position.replay, position.published, now_ms());
+            self.end = Some(stream.clone());
+            Outgoing { stream, event: Arc::new(event) }
         })
     }
 
-    fn keep_if_due(&mut self, keep: &mut impl FnMut(&Position) -> std::io::Result<()>) -> Result<(), ReplayError> {
-        let now = Instant::now();
-        if now >= self.next_keep {
-            keep(&self.position).map_err(ReplayError::Position)?;
-            self.next_keep = now + KEEP_INTERVAL;
+    /// How it has ended.
+    fn outcome(&mut self) -> Result<(), ReplayError> {
+        if let Some(error) = self.failure.take() {
+            return Err(error.into());
         }
-        Ok(())
+        let Some((stream, halt)) = self.core.given_up() else { return Ok(()) };
+        let (stream, version, reason) = (stream.clone(), halt.version, halt.reason.clone());
+        Err(match &self.end {
+            Some(end) if *end == stream => ReplayError::Unannounced { reason },
+            _ => ReplayError::Refused { stream, version, reason },
+        })
     }
 
-    fn report(&mut self) {
-        let now = Instant::now();
+    fn report(&mut self, position: &Position, now: Instant) {
+        for notice in self.core.take_notices() {
+            if let Notice::Halted { stream, halt } = notice
+                && halt.attempts < MAX_ATTEMPTS
+            {
+                let Halt { version, reason, attempts, .. } = halt;
+                tracing::warn!(%stream, version, reason, attempts, "an event can't be published; it is tried again");
+            }
+        }
         if now >= self.next_report {
             self.next_report = now + REPORT_INTERVAL;
-            let Position { replay, published, left_out, .. } = &self.position;
+            let Position { replay, published, left_out, .. } = position;
             tracing::info!(replay, published, left_out, "the replay goes on");
-        }
-    }
-}
-
-async fn unless_stopped<T>(stopped: &mut watch::Receiver<bool>, work: impl Future<Output = T>) -> Result<T, Stopped> {
-    tokio::select! {
-        biased;
-        _ = stopped.wait_for(|stopped| *stopped) => Err(Stopped),
-        done = work => Ok(done),
-    }
-}
-
-/// Reads a window; one that is not full is the last.
-async fn read(source: &mut Source, settings: &ReplaySettings, backoff: &mut Backoff) -> Result<Window, Error> {
-    let mut window = Window::default();
-    while window.len() < WINDOW_EVENTS
-        && let Some(event) = next_event(source, backoff).await?
-    {
-        if settings.includes(&event) {
-            window.push(event, source.next());
-        } else {
-            window.leave_out(source.next());
-        }
-    }
-    Ok(window)
-}
-
-/// The next event. A table that is away for the moment is asked again until it answers.
-async fn next_event(source: &mut Source, backoff: &mut Backoff) -> Result<Option<RecordedEvent>, Error> {
-    loop {
-        match source.next_event().await {
-            Err(error @ Error::Unavailable { .. }) => {
-                tracing::warn!(error = %Chain(&error), "a read failed; it is tried again");
-                sleep(backoff.next()).await;
-                source.reopen()?;
-            }
-            Ok(event) => {
-                backoff.reset();
-                return Ok(event);
-            }
-            Err(error) => return Err(error),
         }
     }
 }

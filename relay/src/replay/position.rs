@@ -3,12 +3,12 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use streambox::StreamId;
+use streambox::{ScanToken, StreamId};
 
 use super::ReplaySettings;
 
 /// The format of the positions that this version writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What is replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,14 +86,14 @@ impl From<&Of> for OfText {
 }
 
 /// Where it goes on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Next {
     Beginning,
     /// At this version of the one stream.
     Version(u64),
-    /// Behind what a scan has handed out.
-    Token(String),
+    /// Behind what a scan has handed out, as in the checkpoint of an export.
+    Scan(ScanToken),
 }
 
 /// A position that a replay can't go on from.
@@ -174,7 +174,13 @@ impl FromStr for Position {
             Ok(Versioned { format }) => return refuse(format!("its format is {format}, this version knows {FORMAT}")),
             Err(_) => return refuse("it is no position of a replay".to_owned()),
         }
-        serde_json::from_str(text).or_else(|error| refuse(format!("it is damaged: {error}")))
+        let damaged = |error: &dyn fmt::Display| BadPosition(format!("it is damaged: {error}"));
+        let position: Self = serde_json::from_str(text).map_err(|error| damaged(&error))?;
+        if let Next::Scan(token) = &position.next {
+            // It knows more about itself than its form.
+            token.to_string().parse::<ScanToken>().map_err(|error| damaged(&error))?;
+        }
+        Ok(position)
     }
 }
 
@@ -188,11 +194,19 @@ mod tests {
         ReplaySettings { of, from_ms: None, to_ms: Some(5), broker, rate: 1 }
     }
 
+    /// The place of a scan in two segments.
+    fn token(turn: usize) -> ScanToken {
+        let token = serde_json::json!({
+            "format": 1, "category": "order", "turn": turn, "stream": null, "segments": ["start", "end"],
+        });
+        serde_json::from_value(token).unwrap()
+    }
+
     #[test]
     fn a_position_is_read_as_it_was_written_and_belongs_to_one_replay() {
         let settings = settings(Of::Category("order".to_owned()));
         let beginning = Position::beginning("events", &settings, "r-1");
-        let position = Position { next: Next::Token("{\"x\":1}".to_owned()), published: 7, ..beginning.clone() };
+        let position = Position { next: Next::Scan(token(1)), published: 7, ..beginning.clone() };
         assert_eq!(position.to_string().parse(), Ok(position.clone()));
         assert!(!position.to_string().contains('\n'));
         assert_eq!(position.check_for(&beginning), Ok(()));
@@ -213,7 +227,10 @@ mod tests {
     fn what_is_no_position_is_refused_with_the_reason() {
         let refused = |text: &str| text.parse::<Position>().expect_err(text).to_string();
         assert!(refused("").contains("no position"));
-        assert!(refused("{\"format\":2}").contains("its format is 2"));
-        assert!(refused("{\"format\":1}").contains("damaged"));
+        assert!(refused("{\"format\":1}").contains("its format is 1, this version knows 2"));
+        assert!(refused("{\"format\":2}").contains("damaged"));
+        let beginning = Position::beginning("events", &settings(Of::All), "r-1");
+        let damaged = Position { next: Next::Scan(token(2)), ..beginning }.to_string();
+        assert!(refused(&damaged).contains("damaged"), "a scan in two segments has no third");
     }
 }

@@ -1,13 +1,23 @@
 //! Where a replay's events come from: one stream, or a scan of the table.
 
+use std::sync::Arc;
+
 use futures_util::TryStreamExt as _;
 use streambox::{Error, EventScan, EventStore, EventStream, ReadOptions, RecordedEvent, ScanOptions};
+use streambox_programs::Chain;
 
-use super::position::{Next, Of};
+use super::{
+    ReplaySettings,
+    position::{Next, Of},
+};
+use crate::core::{HistoryPage, Outgoing};
+
+/// A page ends when it has this many bytes of payloads.
+const PAGE_BYTES: usize = 1024 * 1024;
 
 pub(super) struct Source {
     store: EventStore,
-    of: Of,
+    settings: ReplaySettings,
     events: Events,
     /// Behind the event that was handed out last.
     next: Next,
@@ -19,43 +29,59 @@ enum Events {
 }
 
 impl Source {
-    pub(super) fn open(store: &EventStore, of: &Of, next: Next) -> Result<Self, Error> {
-        let events = open(store, of, &next)?;
-        Ok(Self { store: store.clone(), of: of.clone(), events, next })
+    pub(super) fn open(store: &EventStore, settings: &ReplaySettings, next: Next) -> Result<Self, Error> {
+        let events = open(store, &settings.of, &next)?;
+        Ok(Self { store: store.clone(), settings: settings.clone(), events, next })
     }
 
-    /// Begins again behind what was handed out: after an error nothing more comes.
-    pub(super) fn reopen(&mut self) -> Result<(), Error> {
-        self.events = open(&self.store, &self.of, &self.next)?;
-        Ok(())
-    }
-
-    pub(super) async fn next_event(&mut self) -> Result<Option<RecordedEvent>, Error> {
-        match &mut self.events {
-            Events::Stream(events) => {
-                let event = events.try_next().await?;
-                if let Some(event) = &event {
-                    self.next = Next::Version(event.version + 1);
+    /// Reads on: the next events, and where a replay resumes behind each of them. None if the table is away for the moment.
+    pub(super) async fn read(&mut self, most: usize) -> Result<Option<(HistoryPage, Vec<Next>)>, Error> {
+        let (mut events, mut places, mut bytes, mut has_more) = (Vec::new(), Vec::new(), 0, true);
+        while has_more && events.len() < most && bytes < PAGE_BYTES {
+            match self.next_event().await {
+                Ok(Some(event)) => {
+                    bytes += event.payload.len();
+                    events.push(self.settings.includes(&event).then(|| {
+                        let stream = event.stream_id.clone();
+                        Outgoing { stream, event: Arc::new(event.into()) }
+                    }));
+                    places.push(self.next.clone());
                 }
-                Ok(event)
-            }
-            Events::Scan(scan) => {
-                let event = scan.try_next().await?;
-                self.next = Next::Token(scan.token().to_string());
-                Ok(event)
+                Ok(None) => has_more = false,
+                Err(error @ Error::Unavailable { .. }) => {
+                    // After an error nothing more comes.
+                    self.events = open(&self.store, &self.settings.of, &self.next)?;
+                    if events.is_empty() {
+                        tracing::warn!(error = %Chain(&error), "a read failed; it is tried again");
+                        return Ok(None);
+                    }
+                    break;
+                }
+                Err(error) => return Err(error),
             }
         }
+        Ok(Some((HistoryPage { events, has_more }, places)))
     }
 
-    pub(super) fn next(&self) -> Next {
-        self.next.clone()
+    async fn next_event(&mut self) -> Result<Option<RecordedEvent>, Error> {
+        let event = match &mut self.events {
+            Events::Stream(events) => events.try_next().await?,
+            Events::Scan(scan) => scan.try_next().await?,
+        };
+        if let Some(event) = &event {
+            self.next = match &self.events {
+                Events::Stream(_) => Next::Version(event.version + 1),
+                Events::Scan(scan) => Next::Scan(scan.token()),
+            };
+        }
+        Ok(event)
     }
 }
 
 fn open(store: &EventStore, of: &Of, next: &Next) -> Result<Events, Error> {
     let scan = |options: ScanOptions| -> Result<Events, Error> {
         let options = match next {
-            Next::Token(token) => options.resume(token.parse()?),
+            Next::Scan(token) => options.resume(token.clone()),
             Next::Version(_) | Next::Beginning => options,
         };
         Ok(Events::Scan(Box::new(store.scan_events(&options)?)))

@@ -39,6 +39,12 @@ pub struct Coverage {
     pub zombies: u64,
     /// Entries that an operator removed.
     pub skips: u64,
+    /// Positions that replays have kept.
+    pub kept: u64,
+    /// Replays that resumed behind the beginning.
+    pub resumed: u64,
+    /// Replays that ended with an event that they gave up.
+    pub given_up: u64,
 }
 
 impl Coverage {
@@ -51,7 +57,7 @@ impl Coverage {
 
     /// Each situation by its name, and how often it came up.
     #[must_use]
-    pub fn situations(&self) -> [(&'static str, u64); 18] {
+    pub fn situations(&self) -> [(&'static str, u64); 21] {
         [
             ("steps", self.steps),
             ("delivered", self.delivered),
@@ -71,11 +77,14 @@ impl Coverage {
             ("members", self.members),
             ("zombies", self.zombies),
             ("skips", self.skips),
+            ("kept", self.kept),
+            ("resumed", self.resumed),
+            ("given_up", self.given_up),
         ]
     }
 
     /// In the same order.
-    fn counters(&mut self) -> [&mut u64; 18] {
+    fn counters(&mut self) -> [&mut u64; 21] {
         [
             &mut self.steps,
             &mut self.delivered,
@@ -95,6 +104,9 @@ impl Coverage {
             &mut self.members,
             &mut self.zombies,
             &mut self.skips,
+            &mut self.kept,
+            &mut self.resumed,
+            &mut self.given_up,
         ]
     }
 }

@@ -8,6 +8,7 @@
 //! - the first deliveries of a stream come in version order (G6),
 //! - bounds hold (G10),
 //! - a stream whose messages break whatever they are published with holds up no other, and is seen as halted (G7),
+//! - a replay's position never passes an event that was not confirmed, and what it repeats when it resumes is a window at most,
 //! - and when nothing goes wrong any more, everything is published and deleted, and the group agrees on its members.
 //!
 //! A run that breaks a promise is made smaller until its trace can be read ([`Failure`]).
@@ -22,6 +23,7 @@
 mod broker;
 mod coverage;
 mod faults;
+mod history;
 mod mutant;
 mod oracle;
 mod queue;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::scenario::Ms;
+use super::{history::END, scenario::Ms};
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Promise {
     Isolation,
     /// The workers of a group come to agree on its members.
     Agreement,
+    /// A replay that resumes publishes at most a window again.
+    Window,
 }
 
 /// What is known of one event that is to be published.
@@ -82,11 +84,12 @@ impl Oracle {
         self.delivered += 1;
         let is_excused = fate.is_excused;
         self.missing.remove(&(stream, version));
-        let earlier = self.missing.range((stream, 0)..(stream, version)).next();
-        if let Some((_, earlier)) = earlier
+        let before = if stream == END { (0, 0) } else { (stream, 0) };
+        let earlier = self.missing.range(before..(stream, version)).next();
+        if let Some((of, earlier)) = earlier
             && !is_excused
         {
-            let what = format!("s{stream} v{version} was delivered before v{earlier}");
+            let what = format!("s{stream} v{version} was delivered before {}v{earlier}", other(*of, stream));
             self.broken(Promise::Order, at_ms, what);
         }
     }
@@ -109,18 +112,36 @@ impl Oracle {
     /// A relay has deleted the entry of these events.
     pub(super) fn deleted(&mut self, stream: u8, versions: &[u64], at_ms: Ms) {
         for version in versions {
-            let fate = self.events.get(&(stream, *version)).copied().unwrap_or_default();
-            let may_go = fate.is_excused || (fate.is_delivered && fate.is_confirmed);
-            if !may_go {
-                let state = if fate.is_delivered { "was not confirmed" } else { "has not reached the exchange" };
-                let what = format!("the entry of s{stream} v{version} was deleted, which {state}");
-                self.broken(Promise::NothingLost, at_ms, what);
-            }
+            self.let_go(stream, *version, "its entry was deleted", at_ms);
         }
+    }
+
+    /// A replay's position has passed an event.
+    pub(super) fn passed(&mut self, stream: u8, version: u64, at_ms: Ms) {
+        self.let_go(stream, version, "the position has passed it", at_ms);
+    }
+
+    fn let_go(&mut self, stream: u8, version: u64, how: &str, at_ms: Ms) {
+        let fate = self.events.get(&(stream, version)).copied().unwrap_or_default();
+        let may_go = fate.is_excused || (fate.is_delivered && fate.is_confirmed);
+        if !may_go {
+            let state = if fate.is_delivered { "was not confirmed" } else { "has not reached the exchange" };
+            self.broken(Promise::NothingLost, at_ms, format!("s{stream} v{version}: {how}, and it {state}"));
+        }
+    }
+
+    /// Whether an event has reached a queue.
+    pub(super) fn is_delivered(&self, stream: u8, version: u64) -> bool {
+        self.events.get(&(stream, version)).is_some_and(|fate| fate.is_delivered)
     }
 
     /// An event that was never delivered, but for those of one stream.
     pub(super) fn missing(&self, but: Option<u8>) -> Option<(u8, u64)> {
         self.missing.iter().find(|(stream, _)| Some(*stream) != but).copied()
     }
+}
+
+/// The other stream, where it is one.
+fn other(of: u8, stream: u8) -> String {
+    if of == stream { String::new() } else { format!("s{of} ") }
 }

@@ -79,6 +79,8 @@ pub enum Membership {
     Outside,
     /// As [`Self::Outside`], until nothing is pending any more.
     Drain,
+    /// It is no relay of pending entries: it replays what was appended before it began, and is the only one.
+    Replay,
 }
 
 /// An append.
@@ -167,6 +169,10 @@ pub struct Limits {
     pub remembered: usize,
     /// Index keys that one scan asks for.
     pub page_entries: usize,
+    /// Events that a replay has read and not kept as published.
+    pub window_events: usize,
+    /// Events that one read of a replay asks for.
+    pub page_events: usize,
 }
 
 impl Scenario {
@@ -186,7 +192,34 @@ impl Scenario {
         let workers = (0..workers).map(worker).collect();
         let limits = limits(&mut random);
         let poison = random.u8(0..4).eq(&0).then(|| poison(&mut random, streams));
-        Self { seed, workers, appends, faults, limits, night_at_ms, poison }
+        let mut scenario = Self { seed, workers, appends, faults, limits, night_at_ms, poison };
+        // Chance of its own: without this all others would be other ones.
+        let mut random = Rng::with_seed(!seed);
+        if random.u8(0..5) == 0 {
+            scenario.become_replay(&mut random);
+        }
+        scenario
+    }
+
+    /// Everything was appended in the past, and is replayed.
+    fn become_replay(&mut self, random: &mut Rng) {
+        self.workers = vec![WorkerPlan { starts_at_ms: random.u64(1..20), membership: Membership::Replay }];
+        self.night_at_ms = None;
+        for append in &mut self.appends {
+            (append.at_ms, append.events_after_ms, append.entry_after_ms, append.index_after_ms) = (0, 0, 0, (0, 0));
+        }
+        for fault in &mut self.faults {
+            match &mut fault.kind {
+                FaultKind::Crash(worker) | FaultKind::Stop(worker) | FaultKind::Pause(worker) => *worker = 0,
+                // It does without what these fail.
+                FaultKind::Unreadable(_) | FaultKind::Unprocessed | FaultKind::WrongRows | FaultKind::Skip(_) => {
+                    fault.kind = FaultKind::Crash(0);
+                }
+                _ => {}
+            }
+        }
+        self.limits.window_events = random.usize(1..=12);
+        self.limits.page_events = random.usize(1..=self.limits.window_events.div_ceil(2));
     }
 
     /// When the last append and the last fault are over.
@@ -294,6 +327,8 @@ impl Limits {
         entries_per_read: 64,
         remembered: 100,
         page_entries: 1_000,
+        window_events: 512,
+        page_events: 128,
     };
 }
 
@@ -312,6 +347,7 @@ fn limits(random: &mut Rng) -> Limits {
         entries_per_read: random.u16(1..=3),
         remembered: random.usize(1..=3),
         page_entries: random.usize(1..=4),
+        ..Limits::WIDE
     }
 }
 

@@ -1,6 +1,8 @@
 //! The simulated shell: carries out the tasks of a core on the models of table and broker, as badly as the faults in
 //! force want it.
 
+use std::sync::Arc;
+
 use streambox::{
     limits::MAX_BATCH_DELETES,
     outbox::{PendingKey, Predecessor, WorkerId},
@@ -29,7 +31,7 @@ const MAX_TASKS: usize = 1_000;
 
 /// How a request goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Answered,
     /// It is not carried out.
     Refused,
@@ -69,6 +71,8 @@ impl World<'_> {
         let (notices, due) = (worker.core.take_notices(), worker.core.next_due());
         worker.is_dead = worker.core.is_finished();
         let has_drained_all = worker.is_dead && worker.core.has_drained_all();
+        let given_up = worker.core.given_up().map(|(stream, _)| super::table::number(stream));
+        let replayed = worker.is_dead.then(|| worker.core.position());
         for notice in notices {
             match notice {
                 Notice::Halted { stream, halt } => {
@@ -88,6 +92,9 @@ impl World<'_> {
         if has_drained_all {
             self.check_drained(number);
         }
+        if let Some(position) = replayed.filter(|_| self.is_replay()) {
+            self.replay_ended(number, position, given_up);
+        }
         // The due time lies within a millisecond.
         if let Some(due_ms) = due.map(|due| self.ms(due) + 1) {
             let now = self.now;
@@ -103,15 +110,17 @@ impl World<'_> {
     }
 
     fn check_bounds(&mut self, number: usize) {
-        let limits = self.scenario.limits;
+        let (limits, is_replay) = (self.scenario.limits, self.is_replay());
         let Some(worker) = self.worker(number) else { return };
         let core = &worker.core;
         let held = (core.open_streams(), core.reads_under_way(), core.buffered_bytes(), core.halted_streams());
         let (streams, reads, bytes, halts) = held;
+        let most_halts = limits.remembered.max(if is_replay { limits.window_events } else { 0 });
         let is_bounded = streams <= limits.max_streams
             && reads <= limits.max_reads
             && bytes <= limits.max_buffered_bytes + ONE_READ_BYTES
-            && halts <= limits.remembered;
+            && halts <= most_halts
+            && core.read_ahead() <= limits.window_events;
         if !is_bounded {
             let what = format!("worker {number} holds {held:?} (streams, reads, bytes, halts)");
             self.oracle.broken(Promise::Bounded, self.now, what);
@@ -151,6 +160,10 @@ impl World<'_> {
                 self.oracle.broken(Promise::Bounded, self.now, format!("a batch of deletes of {keys:?}"));
             }
         }
+        if let Task::Keep(position) = task {
+            self.keep(position);
+            return self.at(self.now, Happening::Result(number, life, Done::Kept));
+        }
         let at = self.now + self.latency();
         self.at(at, Happening::Execute(number, life, Job::Task(task)));
     }
@@ -176,6 +189,7 @@ impl World<'_> {
             None if is_unsent => return,
             _ => {}
         }
+        let is_alive = self.worker(number).is_some_and(|worker| worker.life == life);
         let task = match job {
             Job::Task(task) => task,
             Job::Delete(keys) => {
@@ -202,6 +216,11 @@ impl World<'_> {
                 }
                 Done::Left
             }
+            // These are of the process itself.
+            Task::History { .. } | Task::HistoryEnd | Task::Keep(_) if !is_alive => return,
+            Task::History { most } => self.read_history(most),
+            Task::HistoryEnd => Self::end_of_history(),
+            Task::Keep(_) => Done::Kept,
         };
         self.answer(number, life, done);
     }
@@ -241,7 +260,7 @@ impl World<'_> {
         self.with_worker(number, life, |worker, instant| worker.core.done(done, instant));
     }
 
-    fn fate(&mut self) -> Fate {
+    pub(super) fn fate(&mut self) -> Fate {
         if !self.faults.has(FaultKind::TableErrors) {
             return Fate::Answered;
         }
@@ -292,7 +311,7 @@ impl World<'_> {
                 // A page ends where it has a megabyte.
                 let to = self.random.u64(*from..=*last);
                 match self.table.events(stream, *from, to, self.now) {
-                    Some(events) => Answer::Events(events),
+                    Some(events) => Answer::Events(events.into_iter().map(Arc::new).collect()),
                     None => Answer::Unreadable(format!("an event from version {from} on is missing")),
                 }
             }
@@ -369,7 +388,8 @@ fn describe(task: &Task) -> Option<String> {
         }
         Task::Delete(keys) => Some(format!("deletes {keys:?}")),
         Task::Forget(_) | Task::Leave => Some(format!("{task:?}")),
-        Task::Scan { .. } | Task::Read(_) | Task::Beat(_) => None,
+        Task::Keep(position) => Some(format!("keeps {position:?}")),
+        Task::Scan { .. } | Task::Read(_) | Task::Beat(_) | Task::History { .. } | Task::HistoryEnd => None,
     }
 }
 
@@ -389,12 +409,17 @@ fn describe_result(done: &Done) -> Option<String> {
             Some(format!("a Query of {from} shows [{entries}]{}", unreadable.unwrap_or_default()))
         }
         Done::Read(read, Answer::Events(events)) => Some(format!("{read:?} has brought {} events", events.len())),
+        Done::History(Some(page)) => {
+            let events: Vec<_> = page.events.iter().flatten().cloned().collect();
+            Some(format!("reads {}, more: {}", messages(&events), page.has_more))
+        }
         Done::Deleted { left, .. } if left.is_empty() => None,
-        Done::Beaten(Some(_)) => None,
+        Done::Beaten(Some(_)) | Done::Kept => None,
         Done::Scanned(None)
         | Done::Read(..)
         | Done::Deleted { .. }
         | Done::Beaten(None)
+        | Done::History(None)
         | Done::Forgotten
         | Done::Left => Some(format!("{done:?}")),
     }

@@ -77,7 +77,7 @@ fn candidates(scenario: &Scenario) -> impl Iterator<Item = Scenario> {
         push(&|smaller| smaller.poison = None);
     }
     for (number, worker) in scenario.workers.iter().enumerate() {
-        if worker.membership != Membership::Member {
+        if !matches!(worker.membership, Membership::Member | Membership::Replay) {
             push(&|smaller| smaller.workers[number].membership = Membership::Member);
         }
         if worker.starts_at_ms > 0 {

@@ -142,6 +142,16 @@ impl Table {
         (from..=to).map(|version| is_visible(version).then(|| event(version))).collect()
     }
 
+    /// All events, stream by stream: stream, version, and whether it is public.
+    pub(super) fn history(&self) -> Vec<(u8, u64, bool)> {
+        let events = self.appends.iter().flat_map(|append| {
+            (append.first..=append.last).map(|version| (append.stream, version, append.public.contains(&version)))
+        });
+        let mut events: Vec<_> = events.collect();
+        events.sort_unstable();
+        events
+    }
+
     /// The serializable read.
     pub(super) fn predecessor(&self, stream: u8, first: u64, now: Ms) -> Predecessor {
         match self.of(stream).find(|append| append.first == first) {
@@ -227,7 +237,7 @@ impl IndexKey {
     }
 }
 
-fn event(version: u64) -> OutboxEvent {
+pub(super) fn event(version: u64) -> OutboxEvent {
     OutboxEvent::new(version, Uuid::from_u128(version.into()), "Counted", "{}")
 }
 

@@ -4,8 +4,7 @@ use streambox::{
     StreamId,
     outbox::{PendingKey, WorkerId},
 };
-use streambox_relay::core::{Core, CoreSettings, DEFAULT_WORKER_TIMEOUT, Task};
-use tokio::time::Instant;
+use streambox_relay::core::{Core, DEFAULT_WORKER_TIMEOUT, Task};
 
 use super::{queue::Happening, scenario::Ms};
 
@@ -30,24 +29,8 @@ pub(super) enum Job {
 }
 
 impl Worker {
-    pub(super) fn new(
-        number: usize,
-        life: u32,
-        settings: CoreSettings,
-        id: Option<WorkerId>,
-        seed: u64,
-        now: Instant,
-    ) -> Self {
-        Self {
-            number,
-            life,
-            core: Core::new(settings, seed, now),
-            is_dead: false,
-            id,
-            held: Vec::new(),
-            paused_at: None,
-            wakes_at: None,
-        }
+    pub(super) fn new(number: usize, life: u32, core: Core, id: Option<WorkerId>) -> Self {
+        Self { number, life, core, is_dead: false, id, held: Vec::new(), paused_at: None, wakes_at: None }
     }
 
     /// Its name in the group, while it takes part.

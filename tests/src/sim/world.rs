@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
 use fastrand::Rng;
 use streambox::outbox::WorkerId;
-use streambox_relay::core::{Bounds, CoreSettings, GroupSettings, Until};
+use streambox_relay::core::{Bounds, Core, CoreSettings, GroupSettings, HistorySettings, Until};
 use tokio::time::Instant;
 
 use super::{
     coverage::Coverage,
     faults::Faults,
+    history::History,
     mutant::Mutant,
     oracle::{Oracle, Promise, Violation},
     queue::{Happening, Queue},
@@ -27,6 +28,7 @@ const MAX_STEPS: u64 = 200_000;
 
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(8);
+const REPLAY_RATE: u32 = 1_000;
 const POLL_INTERVAL: Duration = Duration::from_millis(700);
 
 /// Everything that a run consists of.
@@ -49,6 +51,7 @@ pub(super) struct World<'a> {
     pub(super) passes: BTreeMap<usize, Ms>,
     /// When the connection ended last that a worker's events with a channel each share.
     pub(super) shared_ended_at: BTreeMap<usize, Ms>,
+    pub(super) history: History,
     trace: Option<Vec<String>>,
 }
 
@@ -76,6 +79,7 @@ pub(super) fn run(scenario: &Scenario, mutant: Option<Mutant>, is_traced: bool, 
         cursors: BTreeMap::new(),
         passes: BTreeMap::new(),
         shared_ended_at: BTreeMap::new(),
+        history: History::default(),
         trace: is_traced.then(Vec::new),
     };
     world.run();
@@ -117,6 +121,9 @@ impl World<'_> {
     /// Whether everything is published and deleted, and every worker knows that and the others. A stream that can't be
     /// published is seen as halted by who looks after it.
     fn is_done(&self) -> bool {
+        if self.is_replay() {
+            return self.is_replayed();
+        }
         let but = self.poisoned();
         self.table.first_pending(but, self.now).is_none()
             && self.table.index_is_empty(but, self.now)
@@ -163,7 +170,9 @@ impl World<'_> {
     fn explain(&mut self) {
         let but = self.poisoned();
         let (now, mut promise) = (self.now, if but.is_some() { Promise::Isolation } else { Promise::Drains });
-        let what = if let Some(append) = self.table.first_pending(but, now) {
+        let what = if self.is_replay() {
+            format!("the replay does not end: {:?}", self.history)
+        } else if let Some(append) = self.table.first_pending(but, now) {
             format!("the entry of s{} v{} to v{} is still pending", append.stream, append.first, append.last)
         } else if let Some((stream, version)) = self.oracle.missing(but) {
             promise = Promise::NothingLost;
@@ -275,20 +284,32 @@ impl World<'_> {
         let life = self.workers[number].as_ref().map_or(0, |worker| worker.life) + 1;
         let plan = self.scenario.workers[number];
         let id = match plan.membership {
-            Membership::Outside | Membership::Drain => None,
+            Membership::Outside | Membership::Drain | Membership::Replay => None,
             Membership::SameId => Some("relay-0".to_owned()),
             // Every other worker has a name that stays, as in a StatefulSet.
             Membership::Member if number.is_multiple_of(2) => Some(format!("relay-{number}")),
             Membership::Member => Some(format!("relay-{number}-{}", self.now)),
         };
         let id = id.map(|id| WorkerId::new(id).expect("a valid worker id"));
-        let mut settings = settings(&self.scenario.limits, self.mutant, id.clone());
+        let limits = &self.scenario.limits;
+        let mut settings = settings(limits, self.mutant, id.clone());
         if plan.membership == Membership::Drain {
             settings.until = Until::Drained;
         }
+        let (seed, now) = (self.scenario.seed, self.instant());
+        let core = if plan.membership == Membership::Replay {
+            let Limits { window_events, page_events, .. } = *limits;
+            let settings = HistorySettings { bounds: settings.bounds, rate: REPLAY_RATE, window_events, page_events };
+            if self.worker(number).is_some() || !self.begin_replay() {
+                return;
+            }
+            Core::replaying(&settings, seed, now)
+        } else {
+            Core::new(settings, seed, now)
+        };
         self.note(|| format!("worker {number} starts as {id:?}"));
         self.cursors.remove(&number);
-        let worker = Worker::new(number, life, settings, id, self.scenario.seed, self.instant());
+        let worker = Worker::new(number, life, core, id);
         self.workers[number] = Some(worker);
         if self.faults.is_paused(number) {
             let now = self.now;

@@ -1,13 +1,50 @@
 //! The decisions about streams, one by one. The simulator (`tests/src/sim`) has them all at once.
 
+mod history;
 mod scan;
 
 use streambox::{
     Uuid,
-    outbox::{OutboxEvent, PendingEntry, PendingPage, Predecessor, Previous},
+    outbox::{OutboxEvent, PendingEntry, PendingKey, PendingPage, Predecessor, Previous},
 };
 
-use super::*;
+use super::{lanes::Admission, *};
+
+/// The tasks and answers of an outbox, one by one.
+impl Core {
+    fn with_outbox<T>(&mut self, act: impl FnOnce(&mut OutboxSource, &mut Lanes, &mut Jitter) -> T) -> T {
+        let Source::Outbox(outbox) = &mut self.source else { panic!("the source is the outbox") };
+        act(outbox, &mut self.lanes, &mut self.jitter)
+    }
+
+    fn found(&mut self, stream: &StreamId, now: Instant) -> Admission {
+        self.with_outbox(|outbox, lanes, _| outbox.found(stream, lanes, now))
+    }
+
+    fn next_read(&mut self) -> Option<Read> {
+        self.lanes.next_read()
+    }
+
+    fn answered(&mut self, read: &Read, answer: Answer, now: Instant) {
+        self.lanes.answered(read, answer, &mut self.jitter, now);
+    }
+
+    fn next_batch(&mut self) -> Vec<Outgoing> {
+        self.lanes.next_batch()
+    }
+
+    fn next_deletes(&mut self, now: Instant) -> Vec<PendingKey> {
+        self.with_outbox(|outbox, lanes, _| outbox.next_deletes(lanes, now))
+    }
+
+    fn deletes_due(&self) -> Option<Instant> {
+        self.outbox()?.next_due(true)
+    }
+
+    fn deleted(&mut self, asked: &[PendingKey], left: Vec<PendingKey>, now: Instant) {
+        self.done(Done::Deleted { asked: asked.to_vec(), left }, now);
+    }
+}
 
 const MS: Duration = Duration::from_millis(1);
 const NOTHING: [u64; 0] = [];
@@ -102,7 +139,7 @@ fn g5_an_unknown_outcome_is_published_again() {
 
 /// The next event that is published alone, and how far apart.
 fn alone(core: &mut Core) -> Option<(StreamId, u64, Isolation)> {
-    let (outgoing, isolation) = core.lanes.next_alone(&core.settings.bounds)?;
+    let (outgoing, isolation) = core.lanes.next_alone()?;
     Some((outgoing.stream, outgoing.event.version, isolation))
 }
 
@@ -251,7 +288,7 @@ fn deletes_that_dynamodb_did_not_get_to_are_asked_for_again_later() {
     let deletes = core.next_deletes(now);
     core.deleted(&deletes, vec![key(&order, 2)], now);
     assert_eq!(core.next_deletes(now), []);
-    let due = core.deletes.next_due().expect("the delete rests");
+    let due = core.deletes_due().expect("the delete rests");
     assert_eq!(core.next_deletes(due), [key(&order, 2)]);
     assert!(core.open_streams() > 0, "the entry is still there, so the lane is");
 }
@@ -272,7 +309,7 @@ fn deletes_rest_longer_only_while_none_of_them_is_done() {
             let deletes = core.next_deletes(now);
             let left = deletes.iter().filter(|key| key.first > done * round).cloned().collect();
             core.deleted(&deletes, left, now);
-            let due = core.deletes.next_due().expect("some are left");
+            let due = core.deletes_due().expect("some are left");
             rests.push(due - now);
             now = due;
         }
@@ -336,7 +373,7 @@ fn g6_an_entry_between_two_that_is_not_visible_yet_is_waited_for() {
         core.answered(&check, Answer::VisibilityCheck(seen), due);
         assert_eq!(core.next_read(), None, "it is not looked for again and again without a rest");
         due = core.lanes.next_due().unwrap();
-        core.lanes.wake(&Bounds::default(), due);
+        core.lanes.wake(due);
         let read = core.next_read().unwrap();
         assert!(matches!(read, Read::Pending { from: 1, .. }), "{read:?}");
         core.answered(&read, page(vec![entry(&order, 4, 4, Some((2, 1)))]), due);
@@ -345,7 +382,7 @@ fn g6_an_entry_between_two_that_is_not_visible_yet_is_waited_for() {
     }
     core.answered(&check, Answer::VisibilityCheck(Predecessor::Pending), due);
     due = core.lanes.next_due().unwrap();
-    core.lanes.wake(&Bounds::default(), due);
+    core.lanes.wake(due);
     let read = core.next_read().unwrap();
     core.answered(&read, page(vec![entry(&order, 2, 3, Some((1, 1))), entry(&order, 4, 4, Some((2, 1)))]), due);
     for version in 2..=4 {
@@ -435,7 +472,7 @@ fn an_entry_without_copies_reads_its_events_page_by_page() {
     let bare = PendingEntry::new(order.clone(), 1, 3, 0, None, None);
     begin(&mut core, &order, vec![bare], now);
     let events = |versions: std::ops::RangeInclusive<u64>| {
-        Answer::Events(versions.map(|v| OutboxEvent::new(v, Uuid::nil(), "Placed", "{}")).collect())
+        Answer::Events(versions.map(|v| OutboxEvent::new(v, Uuid::nil(), "Placed", "{}").into()).collect())
     };
     for pages in [1..=2, 3..=3] {
         let read = core.next_read().unwrap();
@@ -503,7 +540,7 @@ fn g10_what_is_held_is_published_before_more_is_read_than_there_is_room_for() {
         while let Some(read) = core.next_read() {
             let answer = match &read {
                 Read::Pending { stream, .. } => page(vec![large(stream)]),
-                _ => Answer::Events(vec![OutboxEvent::new(1, Uuid::nil(), "Grown", "x".repeat(LARGE))]),
+                _ => Answer::Events(vec![OutboxEvent::new(1, Uuid::nil(), "Grown", "x".repeat(LARGE)).into()]),
             };
             core.answered(&read, answer, now);
             assert!(core.buffered_bytes() <= 2_000_000, "{} bytes", core.buffered_bytes());
@@ -527,7 +564,7 @@ fn a_failed_read_is_tried_again_later() {
     let read = core.next_read().unwrap();
     core.answered(&read, Answer::Failed, now);
     assert_eq!(core.next_read(), None);
-    core.lanes.wake(&Bounds::default(), core.lanes.next_due().unwrap());
+    core.lanes.wake(core.lanes.next_due().unwrap());
     assert_eq!(core.next_read(), Some(read));
 }
 
@@ -541,7 +578,7 @@ fn private_events_of_an_entry_are_passed_over_and_it_is_deleted_after_its_last_p
     let read = core.next_read().expect("the events are read");
     assert_eq!(read, Read::Events { stream: order.clone(), from: 2, last: 3 });
     let event = |version: u64| OutboxEvent::new(version, Uuid::from_u128(version.into()), "Placed", "{}");
-    core.answered(&read, Answer::Events(vec![event(2), event(3), event(4)]), now);
+    core.answered(&read, Answer::Events([2, 3, 4].map(|version| event(version).into()).into()), now);
     for version in [2, 3] {
         assert_eq!(core.next_deletes(now), []);
         assert_eq!(versions(&core.next_batch()), [version]);
@@ -568,7 +605,7 @@ fn g7_an_append_before_that_never_shows_halts_the_stream_visibly() {
         }
         if let Some(due) = core.lanes.next_due() {
             now = due;
-            core.lanes.wake(&Bounds::default(), now);
+            core.lanes.wake(now);
         }
     }
     assert_eq!(checks, 11);
@@ -624,12 +661,12 @@ fn a_confirmed_entry_that_is_read_again_before_it_is_deleted_is_neither_publishe
     let check = core.next_read().unwrap();
     core.answered(&check, Answer::VisibilityCheck(Predecessor::Unsettled), now);
     let due = core.lanes.next_due().unwrap();
-    core.lanes.wake(&Bounds::default(), due);
+    core.lanes.wake(due);
     let read = core.next_read().unwrap();
     core.answered(&read, page(shown()), due);
 
     assert_eq!(versions(&core.next_batch()), NOTHING);
     core.deleted(&deletes, deletes.clone(), due);
-    let later = core.deletes.next_due().unwrap();
+    let later = core.deletes_due().unwrap();
     assert_eq!(core.next_deletes(later), [key(&order, 1)], "a batch with the same key twice would be refused");
 }

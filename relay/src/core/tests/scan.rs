@@ -1,6 +1,6 @@
 //! The core as the shell drives it: tasks and what came of them.
 
-use super::*;
+use super::{super::group::Group, *};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -25,6 +25,9 @@ fn names(tasks: &[Task]) -> Vec<&'static str> {
         Task::Beat(_) => "beat",
         Task::Forget(_) => "forget",
         Task::Leave => "leave",
+        Task::History { .. } => "history",
+        Task::HistoryEnd => "end of history",
+        Task::Keep(_) => "keep",
     };
     tasks.iter().map(name).collect()
 }
@@ -87,7 +90,7 @@ fn a_drain_ends_though_each_pass_finds_a_halted_stream_whose_next_attempt_is_due
         later += 500 * MS;
     }
     assert!(core.is_finished() && !core.has_drained_all());
-    assert_eq!(core.halts().next().map(|(_, halt)| halt.attempts), Some(DRAIN_ATTEMPTS));
+    assert_eq!(core.halts().next().map(|(_, halt)| halt.attempts), Some(MAX_ATTEMPTS));
 }
 
 #[test]
@@ -184,7 +187,7 @@ fn a_stream_that_was_halted_and_is_tried_again_keeps_a_drain_from_ending() {
     let (order, mut now) = (stream(1), Instant::now());
     let mut core = Core::new(CoreSettings { until: Until::Drained, ..settings(Bounds::default()) }, 1, now);
     let found = || index(&[&order], None, false);
-    for attempts in 1..=DRAIN_ATTEMPTS {
+    for attempts in 1..=MAX_ATTEMPTS {
         now += 60_000 * MS;
         tasks(&mut core, now);
         core.done(found(), now);

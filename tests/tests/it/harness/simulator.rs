@@ -1,6 +1,6 @@
 //! The decisions of relays, simulated by seeds; and that the simulator finds what is broken on purpose.
 
-use streambox_tests::sim::{self, Mutant, Promise};
+use streambox_tests::sim::{self, Membership, Mutant, Promise, Scenario};
 
 /// Seeds that every run of the tests checks.
 const SEEDS: u64 = 10_000;
@@ -78,6 +78,32 @@ fn g7_suspects_that_share_a_connection_are_found() {
 #[test]
 fn g7_a_silence_that_is_waited_for_again_and_again_is_found() {
     assert_eq!(found(Mutant::TrustSilence).1, Promise::Isolation);
+}
+
+/// The first seed with a replay that finds a mutant.
+fn found_in_a_replay(mutant: Mutant) -> Promise {
+    let is_replay = |seed: &u64| {
+        let workers = Scenario::of(*seed).workers;
+        workers.iter().any(|worker| worker.membership == Membership::Replay)
+    };
+    let violation = (0..MUTANT_SEEDS).filter(is_replay).find_map(|seed| sim::breaks(seed, Some(mutant)));
+    violation.unwrap_or_else(|| panic!("{mutant:?} was not found in {MUTANT_SEEDS} seeds")).promise
+}
+
+#[test]
+fn g5_a_replays_position_that_passes_an_event_before_its_confirm_is_found() {
+    assert_eq!(found_in_a_replay(Mutant::KeepAhead), Promise::NothingLost);
+    assert_eq!(found_in_a_replay(Mutant::UnknownIsPublished), Promise::NothingLost);
+}
+
+#[test]
+fn g6_two_events_of_a_stream_in_flight_in_a_replay_are_found() {
+    assert_eq!(found_in_a_replay(Mutant::TwoInFlight), Promise::Order);
+}
+
+#[test]
+fn g10_a_replay_that_publishes_more_than_a_window_again_is_found() {
+    assert_eq!(found_in_a_replay(Mutant::KeepNothing), Promise::Window);
 }
 
 #[test]

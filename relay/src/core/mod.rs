@@ -130,6 +130,8 @@ impl Core {
             // Lanes come and go with the window.
             remembered_streams: NonZeroUsize::MIN,
             remembered_halts: NonZeroUsize::new(settings.window_events).unwrap_or(NonZeroUsize::MIN),
+            // So that no stream halts without a try: a halt ends a replay.
+            max_suspects: 2 * settings.window_events,
             ..settings.bounds.clone()
         };
         Self::with(Source::History(HistorySource::new(settings, now)), bounds, Some(pace), seed)

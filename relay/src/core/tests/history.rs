@@ -139,6 +139,32 @@ fn an_event_that_is_refused_again_and_again_ends_the_replay_and_holds_up_no_othe
 }
 
 #[test]
+fn an_event_like_a_refused_one_is_tried_however_many_there_are() {
+    let mut now = Instant::now();
+    let mut core = replaying(512, 256, now);
+    core.next_task(now);
+    core.done(history(&(1..=256).map(|id| (id, 1)).collect::<Vec<_>>(), true), now);
+    assert!(matches!(core.next_task(now), Some(Task::History { .. })));
+    let first = batch(&mut core, &mut now);
+    let suspects = vec![Outcome::Suspect("ACCESS_REFUSED".to_owned()); first.len()];
+    core.done(Done::Published(first, suspects), now);
+    now += MS;
+    let Some(Task::PublishAlone(outgoing, isolation)) = core.next_task(now) else {
+        panic!("a suspect is published alone")
+    };
+    core.done(Done::PublishedAlone(outgoing, isolation, Outcome::Poison("ACCESS_REFUSED".to_owned())), now);
+    core.done(history(&(257..=512).map(|id| (id, 1)).collect::<Vec<_>>(), false), now);
+    now += MS;
+    let mut alone = 0;
+    while let Some(task) = core.next_task(now) {
+        assert!(matches!(task, Task::PublishAlone(..)), "{task:?}");
+        alone += 1;
+        now += MS;
+    }
+    assert_eq!((alone, core.halted_streams()), (511, 1));
+}
+
+#[test]
 fn a_read_that_fails_is_made_again_after_a_rest() {
     let now = Instant::now();
     let mut core = replaying(100, 50, now);

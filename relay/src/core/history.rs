@@ -21,7 +21,7 @@ use super::{
     Bounds, MAX_ATTEMPTS,
     bounds::Jitter,
     lanes::{Admission, Lanes},
-    task::{Answer, Done, HistoryPage, Outgoing, Read, Task},
+    task::{Answer, Done, HistoryPage, HistoryPosition, Outgoing, Read, Task},
 };
 
 /// How often the position is kept, unless half a window is published before. Keeping it after each batch would be slower
@@ -39,27 +39,6 @@ pub struct HistorySettings {
     pub window_events: usize,
     /// Events that one read asks for: at most half of the window.
     pub page_events: usize,
-}
-
-/// How far a history is published.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HistoryPosition {
-    /// Confirmed events before it.
-    pub published: u64,
-    /// Events before it that were left out.
-    pub left_out: u64,
-    /// Confirmed events behind it: they are published again when the replay resumes here.
-    pub ahead: u64,
-    /// Whether everything is published.
-    pub is_done: bool,
-}
-
-impl HistoryPosition {
-    /// The events before it, in the order in which they were read.
-    #[must_use]
-    pub fn passed(&self) -> u64 {
-        self.published + self.left_out
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,9 +41,11 @@ pub use self::{
         LONGEST_GAP_INTERVALS,
     },
     halts::Halt,
-    history::{HistoryPosition, HistorySettings},
+    history::HistorySettings,
     lanes::Notice,
-    task::{Answer, Done, HistoryPage, IndexPage, Isolation, Outcome, Outgoing, Read, Task, WorkerBeat},
+    task::{
+        Answer, Done, HistoryPage, HistoryPosition, IndexPage, Isolation, Outcome, Outgoing, Read, Task, WorkerBeat,
+    },
 };
 use self::{bounds::Jitter, history::HistorySource, lanes::Lanes, outbox::OutboxSource, pace::Pace};
 use crate::model::Backlog;

@@ -7,8 +7,6 @@ use streambox::{
     outbox::{OutboxEvent, PendingKey, PendingPage, Predecessor, WorkerId},
 };
 
-use super::history::HistoryPosition;
-
 /// Something that the shell is to do. Each is answered once, by [`Done`].
 #[derive(Clone, Debug)]
 pub enum Task {
@@ -93,6 +91,27 @@ pub struct IndexPage {
     pub pending_since_ms: Vec<Option<i64>>,
     /// Whether there is a page behind it.
     pub has_more: bool,
+}
+
+/// How far a history is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistoryPosition {
+    /// Confirmed events before it.
+    pub published: u64,
+    /// Events before it that were left out.
+    pub left_out: u64,
+    /// Confirmed events behind it: they are published again when the replay resumes here.
+    pub ahead: u64,
+    /// Whether everything is published.
+    pub is_done: bool,
+}
+
+impl HistoryPosition {
+    /// The events before it, in the order in which they were read.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.published + self.left_out
+    }
 }
 
 /// Events of the history, in the order in which they are replayed.

@@ -74,7 +74,7 @@ pub struct HaltedStream {
     /// How often it was tried.
     pub attempts: u32,
     /// When it is tried again, at the earliest; only its own worker knows.
-    #[serde(rename = "retry_at", serialize_with = "json::iso_if_known", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "retry_at", serialize_with = "json::iso", skip_serializing_if = "Option::is_none")]
     pub retry_at_ms: Option<i64>,
     /// The worker that reports it; none in what a worker reports of itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,32 +126,26 @@ impl Backlog {
     }
 }
 
-/// How times are written in JSON.
-#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "as serde calls them")]
+/// How times are written in JSON: as a moment, or as a number of seconds since then.
 pub(crate) mod json {
     use serde::{Serialize as _, Serializer};
     use streambox_programs::{iso_8601, now_ms};
     use tokio::time::Instant;
 
-    pub(crate) fn seconds_since<S: Serializer>(at: &Instant, to: S) -> Result<S::Ok, S::Error> {
-        at.elapsed().as_secs_f64().serialize(to)
-    }
-
-    pub(crate) fn seconds_since_if_any<S: Serializer>(at: &Option<Instant>, to: S) -> Result<S::Ok, S::Error> {
-        at.map(|at| at.elapsed().as_secs_f64()).serialize(to)
+    pub(crate) fn seconds_since<S: Serializer>(
+        at: &(impl Copy + Into<Option<Instant>>),
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        (*at).into().map(|at| at.elapsed().as_secs_f64()).serialize(to)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "an age for people")]
-    pub(super) fn age_seconds<S: Serializer>(since_ms: &Option<i64>, to: S) -> Result<S::Ok, S::Error> {
-        since_ms.map(|since| now_ms().saturating_sub(since).max(0) as f64 / 1_000.0).serialize(to)
+    pub(super) fn age_seconds<S: Serializer>(ms: &(impl Copy + Into<Option<i64>>), to: S) -> Result<S::Ok, S::Error> {
+        (*ms).into().map(|since| now_ms().saturating_sub(since).max(0) as f64 / 1_000.0).serialize(to)
     }
 
-    pub(super) fn iso<S: Serializer>(ms: &i64, to: S) -> Result<S::Ok, S::Error> {
-        iso_8601(*ms).serialize(to)
-    }
-
-    pub(super) fn iso_if_known<S: Serializer>(ms: &Option<i64>, to: S) -> Result<S::Ok, S::Error> {
-        ms.map(iso_8601).serialize(to)
+    pub(super) fn iso<S: Serializer>(ms: &(impl Copy + Into<Option<i64>>), to: S) -> Result<S::Ok, S::Error> {
+        (*ms).into().map(iso_8601).serialize(to)
     }
 }
 

@@ -104,7 +104,7 @@ pub struct Snapshot {
     pub halted: Vec<HaltedStream>,
     /// Since when the broker has answered for none of the messages that are on their way to it; none if it has nothing to
     /// answer for.
-    #[serde(rename = "unanswered_for_seconds", serialize_with = "json::seconds_since_if_any")]
+    #[serde(rename = "unanswered_for_seconds", serialize_with = "json::seconds_since")]
     pub unanswered_since: Option<Instant>,
     /// What the index has shown; none before the first scan.
     pub backlog: Option<Backlog>,

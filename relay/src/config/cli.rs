@@ -10,7 +10,7 @@ use super::observability::{EmfOptions, HttpOption};
 use crate::{
     broker::{DEFAULT_CLOUDEVENTS_SOURCE, MessageFormat, Timeouts, TlsFiles, Unroutable, without_password},
     core::{Bounds, DEFAULT_HEARTBEAT_INTERVAL, DEFAULT_WORKER_TIMEOUT},
-    flag_values::{DURATION, count, duration, shown},
+    flag_values::{DURATION, count, duration, shown, with_units},
 };
 
 const AFTER_HELP: &str = "\
@@ -81,39 +81,10 @@ impl Cli {
         arguments: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, clap::Error> {
-        let cli = Self::command();
         let mut line: Vec<_> = arguments.into_iter().collect();
-        let command = line.iter().position(|word| cli.find_subcommand(word).is_some());
-        if let Some((place, command)) = command.and_then(|place| Some((place, cli.find_subcommand(&line[place])?))) {
-            let durations = command.get_arguments().filter(|flag| is_duration(flag)).filter_map(clap::Arg::get_long);
-            for (flag, unit) in durations.flat_map(|flag| [(flag, "ms"), (flag, "s")]) {
-                let (new, old) = (format!("--{flag}"), format!("--{flag}-{unit}"));
-                for place in 0..line.len() {
-                    let Some(word) = line[place].to_str() else { continue };
-                    if word == old {
-                        line[place] = new.clone().into();
-                        if let Some(value) = line.get_mut(place + 1) {
-                            value.push(unit);
-                        }
-                    } else if let Some(value) = word.strip_prefix(&format!("{old}=")) {
-                        line[place] = format!("{new}={value}{unit}").into();
-                    }
-                }
-                let name = format!("STREAMBOX_{}", flag.replace('-', "_").to_uppercase());
-                let is_set = variable(&name).is_some()
-                    || line.iter().filter_map(|word| word.to_str()).any(|word| word.split('=').next() == Some(&new));
-                let old = variable(&format!("{name}_{}", unit.to_uppercase())).filter(|_| !is_set);
-                if let Some(value) = old {
-                    line.insert(place + 1, format!("{new}={value}{unit}").into());
-                }
-            }
-        }
+        with_units(&mut line, &Self::command(), variable);
         Self::try_parse_from(line)
     }
-}
-
-fn is_duration(flag: &clap::Arg) -> bool {
-    flag.get_value_names().is_some_and(|names| names.iter().any(|name| *name == DURATION))
 }
 
 /// What to do.
@@ -140,15 +111,15 @@ pub enum Command {
 }
 
 impl Command {
-    /// What is logged, and how; none if nothing is.
+    /// The table and the output; `health` has neither.
     #[must_use]
-    pub fn log(&self) -> Option<&LogOptions> {
+    pub fn common(&self) -> Option<&CommonOptions> {
         match self {
-            Self::Run(options) => Some(&options.relay.log),
-            Self::Drain(options) => Some(&options.log),
-            Self::Status(options) => Some(&options.log),
-            Self::Skip(options) => Some(&options.log),
-            Self::Replay(options) => Some(&options.log),
+            Self::Run(RunOptions { relay: RelayOptions { common, .. }, .. })
+            | Self::Drain(RelayOptions { common, .. })
+            | Self::Status(StatusOptions { common, .. })
+            | Self::Skip(SkipOptions { common, .. })
+            | Self::Replay(ReplayOptions { common, .. }) => Some(common),
             Self::Health(_) => None,
         }
     }
@@ -196,9 +167,6 @@ pub struct RunOptions {
 /// `run` and `drain`.
 #[derive(Debug, Args)]
 pub struct RelayOptions {
-    /// Which table.
-    #[command(flatten)]
-    pub table: TableOption,
     /// Where to publish.
     #[command(flatten)]
     pub broker: BrokerOptions,
@@ -209,13 +177,9 @@ pub struct RelayOptions {
     #[cfg(feature = "opentelemetry")]
     #[command(flatten)]
     pub traces: TraceOption,
-    /// What to log.
+    /// What all commands have in common.
     #[command(flatten)]
-    pub log: LogOptions,
-
-    /// The form of the summary on standard output.
-    #[arg(long, value_enum, default_value = "text", help_heading = "Output")]
-    pub format: Format,
+    pub common: CommonOptions,
 }
 
 /// `status`.
@@ -249,16 +213,9 @@ pub struct StatusOptions {
     #[arg(long, help_heading = THIS_CALL, conflicts_with = "watch")]
     pub fail_if_halted: bool,
 
-    /// Which table.
+    /// What all commands have in common.
     #[command(flatten)]
-    pub table: TableOption,
-    /// What to log.
-    #[command(flatten)]
-    pub log: LogOptions,
-
-    /// The form of what is printed.
-    #[arg(long, value_enum, default_value = "text", help_heading = THIS_CALL)]
-    pub format: Format,
+    pub common: CommonOptions,
 }
 
 /// `skip`.
@@ -285,16 +242,9 @@ pub struct SkipOptions {
     #[arg(long, help_heading = THIS_CALL, value_name = "NAME")]
     pub by: Option<String>,
 
-    /// Which table.
+    /// What all commands have in common.
     #[command(flatten)]
-    pub table: TableOption,
-    /// What to log.
-    #[command(flatten)]
-    pub log: LogOptions,
-
-    /// The form of what is printed.
-    #[arg(long, value_enum, default_value = "text", help_heading = THIS_CALL)]
-    pub format: Format,
+    pub common: CommonOptions,
 }
 
 /// `replay`.
@@ -336,19 +286,12 @@ pub struct ReplayOptions {
     #[arg(long, help_heading = THIS_CALL, value_name = "FILE")]
     pub state: Option<PathBuf>,
 
-    /// Which table.
-    #[command(flatten)]
-    pub table: TableOption,
     /// Where to publish.
     #[command(flatten)]
     pub broker: BrokerOptions,
-    /// What to log.
+    /// What all commands have in common.
     #[command(flatten)]
-    pub log: LogOptions,
-
-    /// The form of the summary.
-    #[arg(long, value_enum, default_value = "text", help_heading = THIS_CALL)]
-    pub format: Format,
+    pub common: CommonOptions,
 }
 
 /// `health`.
@@ -380,13 +323,26 @@ pub struct ReplayOf {
     pub all: bool,
 }
 
-/// The table.
+/// The table and the output: of every command but `health`.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Table")]
-pub struct TableOption {
+#[command(next_help_heading = "Output")]
+pub struct CommonOptions {
     /// The table.
-    #[arg(long, env = "STREAMBOX_TABLE", default_value = "streambox", value_parser = table_name)]
+    #[arg(long, help_heading = "Table", env = "STREAMBOX_TABLE", default_value = "streambox", value_parser = table_name)]
     pub table: String,
+
+    /// The form of what is printed on standard output.
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+
+    /// What is logged to standard error: a level, or tracing's directives. The AMQP library is never logged: it would show the
+    /// password.
+    #[arg(long, env = "STREAMBOX_LOG", default_value = "info,aws_config=error")]
+    pub log: String,
+
+    /// The form of the log.
+    #[arg(long, env = "STREAMBOX_LOG_FORMAT", value_enum, default_value = "auto")]
+    pub log_format: LogFormat,
 }
 
 /// The broker.
@@ -482,18 +438,4 @@ pub struct TraceOption {
     /// everywhere.
     #[arg(long, env = "STREAMBOX_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
-}
-
-/// The log.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Output")]
-pub struct LogOptions {
-    /// What is logged to standard error: a level, or tracing's directives. The AMQP library is never logged: it would show the
-    /// password.
-    #[arg(long, env = "STREAMBOX_LOG", default_value = "info,aws_config=error")]
-    pub log: String,
-
-    /// The form of the log.
-    #[arg(long, env = "STREAMBOX_LOG_FORMAT", value_enum, default_value = "auto")]
-    pub log_format: LogFormat,
 }

@@ -9,8 +9,8 @@ pub mod observability;
 pub mod validate;
 
 pub use cli::{
-    BrokerOptions, Cli, Command, Format, GroupOptions, HealthOptions, LogFormat, LogOptions, RelayOptions, ReplayOf,
-    ReplayOptions, RunOptions, SkipOptions, StatusOptions, TableOption, WorkOptions,
+    BrokerOptions, Cli, Command, CommonOptions, Format, GroupOptions, HealthOptions, LogFormat, RelayOptions, ReplayOf,
+    ReplayOptions, RunOptions, SkipOptions, StatusOptions, WorkOptions,
 };
 pub use error::BadConfiguration;
 pub use observability::{Asked, EmfOptions, HttpOption};

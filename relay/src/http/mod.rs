@@ -17,23 +17,16 @@ mod history;
 mod page;
 mod server;
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
-use tokio::{
-    net::TcpListener,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 
 pub use health::{ASK_TIMEOUT, AskError, Health, ask};
 pub use history::{HISTORY, History, SAMPLE_INTERVAL};
-pub use server::{ANSWER_TIMEOUT, HEADER_TIMEOUT, MAX_CONNECTIONS};
+pub use server::{ANSWER_TIMEOUT, HEADER_TIMEOUT, MAX_CONNECTIONS, serve};
 
 use crate::{
     metrics::{Metrics, TextFormat},
@@ -92,17 +85,4 @@ impl Show for Watch {
     fn metrics(&self, format: TextFormat) -> String {
         self.metrics.text(&self.view(), format)
     }
-}
-
-/// Binds a listener.
-///
-/// # Errors
-/// The system's, if the address is taken or not this machine's.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
-}
-
-/// Serves what `show` shows, for ever, until the future is dropped.
-pub async fn serve(listener: TcpListener, show: Arc<impl Show>) {
-    server::serve(listener, show).await;
 }

@@ -40,7 +40,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-pub(super) async fn serve(listener: TcpListener, show: Arc<impl Show>) {
+/// Serves what `show` shows, for ever, until the future is dropped.
+pub async fn serve(listener: TcpListener, show: Arc<impl Show>) {
     let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(MAX_CONNECTIONS);
     loop {
         match listener.accept().await {

@@ -11,7 +11,7 @@ use std::{
 
 use streambox_programs::{LogLine, colors};
 use streambox_relay::{
-    config::{BadConfiguration, LogFormat, LogOptions},
+    config::{BadConfiguration, CommonOptions, LogFormat},
     lines::Lines,
     text::escaped,
 };
@@ -36,7 +36,7 @@ impl Log {
     }
 
     /// Begins to log.
-    pub(crate) fn start(&self, options: &LogOptions) -> Result<(), BadConfiguration> {
+    pub(crate) fn start(&self, options: &CommonOptions) -> Result<(), BadConfiguration> {
         let filter = filter(options)?;
         let is_terminal = io::stderr().is_terminal();
         let lines = self.0.clone();
@@ -74,7 +74,7 @@ impl Log {
     }
 }
 
-fn filter(options: &LogOptions) -> Result<EnvFilter, BadConfiguration> {
+fn filter(options: &CommonOptions) -> Result<EnvFilter, BadConfiguration> {
     let refuse = |why: String| BadConfiguration::new("--log (STREAMBOX_LOG)", &options.log, why);
     let speaks = |directive: &str| {
         let directive = directive.trim();

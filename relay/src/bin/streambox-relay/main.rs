@@ -19,7 +19,7 @@ use std::{
 use futures_util::FutureExt as _;
 use streambox::{EventStore, RequestLimits, SILENCE_TIMEOUT, client_from_env_with};
 use streambox_programs::{FAILED, Failure, Role, SOFTWARE, USAGE};
-use streambox_relay::config::{Cli, Command, TableOption};
+use streambox_relay::config::{Cli, Command, CommonOptions};
 use tokio::runtime::Runtime;
 
 use crate::logs::Log;
@@ -72,21 +72,21 @@ fn end(code: u8, why: &str) -> ExitCode {
 
 /// Does what the command line asks for. Returns whether that was done.
 async fn execute(command: Command, log: &Log) -> Result<bool, Failure> {
-    if let Some(options) = command.log() {
+    if let Some(options) = command.common() {
         log.start(options)?;
     }
     match command {
         Command::Run(options) => relay::run(&options, log).await,
         Command::Drain(options) => relay::drain(&options).await,
-        Command::Skip(options) => skip::run(&store(&options.table).await, &options).await,
-        Command::Status(options) => status::run(store(&options.table).await, &options).await,
-        Command::Replay(options) => replay::run(&store(&options.table).await, &options).await,
+        Command::Skip(options) => skip::run(&store(&options.common).await, &options).await,
+        Command::Status(options) => status::run(store(&options.common).await, &options).await,
+        Command::Replay(options) => replay::run(&store(&options.common).await, &options).await,
         Command::Health(options) => health::run(&options).await,
     }
 }
 
-async fn store(option: &TableOption) -> EventStore {
+async fn store(options: &CommonOptions) -> EventStore {
     // A page takes its time over a slow link; a dead connection is noticed as soon as in a service.
     let limits = RequestLimits::patient().silence(SILENCE_TIMEOUT);
-    EventStore::new(client_from_env_with(limits).await, &option.table)
+    EventStore::new(client_from_env_with(limits).await, &options.table)
 }

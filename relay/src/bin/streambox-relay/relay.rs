@@ -65,7 +65,7 @@ pub(crate) async fn run(options: &RunOptions, log: &Log) -> Result<bool, Failure
     let report = published?;
     let last = emf.map(|emf| emf.last_line(&watch.view()));
     // A reader that does not read does not keep the relay from ending.
-    lines.finish(last.into_iter().chain([shown(&report, options.relay.format)])).await;
+    lines.finish(last.into_iter().chain([shown(&report, options.relay.common.format)])).await;
     Ok(true)
 }
 
@@ -83,13 +83,13 @@ pub(crate) async fn drain(options: &RelayOptions) -> Result<bool, Failure> {
     let published = publish(options, settings, &telemetry, Until::Drained, stop).await;
     traces.shut_down().await;
     let report = published?;
-    print_line(&shown(&report, options.format));
+    print_line(&shown(&report, options.common.format));
     Ok(report.drained)
 }
 
 fn about(options: &RelayOptions, settings: &RelaySettings) -> About {
     About {
-        table: options.table.table.clone(),
+        table: options.common.table.clone(),
         exchange: options.broker.exchange.clone(),
         worker: settings.group.as_ref().map(|group| group.id.to_string()),
         poll_interval: settings.poll_interval,
@@ -98,7 +98,7 @@ fn about(options: &RelayOptions, settings: &RelaySettings) -> About {
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let listener = http::bind(address).await.map_err(|error| {
+    let listener = TcpListener::bind(address).await.map_err(|error| {
         let why = format!("{}; choose another port, or `off`", Chain(&error));
         BadConfiguration::new("--http (STREAMBOX_HTTP)", address.to_string(), why)
     })?;
@@ -114,8 +114,8 @@ async fn publish(
     until: Until,
     stop: impl Future<Output = ()>,
 ) -> Result<RunSummary, Failure> {
-    let store = store(&options.table).await;
-    tracing::info!(table = options.table.table, exchange = options.broker.exchange, "the relay starts");
+    let store = store(&options.common).await;
+    tracing::info!(table = options.common.table, exchange = options.broker.exchange, "the relay starts");
     Ok(run_observed(&store, settings, telemetry, until, stop).await?)
 }
 

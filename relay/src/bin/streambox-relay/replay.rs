@@ -80,7 +80,7 @@ fn way_on(state: Option<&Path>) -> String {
 }
 
 fn print(replayed: &Replayed, options: &ReplayOptions) {
-    match options.format {
+    match options.common.format {
         Format::Json => print_json(replayed),
         Format::Text => {
             let Replayed { replay, published, repeats, left_out, seconds, .. } = replayed;

@@ -24,11 +24,11 @@ pub(crate) async fn run(store: &EventStore, options: &SkipOptions) -> Result<boo
         Skipping::Done(skip) => {
             tracing::warn!(stream = %skip.stream_id, first = skip.first, last = skip.last, key = skip.key,
                 gave_up_previous = skip.gave_up_previous, by, reason = skip.reason, "a pending entry is skipped");
-            print(skip, false, options.format);
+            print(skip, false, options.common.format);
             Ok(true)
         }
         Skipping::DoneBefore(skip) => {
-            print(skip, true, options.format);
+            print(skip, true, options.common.format);
             Ok(true)
         }
         Skipping::NotFirst { first: (first, last) } => Err(Failure::new(format!(

@@ -36,7 +36,7 @@ pub(crate) async fn run(store: EventStore, options: &StatusOptions) -> Result<bo
         reader.wait_for_heartbeats().await?;
     }
     let status = reader.read().await?;
-    print(&status, options.format);
+    print(&status, options.common.format);
     Ok(is_well(&status, options))
 }
 
@@ -48,10 +48,10 @@ async fn watch(
     let mut stop = pin!(stop);
     loop {
         let status = reader.read().await?;
-        if options.format == Format::Text && std::io::stdout().is_terminal() {
+        if options.common.format == Format::Text && std::io::stdout().is_terminal() {
             let _ = write!(std::io::stdout(), "{CLEAR}");
         }
-        print(&status, options.format);
+        print(&status, options.common.format);
         tokio::select! {
             () = sleep(options.watch_interval) => {}
             () = &mut stop => return Ok(true),

@@ -72,7 +72,7 @@ fn more_relays_are_the_advice_only_if_they_would_help() {
         view.relay.backlog.as_mut().unwrap().oldest_workable_since_ms = Some(view.taken_at_ms - 200);
     };
     let alone = with(&behind, foreign);
-    assert_eq!(verdict(&alone).level, Level::Good);
+    assert_eq!(verdict(&alone).level, Level::GOOD);
     let shared = with(&alone, |view| view.relay.workers = vec!["a".to_owned(), "b".to_owned()]);
     assert_eq!(verdict(&shared).title, "An entry of another worker is 1 min 30 s old");
     let blocked = with(&behind, |view| view.connections.push(connection(Link::Blocked, None)));
@@ -87,11 +87,11 @@ fn more_relays_are_the_advice_only_if_they_would_help() {
 fn the_worst_stands_at_the_top_with_what_to_do() {
     let title = |view: &View| verdict(view).title;
     let mut view = well();
-    assert_eq!(verdict(&view).level, Level::Good);
+    assert_eq!(verdict(&view).level, Level::GOOD);
     old(&mut view, 61);
     assert_eq!(
         (verdict(&view).level, title(&view).as_str()),
-        (Level::Warning, "Behind: the oldest entry is 1 min 1 s old")
+        (Level::WARNING, "Behind: the oldest entry is 1 min 1 s old")
     );
     // From here on each state is added to those before, and is worse.
     view.connections.push(connection(Link::Connecting, Some("refused")));
@@ -120,7 +120,7 @@ fn the_worst_stands_at_the_top_with_what_to_do() {
     assert_eq!(title(&view), "The broker takes no messages");
     assert!(verdict(&view).advice.contains("low on disk"));
     let young = with(&well(), |view| view.connections = vec![connection(Link::Connecting, None)]);
-    assert_eq!((verdict(&young).level, title(&young).as_str()), (Level::Warning, "Connecting to the broker"));
+    assert_eq!((verdict(&young).level, title(&young).as_str()), (Level::WARNING, "Connecting to the broker"));
     view.is_stopping = true;
     assert_eq!(title(&view), "The relay is stopping");
     view.not_live = Some("the loop stands still".to_owned());

@@ -16,7 +16,7 @@ use streambox_relay::{
     view::{Sample, View},
 };
 use streambox_tests::{browser::Browser, http::ask};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
 /// A relay that always looks the same.
 #[derive(Debug)]
@@ -54,8 +54,7 @@ impl Drop for Served {
 }
 
 async fn serve(view: View, then: Option<(u64, View)>) -> Served {
-    let address = "127.0.0.1:0".parse().expect("an address");
-    let listener = http::bind(address).await.expect("a free port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("a bound address"));
     let show = Arc::new(Still { view, asked: AtomicU64::new(0), then });
     let task = tokio::spawn(http::serve(listener, Arc::clone(&show)));

@@ -334,29 +334,18 @@ impl From<StreamIdError> for Error {
     }
 }
 
-impl From<Corrupt> for Error {
-    fn from(corrupt: Corrupt) -> Self {
-        Self::Corrupt(Box::new(corrupt))
-    }
+/// The kinds are boxed, since a result is as large as its error.
+macro_rules! boxed {
+    ($($kind:ident),*) => {$(
+        impl From<$kind> for Error {
+            fn from(what: $kind) -> Self {
+                Self::$kind(Box::new(what))
+            }
+        }
+    )*};
 }
 
-impl From<ItemRefused> for Error {
-    fn from(refused: ItemRefused) -> Self {
-        Self::ItemRefused(Box::new(refused))
-    }
-}
-
-impl From<Conflict> for Error {
-    fn from(conflict: Conflict) -> Self {
-        Self::Conflict(Box::new(conflict))
-    }
-}
-
-impl From<UnknownEvent> for Error {
-    fn from(unknown: UnknownEvent) -> Self {
-        Self::UnknownEvent(Box::new(unknown))
-    }
-}
+boxed!(Conflict, ItemRefused, Corrupt, UnknownEvent);
 
 #[cfg(test)]
 mod tests {

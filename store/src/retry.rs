@@ -1,6 +1,6 @@
 //! How long to wait before the next attempt. The only place that knows the crate `backoff`.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as _};
 
@@ -20,14 +20,7 @@ impl Default for Jitter {
     }
 }
 
-impl fmt::Debug for Jitter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Jitter")
-    }
-}
-
 /// Exponentially growing, jittered (±50 %) waiting times. They are the same each time for the same jitter.
-#[derive(Debug)]
 pub(crate) struct Backoff {
     steps: ExponentialBackoff,
     jitter: Jitter,

@@ -1,7 +1,5 @@
 //! The event store: one table, reached through one client.
 
-use std::fmt;
-
 use uuid::Uuid;
 
 use crate::{
@@ -19,7 +17,7 @@ use crate::{
 };
 
 /// The event store. A clone is cheap and shares the client; it holds no state of any stream.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct EventStore {
     pub(crate) table: Table,
 }
@@ -260,11 +258,5 @@ impl EventStore {
     #[must_use]
     pub fn table(&self) -> &str {
         self.table.name()
-    }
-}
-
-impl fmt::Debug for EventStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventStore").field("table", &self.table).finish_non_exhaustive()
     }
 }

@@ -5,7 +5,6 @@
 //! called is in it.
 
 use std::{
-    fmt,
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -265,12 +264,6 @@ fn repeated(error: &Error) -> Error {
             Error::Busy { operation, subject: subject.clone(), attempts: *attempts }
         }
         Error::ItemRefused(refused) => Error::ItemRefused(refused.clone()),
-    }
-}
-
-impl<A> fmt::Debug for Cache<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 

@@ -6,12 +6,14 @@ use super::{Aggregate, recent::RecentAppends};
 use crate::stream::{StreamId, StreamPosition};
 
 /// An aggregate as it was loaded or saved. A clone is cheap.
+#[derive(Clone)]
 pub struct Loaded<A> {
     pub(crate) entry: Arc<Entry<A>>,
     /// Whether it was current at some moment after it was asked for.
     pub(crate) is_fresh: bool,
 }
 
+#[derive(Clone)]
 pub(crate) struct Entry<A> {
     pub(crate) state: Arc<A>,
     pub(crate) position: StreamPosition,
@@ -86,12 +88,6 @@ impl<A: Aggregate> Loaded<A> {
     }
 }
 
-impl<A> Clone for Loaded<A> {
-    fn clone(&self) -> Self {
-        Self { entry: Arc::clone(&self.entry), is_fresh: self.is_fresh }
-    }
-}
-
 impl<A: fmt::Debug> fmt::Debug for Loaded<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loaded")
@@ -99,17 +95,5 @@ impl<A: fmt::Debug> fmt::Debug for Loaded<A> {
             .field("version", &self.entry.position.version())
             .field("state", &self.entry.state)
             .finish_non_exhaustive()
-    }
-}
-
-impl<A> Clone for Entry<A> {
-    fn clone(&self) -> Self {
-        Self {
-            state: Arc::clone(&self.state),
-            position: self.position.clone(),
-            recent: self.recent.clone(),
-            snapshot: self.snapshot,
-            size: self.size,
-        }
     }
 }

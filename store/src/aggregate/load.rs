@@ -7,6 +7,7 @@ use super::{
     cache::Cache,
     entry::{Entry, KnownSnapshot, Size},
     recent::RecentAppends,
+    snapshots::Snapshots,
 };
 use crate::{
     error::Error,
@@ -94,18 +95,15 @@ impl<A: Aggregate> Repository<A> {
 
     async fn cold(&self, stream: &StreamId) -> Result<Arc<Entry<A>>, Error> {
         self.shared.counters.cold_loads.count();
-        match &self.shared.snapshots {
-            None => {
-                let whole = self.tail(Arc::new(Self::start(stream))).await?;
-                Ok(whole.expect("before the first event there is none to look for"))
-            }
-            Some(_) => self.cold_from_snapshot(stream).await,
+        if let Some(snapshots) = &self.shared.snapshots {
+            return self.cold_from_snapshot(snapshots, stream).await;
         }
+        let whole = self.tail(Arc::new(Self::start(stream))).await?;
+        Ok(whole.expect("before the first event there is none to look for"))
     }
 
-    async fn cold_from_snapshot(&self, stream: &StreamId) -> Result<Arc<Entry<A>>, Error> {
+    async fn cold_from_snapshot(&self, snapshots: &Snapshots<A>, stream: &StreamId) -> Result<Arc<Entry<A>>, Error> {
         let (mut restored, mut is_damaged) = (None, false);
-        let snapshots = self.shared.snapshots.as_ref().expect("called where there are snapshots");
         let mut load = self
             .shared
             .store

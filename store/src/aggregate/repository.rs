@@ -12,11 +12,12 @@ use super::{
     cache::Cache,
     counters::Counters,
     entry::{Entry, KnownSnapshot},
-    snapshots::Snapshots,
+    snapshots::{Snapshots, take},
 };
 use crate::{
     EventStore, ExpectedVersion, Transaction,
     error::Error,
+    json,
     stream::{StreamId, StreamIdError, excerpt},
 };
 
@@ -47,10 +48,7 @@ impl<A: Aggregate + Serialize + DeserializeOwned> Repository<A> {
             return Ok(SnapshotResult::Empty);
         }
         let (store, counters) = (&self.shared.store, &self.shared.counters);
-        match &self.shared.snapshots {
-            Some(snapshots) => snapshots.take_now(store, &loaded.entry, counters).await,
-            None => Snapshots::new().take_now(store, &loaded.entry, counters).await,
-        }
+        take(store, &loaded.entry, |state| json::to_text(state), counters).await
     }
 }
 
@@ -213,8 +211,6 @@ impl<A: Aggregate> fmt::Debug for Repository<A> {
         f.debug_struct("Repository")
             .field("category", &A::CATEGORY)
             .field("store", &self.shared.store)
-            .field("snapshots", &self.shared.snapshots)
-            .field("cache", &self.shared.cache)
             .finish_non_exhaustive()
     }
 }

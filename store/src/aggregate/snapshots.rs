@@ -1,6 +1,6 @@
 //! When a snapshot is taken, and how it is written beside the appends.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
@@ -156,15 +156,6 @@ impl<A: Aggregate> Snapshots<A> {
         true
     }
 
-    pub(crate) async fn take_now(
-        &self,
-        store: &EventStore,
-        entry: &Entry<A>,
-        counters: &Counters,
-    ) -> Result<SnapshotResult, Error> {
-        take(store, entry, self.encode, counters).await
-    }
-
     /// Waits until no snapshot is being written.
     pub(crate) async fn idle(&self) {
         // The sender lives in `self`, so the wait can't fail.
@@ -172,7 +163,7 @@ impl<A: Aggregate> Snapshots<A> {
     }
 }
 
-async fn take<A: Aggregate>(
+pub(super) async fn take<A: Aggregate>(
     store: &EventStore,
     entry: &Entry<A>,
     encode: fn(&A) -> Result<String, serde_json::Error>,
@@ -232,12 +223,6 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
-    }
-}
-
-impl<A> fmt::Debug for Snapshots<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshots").field("most_in_flight", &self.most_in_flight).finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::CancellationReason;
 
 use super::prepare::Slot;
-use crate::schema::Item;
+use crate::{failure::FOR_NOW, schema::Item};
 
 /// Why a transaction was cancelled.
 #[derive(Debug, PartialEq)]
@@ -48,8 +48,7 @@ pub(super) fn judge(reasons: &[CancellationReason], slots: &[Slot]) -> Cancelled
             _ => Cancelled::Exist(vec![first]),
         };
     }
-    let for_now = ["None", "TransactionConflict", "ProvisionedThroughputExceeded", "ThrottlingError"];
-    let for_good = reasons.iter().zip(slots).find(|(reason, _)| !for_now.contains(&code(reason).as_str()));
+    let for_good = reasons.iter().zip(slots).find(|(reason, _)| !FOR_NOW.contains(&code(reason).as_str()));
     match for_good {
         Some((reason, &slot)) => {
             let message = reason.message().unwrap_or_default().to_owned();

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata as _, SdkError},
     operation::transact_write_items::TransactWriteItemsError,
-    types::{CancellationReason, ReturnConsumedCapacity},
+    types::ReturnConsumedCapacity,
 };
 use tokio::time::timeout_at;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{Error, ItemRefused},
-    failure::Verdict,
+    failure::{Transactional, Verdict},
     misconfiguration::Misconfiguration,
     read,
     stream::StreamPosition,
@@ -53,7 +53,7 @@ impl Call<'_> {
                 }
                 Ok(Err(error)) => error,
             };
-            if let Some(reasons) = cancellation_reasons(&error) {
+            if let Some(reasons) = error.as_service_error().and_then(Transactional::reasons) {
                 match cancelled::judge(reasons, request.slots()) {
                     Cancelled::Exist(existing) => return Ok(Answer::Exist(existing)),
                     Cancelled::ItemRefused { position, item } => return Err(ItemRefused { position, item }.into()),
@@ -109,13 +109,4 @@ impl Call<'_> {
 /// Whether DynamoDB has answered that it did not do it.
 fn is_refusal(error: &SdkError<TransactWriteItemsError>) -> bool {
     matches!(error, SdkError::ServiceError(answer) if answer.raw().status().as_u16() < 500)
-}
-
-fn cancellation_reasons(error: &SdkError<TransactWriteItemsError>) -> Option<&[CancellationReason]> {
-    match error.as_service_error() {
-        Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-            Some(cancelled.cancellation_reasons())
-        }
-        _ => None,
-    }
 }

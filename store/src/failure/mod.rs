@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
 };
 
-pub(crate) use self::operation::{Cancelled, Operation};
+pub(crate) use self::operation::{Cancelled, FOR_NOW, Operation, Transactional};
 use crate::{
     misconfiguration::Misconfiguration,
     schema::{ENTITY, OUTBOX_INDEX, STREAM_ID},
@@ -65,7 +65,7 @@ impl<'a> RequestContext<'a> {
     }
 
     fn answer(&self, code: &str, message: &str, status: u16) -> Verdict {
-        let (code_and_message, table) = (|| (code.to_owned(), message.to_owned()), self.table);
+        let said = (code.to_owned(), message.to_owned());
         let is_of_clock =
             ["Signature expired", "Signature not yet current"].iter().any(|words| message.contains(words));
         Verdict::Permanent(match code {
@@ -76,29 +76,24 @@ impl<'a> RequestContext<'a> {
             | "ReplicatedWriteConflictException"
             | "TransactionInProgressException" => return Verdict::Transient,
             "ResourceNotFoundException" => {
-                Misconfiguration::MissingTable { table: table.to_owned(), region: self.region.map(str::to_owned) }
+                Misconfiguration::MissingTable { table: self.table.to_owned(), region: self.region.map(str::to_owned) }
             }
-            "AccessDeniedException" => denied::permission(message, table),
+            "AccessDeniedException" => denied::permission(message, self.table),
             "RequestTimeTooSkewed" | "InvalidSignatureException" if is_of_clock || code == "RequestTimeTooSkewed" => {
-                let (code, message) = code_and_message();
-                Misconfiguration::WrongClock { code, message }
+                Misconfiguration::WrongClock { code: said.0, message: said.1 }
             }
             "UnrecognizedClientException"
             | "InvalidSignatureException"
             | "ExpiredTokenException"
             | "IncompleteSignatureException"
             | "MissingAuthenticationTokenException" => {
-                let (code, message) = code_and_message();
-                Misconfiguration::RejectedCredentials { code, message }
+                Misconfiguration::RejectedCredentials { code: said.0, message: said.1 }
             }
             // The index is being built.
             "ValidationException" if message.contains("backfilling") => return Verdict::Transient,
             "ValidationException" => self.invalid("the request".to_owned(), code, message),
             _ if status >= 500 => return Verdict::Transient,
-            _ => {
-                let (code, message) = code_and_message();
-                Misconfiguration::Refused { what: "the request".to_owned(), code, message }
-            }
+            _ => Misconfiguration::Refused { what: "the request".to_owned(), code: said.0, message: said.1 },
         })
     }
 

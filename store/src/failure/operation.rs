@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 
 use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
+    operation::{transact_get_items::TransactGetItemsError, transact_write_items::TransactWriteItemsError},
     types::CancellationReason,
 };
 
@@ -62,8 +63,12 @@ impl<'a> Operation<'a> {
         }
     }
 
-    /// A transaction that was cancelled. A condition that does not hold is the caller's to judge.
-    pub(crate) fn cancelled(&self, reasons: &[CancellationReason], source: impl Into<Source>) -> Error {
+    /// A transaction that failed, or was cancelled. A condition that does not hold is the caller's to judge.
+    pub(crate) fn not_done<E>(&self, error: SdkError<E>) -> Error
+    where
+        E: Transactional + ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let Some(reasons) = error.as_service_error().and_then(E::reasons) else { return self.failed(error) };
         match Cancelled::by(reasons) {
             Cancelled::Throttled => {
                 let codes: Vec<_> = reasons.iter().map(|reason| reason.code().unwrap_or("None")).collect();
@@ -71,7 +76,7 @@ impl<'a> Operation<'a> {
             }
             Cancelled::Conflict | Cancelled::ConditionFailed => self.busy(),
             Cancelled::Refused { code, message } => {
-                self.configuration(self.context.cancelled("the transaction".to_owned(), code, message), source)
+                self.configuration(self.context.cancelled("the transaction".to_owned(), code, message), error)
             }
         }
     }
@@ -101,9 +106,37 @@ pub(crate) enum Cancelled {
     Conflict,
 }
 
+/// An error of a transaction.
+pub(crate) trait Transactional {
+    /// Why DynamoDB has cancelled it, if it has: a reason for each item.
+    fn reasons(&self) -> Option<&[CancellationReason]>;
+}
+
+impl Transactional for TransactWriteItemsError {
+    fn reasons(&self) -> Option<&[CancellationReason]> {
+        let Self::TransactionCanceledException(cancelled) = self else { return None };
+        Some(cancelled.cancellation_reasons())
+    }
+}
+
+impl Transactional for TransactGetItemsError {
+    fn reasons(&self) -> Option<&[CancellationReason]> {
+        let Self::TransactionCanceledException(cancelled) = self else { return None };
+        Some(cancelled.cancellation_reasons())
+    }
+}
+
+/// Codes of reasons that do not last: another transaction was under way, or capacity was short.
+pub(crate) const FOR_NOW: [&str; 4] =
+    ["None", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
+
 impl Cancelled {
-    pub(crate) fn by(reasons: &[CancellationReason]) -> Self {
-        const FOR_NOW: [&str; 4] = ["None", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
+    /// None if it failed in another way.
+    pub(crate) fn of<E: Transactional>(error: &SdkError<E>) -> Option<Self> {
+        error.as_service_error()?.reasons().map(Self::by)
+    }
+
+    fn by(reasons: &[CancellationReason]) -> Self {
         let code = |reason: &CancellationReason| reason.code().unwrap_or("None").to_owned();
         let has = |wanted: &str| reasons.iter().any(|reason| reason.code() == Some(wanted));
         if has("ConditionalCheckFailed") {

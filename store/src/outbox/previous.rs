@@ -1,9 +1,6 @@
 //! The visibility check: what is known about the append before a pending entry.
 
-use aws_sdk_dynamodb::{
-    operation::transact_get_items::TransactGetItemsError,
-    types::{Get, ReturnConsumedCapacity, TransactGetItem},
-};
+use aws_sdk_dynamodb::types::{Get, ReturnConsumedCapacity, TransactGetItem};
 
 use super::Outbox;
 use crate::{
@@ -49,19 +46,9 @@ impl Outbox {
             .await;
         let output = match answer {
             Ok(output) => output,
-            Err(error) => {
-                let reasons = match error.as_service_error() {
-                    Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
-                        cancelled.cancellation_reasons().to_vec()
-                    }
-                    _ => return Err(operation.failed(error)),
-                };
-                // A read that was throttled says nothing about the append: it is repeated like any other.
-                return match Cancelled::by(&reasons) {
-                    Cancelled::Conflict => Ok(Predecessor::Unsettled),
-                    _ => Err(operation.cancelled(&reasons, error)),
-                };
-            }
+            // A read that was throttled says nothing about the append: it is repeated like any other.
+            Err(error) if Cancelled::of(&error) == Some(Cancelled::Conflict) => return Ok(Predecessor::Unsettled),
+            Err(error) => return Err(operation.not_done(error)),
         };
         let there = |place: usize| {
             output.responses().get(place).and_then(|response| response.item()).is_some_and(|item| !item.is_empty())

@@ -102,15 +102,10 @@ impl Outbox {
                 Ok(()) => return Ok(Skipping::Done(skip)),
                 Err(error) => error,
             };
-            let reasons = match error.as_service_error() {
-                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-                    cancelled.cancellation_reasons().to_vec()
-                }
-                _ => return Err(operation.failed(error)),
-            };
             // The entry has gone in the meantime, or another transaction is at it: look again.
-            if is_last || matches!(Cancelled::by(&reasons), Cancelled::Refused { .. }) {
-                return Err(operation.cancelled(&reasons, error));
+            match Cancelled::of(&error) {
+                Some(cancelled) if !is_last && !matches!(cancelled, Cancelled::Refused { .. }) => {}
+                _ => return Err(operation.not_done(error)),
             }
             backoff.wait().await;
         }

@@ -14,7 +14,7 @@ pub const DEFAULT_SCAN_SEGMENTS: u16 = 4;
 /// otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScanOptions {
-    pub(super) segments: u16,
+    pub(crate) segments: u16,
     pub(super) category: Option<String>,
     pub(super) is_consistent: bool,
     pub(super) page_items: Option<u32>,
@@ -68,10 +68,6 @@ impl ScanOptions {
         Self { token: Some(token), ..self }
     }
 
-    pub(crate) fn number_of_segments(&self) -> u16 {
-        self.segments
-    }
-
     /// Checks the options of what can't resume.
     pub(crate) fn check_from_start(&self, what: &str) -> Result<(), Error> {
         self.check()?;
@@ -86,17 +82,13 @@ impl ScanOptions {
         if !(1..=MAX_SCAN_SEGMENTS).contains(segments) {
             return Err(Invalid::Segments { limit: MAX_SCAN_SEGMENTS, segments: *segments }.into());
         }
-        if let Some(category) = category {
-            check_category(category)?;
+        let is_category = |name: &str| !name.contains('-') && StreamId::new(format!("{name}-id")).is_ok();
+        if let Some(category) = category.as_ref().filter(|name| !is_category(name)) {
+            return Err(Invalid::Category { category: excerpt(category) }.into());
         }
         match token {
             Some(token) => token.check_for(*segments, category.as_deref()),
             None => Ok(()),
         }
     }
-}
-
-fn check_category(category: &str) -> Result<(), Error> {
-    let is_category = !category.contains('-') && StreamId::new(format!("{category}-id")).is_ok();
-    if is_category { Ok(()) } else { Err(Invalid::Category { category: excerpt(category) }.into()) }
 }

@@ -235,21 +235,6 @@ pub(crate) fn number(value: impl Into<i128>) -> AttributeValue {
     AttributeValue::N(value.into().to_string())
 }
 
-/// What an item of a stream's partition is.
-pub(crate) enum Entity {
-    Event,
-    Snapshot,
-    Other,
-}
-
-pub(crate) fn entity(item: &Item) -> Entity {
-    match item.get(ENTITY).and_then(|key| key.as_s().ok()) {
-        Some(key) if key.starts_with(EVENT_PREFIX) => Entity::Event,
-        Some(key) if key == SNAPSHOT => Entity::Snapshot,
-        _ => Entity::Other,
-    }
-}
-
 /// The stream id of any item of the table or the index.
 pub(crate) fn read_stream_id(item: &Item) -> StreamId {
     StreamId::stored(stream_text(item))

@@ -6,7 +6,7 @@ use crate::{
     error::{Corrupt, Error},
     event::RecordedEvent,
     read::EventReader,
-    schema::{self, Entity, Item, VERSION},
+    schema::{self, EVENT_PREFIX, Item, SNAPSHOT, VERSION},
     stream::{StreamId, StreamPosition},
     table::{SortKeys, Table},
 };
@@ -242,14 +242,14 @@ impl Top {
         let mut events = Vec::new();
         let mut are_readable = true;
         for item in items {
-            match schema::entity(&item) {
-                Entity::Snapshot => snapshot = Some(read_snapshot(item)),
-                Entity::Event => match schema::read_event_beside(events.last(), item) {
+            match schema::read_entity(&item) {
+                SNAPSHOT => snapshot = Some(read_snapshot(item)),
+                entity if entity.starts_with(EVENT_PREFIX) => match schema::read_event_beside(events.last(), item) {
                     Ok(event) => events.push(event),
                     // Read again where it is needed, and reported then.
                     Err(_) => are_readable = false,
                 },
-                Entity::Other => {}
+                _ => {}
             }
         }
         events.reverse();

@@ -1,15 +1,11 @@
 //! Writing a snapshot: one conditional put in a transaction of its own.
 
-use aws_sdk_dynamodb::{
-    error::SdkError,
-    operation::transact_write_items::TransactWriteItemsError,
-    types::{AttributeValue, Put, ReturnConsumedCapacity, TransactWriteItem},
-};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnConsumedCapacity, TransactWriteItem, builders::PutBuilder};
 
 use super::NewSnapshot;
 use crate::{
     error::{Error, Invalid},
-    failure::{Cancelled, Operation},
+    failure::Cancelled,
     limits::MAX_ITEM_BYTES,
     schema::{self, ENTITY, SCHEMA_VERSION, VERSION, item_bytes},
     stream::StreamId,
@@ -54,15 +50,13 @@ pub(crate) async fn write(table: &Table, stream: &StreamId, new: &NewSnapshot) -
             let write_units = output.consumed_capacity().iter().filter_map(|used| used.capacity_units).sum();
             Ok(SnapshotWrite::Stored { write_units })
         }
-        Err(error) => refused(&operation, error),
+        Err(error) if Cancelled::of(&error) == Some(Cancelled::ConditionFailed) => Ok(SnapshotWrite::Superseded),
+        Err(error) => Err(operation.not_done(error)),
     }
 }
 
 /// Nothing is there, or something that is not a snapshot, or one that is to be replaced by this one.
-fn condition(
-    put: aws_sdk_dynamodb::types::builders::PutBuilder,
-    new: &NewSnapshot,
-) -> aws_sdk_dynamodb::types::builders::PutBuilder {
+fn condition(put: PutBuilder, new: &NewSnapshot) -> PutBuilder {
     let unusable = new.replaces.map(|_| format!(" OR {VERSION} = :unusable")).unwrap_or_default();
     let condition = format!(
         "attribute_not_exists({ENTITY}) \
@@ -80,15 +74,4 @@ fn condition(
         put = put.expression_attribute_values(":unusable", schema::number(unusable));
     }
     put.condition_expression(condition)
-}
-
-fn refused(operation: &Operation<'_>, error: SdkError<TransactWriteItemsError>) -> Result<SnapshotWrite, Error> {
-    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
-        return Err(operation.failed(error));
-    };
-    let reasons = cancelled.cancellation_reasons().to_vec();
-    match Cancelled::by(&reasons) {
-        Cancelled::ConditionFailed => Ok(SnapshotWrite::Superseded),
-        _ => Err(operation.cancelled(&reasons, error)),
-    }
 }

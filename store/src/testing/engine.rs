@@ -1,6 +1,6 @@
 //! A DynamoDB in the test process.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use aws_credential_types::{
     Credentials,
@@ -33,14 +33,14 @@ pub async fn event_store() -> EventStore {
 /// chooses.
 ///
 /// It ends when this, its clones and all clients made from it are dropped, or with the runtime that it was started in.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct EmbeddedDynamoDb {
     url: String,
     running: Running,
 }
 
 /// Each holder keeps the engine running.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Running(#[expect(dead_code, reason = "the engine waits for its end")] Arc<oneshot::Sender<()>>);
 
 impl EmbeddedDynamoDb {
@@ -116,17 +116,5 @@ impl ProvideCredentials for Running {
         Self: 'a,
     {
         Provided::ready(Ok(Credentials::new(KEY, KEY, None, None, "embedded")))
-    }
-}
-
-impl fmt::Debug for EmbeddedDynamoDb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EmbeddedDynamoDb").field("url", &self.url).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Running {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Running")
     }
 }

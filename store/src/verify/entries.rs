@@ -106,15 +106,11 @@ fn check_entry(entry: &PendingEntry, events: &BTreeMap<u64, Option<RecordedEvent
 }
 
 fn difference(copy: &OutboxEvent, event: &RecordedEvent) -> Option<&'static str> {
-    if copy.event_id != event.event_id {
-        Some("event_id")
-    } else if copy.event_type != event.event_type {
-        Some("event_type")
-    } else if copy.payload != event.payload {
-        Some("payload")
-    } else if copy.metadata != event.metadata {
-        Some("metadata")
-    } else {
-        None
-    }
+    let differs = [
+        ("event_id", copy.event_id != event.event_id),
+        ("event_type", copy.event_type != event.event_type),
+        ("payload", copy.payload != event.payload),
+        ("metadata", copy.metadata != event.metadata),
+    ];
+    differs.into_iter().find_map(|(name, differs)| differs.then_some(name))
 }

@@ -53,7 +53,7 @@ pub struct VerifiedCounts {
 impl Verification {
     pub(crate) fn of_table(table: &Table, options: &ScanOptions) -> Result<Self, Error> {
         options.check_from_start("a verification")?;
-        let segments = (0..options.number_of_segments()).map(|number| Items::of_segment(table, options, number));
+        let segments = (0..options.segments).map(|number| Items::of_segment(table, options, number));
         Ok(Self::new(table, segments))
     }
 

@@ -9,18 +9,17 @@
 
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::{
-    config::{BehaviorVersion, Credentials, Region},
-    types::{AttributeValue, Select},
-};
+use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use streambox::{
-    Client, Compression, EventStore, NewEvent, StreamId, create_table, limits::MAX_BATCH_DELETES, outbox::PendingEntry,
+    Client, Compression, EventStore, StreamId, create_table, limits::MAX_BATCH_DELETES, outbox::PendingEntry,
     testing::EmbeddedDynamoDb,
 };
 use tokio::time::timeout;
 
+pub use crate::basics::{REGION, client, event, stream};
 use crate::{
     PATIENCE,
+    basics::KEY,
     cloudformation::{Template, deploy},
     containers,
     metering::Metering,
@@ -31,11 +30,6 @@ use crate::{
 
 /// Says how tables are made.
 pub const TABLES_VARIABLE: &str = "STREAMBOX_TEST_TABLES";
-
-/// The Region of all tables: `LocalStack` keeps those of different Regions apart.
-pub const REGION: &str = "us-east-1";
-/// Emulators take any key; this one is accepted by all of them.
-const KEY: &str = "local";
 
 /// A table of a test's own, and a store in it.
 #[derive(Debug)]
@@ -250,12 +244,6 @@ impl Engine {
     }
 }
 
-/// Whether the tests run on engines of their own, in memory.
-#[must_use]
-pub fn is_embedded() -> bool {
-    *Mode::of_tests() == Mode::Embedded
-}
-
 /// Whether each table is a stack of `infra/table.yaml`.
 ///
 /// # Panics
@@ -264,26 +252,12 @@ pub fn is_embedded() -> bool {
 pub fn tables_are_stacks() -> bool {
     match std::env::var(TABLES_VARIABLE).as_deref() {
         Err(_) | Ok("") => false,
-        Ok("cloudformation") if is_embedded() => {
+        Ok("cloudformation") if Mode::is_embedded() => {
             panic!("the embedded engine runs no CloudFormation: `make test-cloudformation` brings one that does")
         }
         Ok("cloudformation") => true,
         Ok(other) => panic!("{TABLES_VARIABLE} is {other:?}; it can be cloudformation or empty"),
     }
-}
-
-/// A client for an end point, with the time limits that the library sets.
-#[must_use]
-pub fn client(url: &str, wire: Option<&Wire>) -> Client {
-    let mut config = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .region(Region::new(REGION))
-        .credentials_provider(Credentials::new(KEY, KEY, None, None, "test"))
-        .endpoint_url(url);
-    if let Some(wire) = wire {
-        config = config.http_client(wire.clone());
-    }
-    Client::from_conf(streambox::RequestLimits::default().apply(config).build())
 }
 
 /// How many pending entries a table has, by a consistent read.
@@ -312,22 +286,4 @@ async fn count(client: &Client, table: &str, prefix: Option<&str>) -> u64 {
             _ => return count,
         }
     }
-}
-
-/// A small event that carries a number.
-///
-/// # Panics
-/// Never: its parts are valid.
-#[must_use]
-pub fn event(number: u64) -> NewEvent {
-    NewEvent::json("Counted", &serde_json::json!({ "number": number })).expect("a valid event")
-}
-
-/// A stream id.
-///
-/// # Panics
-/// If it breaks a rule.
-#[must_use]
-pub fn stream(id: &str) -> StreamId {
-    StreamId::new(id).expect("a valid stream id")
 }

@@ -2,6 +2,8 @@
 //! them.
 //!
 //! - [`mode`]: what the tests run on.
+//! - [`basics`]: what every test begins with.
+//! - [`built`]: the programs of this workspace.
 //! - [`engine`]: a DynamoDB for each test, with a table of its own.
 //! - [`containers`]: RabbitMQ and LocalStack, started by the tests themselves.
 //! - [`reaper`]: removes what tests have started, whatever becomes of them.
@@ -25,8 +27,10 @@
 //! - [`programs`]: the programs `streambox` and `streambox-relay` as processes.
 
 pub mod amqp;
+pub mod basics;
 pub mod broker;
 pub mod browser;
+pub mod built;
 pub mod cloudformation;
 pub mod containers;
 pub mod emf;

@@ -7,7 +7,8 @@ use streambox::{Client, Compression, EventStore, ExpectedVersion, NewEvent, crea
 use tokio::sync::OnceCell;
 
 use crate::{
-    engine::{event, is_embedded, stream},
+    basics::{event, stream},
+    mode::Mode,
     unique,
 };
 
@@ -54,7 +55,7 @@ impl Metering {
     /// If the test has no table yet: creating one is what [`learn`](Self::learn)s it.
     #[must_use]
     pub fn of_tests() -> Self {
-        if is_embedded() { Self::Aws } else { *LEARNED.get().expect("a table was created") }
+        if Mode::is_embedded() { Self::Aws } else { *LEARNED.get().expect("a table was created") }
     }
 
     /// Finds out, once, how an engine counts: an address does not say what answers there. An append and a read tell.

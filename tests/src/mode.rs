@@ -31,6 +31,12 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Whether the tests run on engines of their own, in memory.
+    #[must_use]
+    pub fn is_embedded() -> bool {
+        *Self::of_tests() == Self::Embedded
+    }
+
     /// The mode of this process.
     ///
     /// # Panics

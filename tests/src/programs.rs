@@ -1,12 +1,13 @@
-//! The programs as processes: built once, with the addresses of their parts and nothing else of this process's environment.
+//! The programs as processes, with the addresses of their parts and nothing else of this process's environment.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fmt::Write as _,
     io::PipeReader,
     path::PathBuf,
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
 };
 
 use nix::{
@@ -20,40 +21,8 @@ use tokio::{
     time::timeout,
 };
 
+pub use crate::built::program;
 use crate::{PATIENCE, engine::TestTable};
-
-/// The path of a program of this workspace, or of an example: `examples/NAME`. The first call builds them all, which is quick where nothing has changed.
-///
-/// # Panics
-/// If they can't be built.
-#[must_use]
-pub fn program(name: &str) -> PathBuf {
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(build).join(name)
-}
-
-fn build() -> PathBuf {
-    // target/<profile>/deps/<test> or target/<profile>/<program>
-    let this = std::env::current_exe().expect("a running program has a path");
-    let mut directory = this.parent().expect("a program is in a directory").to_owned();
-    if directory.ends_with("deps") {
-        directory.pop();
-    }
-    let is_release = directory.ends_with("release");
-    let target = directory.parent().expect("a profile's directory is in the target directory");
-    let status = std::process::Command::new(env!("CARGO"))
-        // The features of every other build: with others, Cargo would build the AWS SDK a second time.
-        .args(["build", "--quiet", "--workspace", "--all-features", "--bins", "--examples", "--profile"])
-        .arg(if is_release { "release" } else { "dev" })
-        .arg("--target-dir")
-        .arg(target)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdin(Stdio::null())
-        .status()
-        .expect("cargo runs");
-    assert!(status.success(), "the programs can't be built");
-    directory
-}
 
 /// A process, killed with the value.
 #[derive(Debug)]
@@ -226,6 +195,19 @@ impl Process {
         assert!(matches!(found, Ok(true)), "{} does not log {text:?} {times} times:\n{}", self.name, log());
     }
 
+    /// Waits until its log has named each of these streams as halted.
+    ///
+    /// # Panics
+    /// As [`logs`](Self::logs).
+    pub async fn logs_halts_of(&mut self, streams: &[&str]) {
+        let names_all = |log: &str| {
+            let halted = halted_streams(log);
+            streams.iter().all(|stream| halted.contains(*stream))
+        };
+        let found = timeout(PATIENCE, self.stderr.wait_until(names_all)).await;
+        assert!(matches!(found, Ok(true)), "{} does not halt {streams:?}:\n{}", self.name, self.stderr.text());
+    }
+
     /// Waits until it has printed a line that contains `text`.
     ///
     /// # Panics
@@ -361,6 +343,19 @@ pub async fn run_example(name: &str, arguments: &[&str]) -> Finished {
     Process::start_at(name, program("examples").join(name), None, None, &[], arguments).finish().await
 }
 
+/// The streams that a relay's log in JSON names as halted.
+///
+/// # Panics
+/// If a line about a halt is not JSON.
+#[must_use]
+pub fn halted_streams(log: &str) -> BTreeSet<String> {
+    let stream = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("the log is JSON");
+        line["stream"].as_str().expect("the line names a stream").to_owned()
+    };
+    log.lines().filter(|line| line.contains("the stream is halted")).map(stream).collect()
+}
+
 /// What a process writes to one of its outputs.
 #[derive(Debug)]
 struct Lines {
@@ -395,13 +390,18 @@ impl Lines {
 
     /// Waits until `text` has come this many times; false if the output ends before.
     async fn wait_for(&mut self, text: &str, times: usize) -> bool {
+        self.wait_until(|all| all.matches(text).count() >= times).await
+    }
+
+    /// Waits until what has come so far, in whole lines, is as wanted; false if the output ends before.
+    async fn wait_until(&mut self, is_so: impl Fn(&str) -> bool) -> bool {
         loop {
             self.count.borrow_and_update();
-            if self.text().matches(text).count() >= times {
+            if is_so(&self.text()) {
                 return true;
             }
             if self.count.changed().await.is_err() {
-                return self.text().matches(text).count() >= times;
+                return is_so(&self.text());
             }
         }
     }

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::programs::program;
+use crate::built::program;
 
 /// For so long after the test process's end it is looked for containers that its last request may still bring about.
 const LATE: Duration = Duration::from_secs(5);

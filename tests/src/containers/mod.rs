@@ -22,7 +22,7 @@ use tokio::{
 use container::Container;
 pub(crate) use rabbitmq::{AMQPS_PORT, File, Rabbitmq};
 
-use crate::engine;
+use crate::basics::client;
 
 const LOCALSTACK_PORT: u16 = 4566;
 
@@ -64,7 +64,7 @@ async fn start_localstack() -> Outcome<String> {
     };
     let container = Container::start("STREAMBOX_LOCALSTACK_IMAGE", &[LOCALSTACK_PORT], prepare).await?;
     let url = format!("http://127.0.0.1:{}", container.port(LOCALSTACK_PORT));
-    let client = engine::client(&url, None);
+    let client = client(&url, None);
     container.wait_until(async || client.list_tables().send().await.map_err(|error| told(&error))).await?;
     Ok(url)
 }

@@ -4,10 +4,9 @@ use streambox_relay::core::{Done, Isolation, Outcome, Outgoing, Task};
 
 use super::{
     mutant::Mutant,
-    queue::Happening,
+    queue::{Happening, Job},
     scenario::{Breaks, FaultKind, Ms},
     table::number,
-    worker::Job,
     world::World,
 };
 

@@ -8,32 +8,14 @@ use super::{
     mutant::Mutant,
     oracle::Promise,
     queue::Happening,
-    scenario::{Membership, Ms},
+    scenario::{END, Membership, Ms},
     shell::Fate,
-    table::{event, stream_id},
+    table::{History, event, stream_id},
     world::World,
 };
 
-/// The stream of the message that ends a replay, whose version is 0.
-pub(super) const END: u8 = u8::MAX;
-
 /// After this time an operator starts a replay again that ended with an error.
 const RESTART_MS: Ms = 3_000;
-
-/// What a replay publishes, and how far it is.
-#[derive(Debug, Default)]
-pub(super) struct History {
-    /// Stream, version, and whether the event is to be published, in the order in which a scan shows them.
-    events: Vec<(u8, u64, bool)>,
-    /// Events before the position that was kept last.
-    kept: usize,
-    /// Where this life has begun, and how far it has read.
-    begun_at: usize,
-    read: usize,
-    pub(super) is_done: bool,
-    /// The stream that ended the last life with an error.
-    pub(super) given_up: Option<u8>,
-}
 
 impl World<'_> {
     pub(super) fn is_replay(&self) -> bool {

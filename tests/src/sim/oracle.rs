@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{history::END, scenario::Ms};
+use super::scenario::{END, Ms};
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,9 +2,17 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use streambox_relay::core::Done;
+use streambox::outbox::PendingKey;
+use streambox_relay::core::{Done, Task};
 
-use super::{scenario::Ms, worker::Job};
+use super::scenario::Ms;
+
+/// What a worker has sent off.
+pub(super) enum Job {
+    Task(Task),
+    /// A mutant's own.
+    Delete(Vec<PendingKey>),
+}
 
 /// Something that happens.
 pub(super) enum Happening {

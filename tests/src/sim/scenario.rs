@@ -7,6 +7,9 @@ use fastrand::Rng;
 /// Milliseconds of virtual time since the beginning.
 pub type Ms = u64;
 
+/// The stream of the message that ends a replay, whose version is 0.
+pub(super) const END: u8 = u8::MAX;
+
 /// The last moment at which an append or a fault begins.
 const LONGEST_MS: Ms = 40_000;
 /// The longest that a consistent Query may miss an entry that is there, and the lag of the index.

@@ -12,10 +12,9 @@ use streambox_relay::core::{Answer, Done, IndexPage, Notice, Outcome, Outgoing, 
 use super::{
     mutant::Mutant,
     oracle::Promise,
-    queue::Happening,
+    queue::{Happening, Job},
     scenario::{FaultKind, Ms},
     table::{number, stream_id},
-    worker::Job,
     world::World,
 };
 

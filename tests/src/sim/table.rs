@@ -250,3 +250,18 @@ fn entry(append: &Append) -> PendingEntry {
     entry.public = is_mixed.then(|| append.public.clone());
     entry
 }
+
+/// What a replay publishes, and how far it is.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// Stream, version, and whether the event is to be published, in the order in which a scan shows them.
+    pub(super) events: Vec<(u8, u64, bool)>,
+    /// Events before the position that was kept last.
+    pub(super) kept: usize,
+    /// Where this life has begun, and how far it has read.
+    pub(super) begun_at: usize,
+    pub(super) read: usize,
+    pub(super) is_done: bool,
+    /// The stream that ended the last life with an error.
+    pub(super) given_up: Option<u8>,
+}

@@ -1,10 +1,7 @@
 //! A relay: the real core, and what its process is going through.
 
-use streambox::{
-    StreamId,
-    outbox::{PendingKey, WorkerId},
-};
-use streambox_relay::core::{Core, DEFAULT_WORKER_TIMEOUT, Task};
+use streambox::{StreamId, outbox::WorkerId};
+use streambox_relay::core::{Core, DEFAULT_WORKER_TIMEOUT};
 
 use super::{queue::Happening, scenario::Ms};
 
@@ -19,13 +16,6 @@ pub(super) struct Worker {
     paused_at: Option<Ms>,
     /// When it wakes next, if nothing else happens.
     pub(super) wakes_at: Option<Ms>,
-}
-
-/// What a worker has sent off.
-pub(super) enum Job {
-    Task(Task),
-    /// A mutant's own.
-    Delete(Vec<PendingKey>),
 }
 
 impl Worker {

@@ -10,12 +10,11 @@ use tokio::time::Instant;
 use super::{
     coverage::Coverage,
     faults::Faults,
-    history::History,
     mutant::Mutant,
     oracle::{Oracle, Promise, Violation},
     queue::{Happening, Queue},
     scenario::{FaultKind, Limits, Membership, Ms, Scenario},
-    table::{IndexKey, Table, stream_id},
+    table::{History, IndexKey, Table, stream_id},
     worker::Worker,
 };
 

@@ -21,7 +21,7 @@ use proptest::{
     strategy::Strategy,
     test_runner::{Config, RngSeed, TestError, TestRunner},
 };
-use streambox_tests::engine::is_embedded;
+use streambox_tests::mode::Mode;
 
 /// Sequences on the embedded engine, which plays one in a tenth of a second.
 const CASES: u32 = 64;
@@ -47,7 +47,7 @@ where
 {
     let mut config = Config { failure_persistence: None, max_shrink_time: MAX_SHRINK_MS, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = if is_embedded() { cases } else { cases.div_ceil(CASES_TO_ONE_ELSEWHERE) };
+        config.cases = if Mode::is_embedded() { cases } else { cases.div_ceil(CASES_TO_ONE_ELSEWHERE) };
     }
     if config.rng_seed == RngSeed::Random {
         config.rng_seed = RngSeed::Fixed(fastrand::u64(..));

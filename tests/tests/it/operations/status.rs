@@ -20,7 +20,7 @@ async fn json(table: &TestTable, arguments: &[&str]) -> Value {
 
 fn row(id: &str, beat: u64) -> WorkerRow {
     let mut row = WorkerRow::new(WorkerId::new(id).expect("a valid id"), beat);
-    (row.beat_interval_ms, row.live_workers) = (400, 2);
+    (row.beat_interval_ms, row.live_workers) = (1_000, 2);
     row
 }
 

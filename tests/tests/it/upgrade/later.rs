@@ -242,7 +242,7 @@ async fn u4_relays_of_two_versions_share_the_streams_and_one_takes_over_from_the
         }
     });
     let first = ["run", "--exchange", inbox.exchange(), "--worker-id", "today", "--poll-interval-ms", "50"];
-    let arguments = first.into_iter().chain(["--heartbeat-interval-ms", "100", "--worker-timeout-ms", "1000"]);
+    let arguments = first.into_iter().chain(["--heartbeat-interval-ms", "100", "--worker-timeout-ms", "3000"]);
     let mut relay = Process::start("streambox-relay", Some(&table), Some(&url), arguments);
     let log: Value = serde_json::from_str(&relay.log_line("status page at http://").await).expect("JSON");
     let at = log["address"].as_str().expect("the address").to_owned();

@@ -58,7 +58,8 @@ pub struct Service {
 /// A process of a service.
 #[derive(Debug)]
 pub struct Member {
-    pid: Pid,
+    /// Its id.
+    pub pid: Pid,
     /// The program's name, as the system has it.
     pub name: String,
 }

@@ -1,7 +1,7 @@
 //! Tries the commands of this directory as a user would, in state directories of its own: `localstack/selftest`.
 //!
-//! It uses whatever kind of RabbitMQ and DynamoDB the environment asks for, or the defaults. The checks run one after the other, and
-//! each finds what the one before has left.
+//! It uses whatever kind of RabbitMQ and DynamoDB the environment asks for, or the defaults. The checks run one after the other.
+//! `localstack/selftest WORD…` runs those whose names contain one of the words.
 
 use std::{
     fs::{self, Permissions},
@@ -30,21 +30,34 @@ const WAIT: Duration = Duration::from_mins(1);
 const NOT_MEANT: [&str; 4] =
     ["STREAMBOX_AMQP_URL", "AWS_ENDPOINT_URL_DYNAMODB", "STREAMBOX_LOCALSTACK_URLS", "STREAMBOX_DYNAMODB_LOCAL_HOME"];
 
+/// What `up` prints, in this order.
+const SETTINGS: [&str; 7] = [
+    "STREAMBOX_AMQP_URL",
+    "AWS_ENDPOINT_URL_DYNAMODB",
+    "AWS_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_EC2_METADATA_DISABLED",
+    "STREAMBOX_LOCALSTACK_URLS",
+];
+
 macro_rules! checks {
     ($($name:ident),* $(,)?) => { [$((stringify!($name), $name as fn(&Stand))),*] };
 }
 
 fn main() -> ExitCode {
     if std::env::var_os("STREAMBOX_SELFTEST").is_none() {
-        println!("skipped: `localstack/selftest` runs it, in about two minutes");
+        println!("skipped: `localstack/selftest` runs it");
         return ExitCode::SUCCESS;
     }
     let checks = checks![
         up_twice_gives_the_same_settings,
         settings_are_export_lines_alone_of_services_that_answer,
+        services_listen_on_the_loopback_interface_alone,
         two_ups_at_once_make_one_stack,
         a_broker_keeps_port_and_data_over_a_stop_and_a_kill,
         down_leaves_nothing_and_twice_is_fine,
+        what_cannot_be_ended_is_a_sentence_and_a_failure,
         a_broker_alone_comes_and_goes,
         run_passes_status_and_output_and_input,
         run_gives_the_command_a_stack_that_is_gone_afterwards,
@@ -62,7 +75,9 @@ fn main() -> ExitCode {
     ];
     let directory = tempfile::Builder::new().prefix("streambox-selftest.").tempdir().expect("a temporary directory");
     let stand = Stand { work: directory.path().to_owned() };
-    let is_fine = checks.iter().all(|(name, check)| {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    let mut checks = checks.iter().filter(|(name, _)| words.is_empty() || words.iter().any(|word| name.contains(word)));
+    let is_fine = checks.all(|(name, check)| {
         let is_fine = catch_unwind(AssertUnwindSafe(|| check(&stand))).is_ok();
         println!("{}{name}", if is_fine { "ok      " } else { "FAILED  " });
         is_fine
@@ -211,19 +226,23 @@ fn up_twice_gives_the_same_settings(stand: &Stand) {
 
 fn settings_are_export_lines_alone_of_services_that_answer(stand: &Stand) {
     let settings = stand.run(&["up"]);
-    for line in settings.lines() {
-        let (name, value) =
-            line.strip_prefix("export ").and_then(|line| line.split_once('=')).expect("export NAME=value");
-        assert!(
-            !name.contains(char::is_whitespace) && !value.is_empty() && !value.contains(char::is_whitespace),
-            "{line}"
-        );
-    }
-    for name in ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
-        setting(&settings, name);
-    }
+    let pairs = settings.lines().map(|line| line.strip_prefix("export ")?.split_once('='));
+    let (names, values): (Vec<_>, Vec<_>) = pairs.map(|pair| pair.expect("export NAME=value")).unzip();
+    assert_eq!(names, SETTINGS);
+    assert!(values.iter().all(|value| !value.is_empty() && !value.contains(char::is_whitespace)), "{settings}");
     assert!(url(&settings, "STREAMBOX_AMQP_URL").amqp_answers());
     assert!(url(&settings, "AWS_ENDPOINT_URL_DYNAMODB").dynamodb_answers());
+}
+
+fn services_listen_on_the_loopback_interface_alone(stand: &Stand) {
+    stand.run(&["up"]);
+    let state = stand.path("state");
+    let members = members_marked(|mark| mark.starts_with(state.as_os_str().as_encoded_bytes()));
+    for listener in listeners::get_all().expect("the system lists what listens") {
+        let member = members.iter().find(|member| member.pid.as_raw().cast_unsigned() == listener.process.pid);
+        let is_open = member.is_some() && !listener.socket.ip().is_loopback();
+        assert!(!is_open, "{} listens on {}", listener.process.name, listener.socket);
+    }
 }
 
 fn two_ups_at_once_make_one_stack(stand: &Stand) {
@@ -242,10 +261,40 @@ fn down_leaves_nothing_and_twice_is_fine(stand: &Stand) {
     stand.down();
 }
 
+/// A container needs Docker to be ended, and there is none.
+fn what_cannot_be_ended_is_a_sentence_and_a_failure(stand: &Stand) {
+    const NO_DOCKER: (&str, &str) = ("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    const COMMAND: &str = r#"echo docker >"$STREAMBOX_STATE_DIR/rabbitmq/mode" && echo "$STREAMBOX_STATE_DIR""#;
+    stand.run(&["up"]);
+    let kind = stand.path("state/rabbitmq/mode");
+    let recorded = fs::read_to_string(&kind).expect("a kind");
+    fs::write(&kind, "docker\n").expect("it is ours");
+    let failed = output(stand.command(&["down"]).envs([NO_DOCKER]));
+    let messages = String::from_utf8_lossy(&failed.stderr);
+    assert!(!failed.status.success() && messages.contains("was started with Docker, and now"), "{messages}");
+    assert!(!stand.path("state/dynamodb").exists(), "the other service is left as well");
+    fs::write(&kind, &recorded).expect("it is ours");
+    stand.down();
+    if recorded.trim() != "system" {
+        return;
+    }
+
+    let failed = output(stand.command(&["run", "sh", "-c", COMMAND]).envs([NO_DOCKER]));
+    let (state, messages) = (String::from_utf8_lossy(&failed.stdout), String::from_utf8_lossy(&failed.stderr));
+    let state = state.trim();
+    let sentence =
+        format!("not everything could be taken down: STREAMBOX_STATE_DIR={state} localstack/down tries again");
+    assert!(failed.status.code() == Some(1) && messages.contains(&sentence), "{:?}: {messages}", failed.status);
+    fs::write(Path::new(state).join("rabbitmq/mode"), &recorded).expect("it is ours");
+    assert!(stand.run_in(state, &["down"]).status.success());
+    fs::remove_dir_all(Path::new(state).parent().expect("the run's directory")).expect("it is ours");
+    stand.assert_no_run_left();
+}
+
 // --- rabbitmq ---
 
 fn a_broker_keeps_port_and_data_over_a_stop_and_a_kill(stand: &Stand) {
-    let before = stand.run(&["rabbitmq", "url"]);
+    let before = stand.run(&["rabbitmq", "start"]);
     let broker = Url::parse(before.trim()).expect("a URL");
     for (vhost, stop) in
         [("kept-stop", &["rabbitmq", "stop"] as &[&str]), ("kept-kill", &["rabbitmq", "stop", "--hard"])]
@@ -263,8 +312,9 @@ fn a_broker_keeps_port_and_data_over_a_stop_and_a_kill(stand: &Stand) {
 fn a_broker_alone_comes_and_goes(stand: &Stand) {
     let in_alone = |words| {
         let mut command = stand.command(words);
-        // A broker of one's own is meant whatever the environment says.
+        // A broker of one's own is meant whatever the environment says, and Erlang's variables are not for it.
         command.env("STREAMBOX_STATE_DIR", stand.path("alone")).env("STREAMBOX_AMQP_URL", "amqp://127.0.0.1:1");
+        command.env("ERL_AFLAGS", "-eval halt(1).");
         printed(&mut command)
     };
     let broker = Url::parse(in_alone(&["rabbitmq", "start"]).trim()).expect("a URL");

@@ -17,7 +17,7 @@ public class DynamoDbLocal {
 
   public static void main(String[] options) throws Exception {
     PrintStream stdout = System.out;
-    // It tells its settings, the port among them, which is another one here.
+    // It prints its settings, the port among them, which is another one here.
     System.setOut(System.err);
     DynamoDBProxyServer proxy = ServerRunner.createServerFromCommandLineArgs(options);
     ServerConnector connector = connector(proxy);

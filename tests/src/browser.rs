@@ -10,7 +10,7 @@ use tokio::{process::Command, time::timeout};
 
 use crate::PATIENCE;
 
-/// Names the browser, where it is none of chromium, chromium-browser, google-chrome and google-chrome-stable.
+/// Names the browser, if it is not chromium, chromium-browser, google-chrome or google-chrome-stable.
 pub const BROWSER_VARIABLE: &str = "STREAMBOX_TEST_CHROMIUM";
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -32,7 +32,7 @@ pub struct Page {
 }
 
 impl Browser {
-    /// The browser of this machine; none where there is none, which is said. In CI there has to be one.
+    /// The browser of this machine. If there is none, this prints so and returns none; in CI it panics.
     ///
     /// # Panics
     /// If there is none though the variable `CI` is set.

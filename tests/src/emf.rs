@@ -34,7 +34,7 @@ const UNITS: [&str; 27] = [
     "None",
 ];
 
-/// The lines of a program's output that are in the format, parsed; others are no JSON object, or one without `_aws`.
+/// The lines of a program's output that are in the format, parsed; other lines are not JSON objects or have no `_aws`.
 #[must_use]
 pub fn lines(output: &str) -> Vec<Value> {
     let objects = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

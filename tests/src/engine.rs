@@ -36,7 +36,7 @@ pub const TABLES_VARIABLE: &str = "STREAMBOX_TEST_TABLES";
 pub struct TestTable {
     /// The store; whatever it sends goes over [`wire`](Self::wire).
     pub store: EventStore,
-    /// What the store sends, counted, and altered where a test wants it.
+    /// What the store sends, counted, and altered if a test wants it.
     pub wire: Wire,
     /// The table's name.
     pub name: String,
@@ -51,7 +51,7 @@ struct Engine {
 }
 
 impl TestTable {
-    /// Starts an engine, where none is named, and creates a table.
+    /// Starts an engine, unless one is named, and creates a table.
     ///
     /// # Panics
     /// If the engine does not start or does not answer.

@@ -102,7 +102,7 @@ impl Policy {
     /// Reads a policy document.
     ///
     /// # Panics
-    /// If it has what is not known here, a denial for instance.
+    /// If it has something that this does not know, a denial for instance.
     #[must_use]
     pub fn of(document: &Value) -> Self {
         assert_eq!(document["Version"], "2012-10-17", "another language of policies");
@@ -152,7 +152,7 @@ impl Statement {
                 let found = access.values(key);
                 match operator.as_str() {
                     "ForAnyValue:StringEquals" => found.iter().any(|found| values.contains(found)),
-                    // True as well where the request has no such key, which is why `Null` stands beside it.
+                    // Also true if the request has no such key, which is why `Null` stands beside it.
                     "ForAllValues:StringEquals" => found.iter().all(|found| values.contains(found)),
                     "ForAllValues:StringNotLike" => {
                         found.iter().all(|found| !values.iter().any(|pattern| is_like(pattern, found)))

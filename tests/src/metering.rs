@@ -31,7 +31,7 @@ pub enum Metering {
 pub struct Put {
     /// The write units of the item alone: one for each KB.
     pub units: f64,
-    /// Whether the item is in the index, where it takes one unit more.
+    /// Whether the item is in the index, which costs one unit more.
     pub is_indexed: bool,
 }
 

@@ -37,7 +37,7 @@ pub struct Process {
 }
 
 impl Drop for Process {
-    /// Where a test fails, what its processes have logged says why.
+    /// If a test fails, prints what the process has logged.
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- {} had logged:\n{}", self.name, self.stderr.text());
@@ -57,7 +57,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Its exit code; none where a signal has ended it.
+    /// Its exit code; none if a signal has ended it.
     #[must_use]
     pub fn code(&self) -> Option<i32> {
         self.status.code()
@@ -65,7 +65,7 @@ impl Finished {
 }
 
 impl Process {
-    /// Starts a program with a test's table and, where there is one, a broker.
+    /// Starts a program with a test's table and, if one is given, a broker.
     ///
     /// # Panics
     /// If it can't be started.

@@ -1,5 +1,5 @@
 //! The wire between a store and DynamoDB: an HTTP client around the real one that counts what goes over it, and alters
-//! answers or loses them where a test asks for it.
+//! answers or loses them when a test asks for it.
 
 use std::sync::{Arc, Mutex};
 

@@ -13,7 +13,7 @@ use super::{Act, Message, Moment, Stage, frames::Frames};
 
 const CHANNEL_MAX: u16 = 16;
 const FRAME_MAX: u32 = 131_072;
-/// What is suggested; the client decides.
+/// A suggestion; the client decides.
 const HEARTBEAT_SECONDS: u16 = 60;
 const NO_ROUTE: u16 = 312;
 /// A class of the protocol: `basic`.
@@ -304,7 +304,7 @@ impl Connection {
         self.frames.send(&[AMQPFrame::Method(channel, AMQPClass::Basic(verdict))]).await
     }
 
-    /// What is open, on one channel or on all, will get no verdict: a consumer may have got it, or not.
+    /// Open messages, of one channel or of all, get no verdict: a consumer may have got them, or not.
     fn abandon(&mut self, channel: Option<u16>) {
         let is_meant = |open: &Open| channel.is_none_or(|channel| open.channel == channel);
         let (open, left): (Vec<_>, _) = std::mem::take(&mut self.open).into_iter().partition(is_meant);

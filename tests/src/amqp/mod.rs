@@ -1,4 +1,4 @@
-//! A scripted AMQP 0-9-1 broker on loopback: speaks as much of the protocol as a publisher needs, and misbehaves where a
+//! A scripted AMQP 0-9-1 broker on loopback: speaks as much of the protocol as a publisher needs, and misbehaves when a
 //! test's script says so.
 //!
 //! The script is asked at each [`Moment`] what to do and answers with [`Act`]s; [`obedient`] is what RabbitMQ would do. What

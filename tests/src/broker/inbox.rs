@@ -79,7 +79,7 @@ impl BoundQueue {
     /// Declares the exchange and the queue, and binds it.
     ///
     /// # Errors
-    /// lapin's, where the broker can't be reached or refuses.
+    /// lapin's, if the broker can't be reached or refuses.
     pub async fn declare(url: &str, exchange: &str, binding: &str) -> lapin::Result<Self> {
         Self::declare_with(url, exchange, binding, classic()).await
     }
@@ -87,7 +87,7 @@ impl BoundQueue {
     /// As [`declare`](Self::declare), with room for this many messages: the broker refuses (nacks) what is published beyond.
     ///
     /// # Errors
-    /// lapin's, where the broker can't be reached or refuses.
+    /// lapin's, if the broker can't be reached or refuses.
     pub async fn declare_bounded(url: &str, exchange: &str, binding: &str, messages: i32) -> lapin::Result<Self> {
         let mut limits = classic();
         limits.insert("x-max-length".into(), AMQPValue::LongInt(messages));
@@ -98,7 +98,7 @@ impl BoundQueue {
     /// As [`declare`](Self::declare), with a quorum queue, which deletes nothing however often its consumer is lost.
     ///
     /// # Errors
-    /// lapin's, where the broker can't be reached or refuses.
+    /// lapin's, if the broker can't be reached or refuses.
     pub async fn declare_quorum(url: &str, exchange: &str, binding: &str) -> lapin::Result<Self> {
         let mut kind = FieldTable::default();
         kind.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
@@ -128,7 +128,7 @@ impl BoundQueue {
     /// How many messages it holds.
     ///
     /// # Errors
-    /// lapin's, where the broker can't be reached.
+    /// lapin's, if the broker can't be reached.
     pub async fn messages(&self) -> lapin::Result<u64> {
         let connection = connect(&self.url).await?;
         let channel = connection.create_channel().await?;
@@ -160,7 +160,7 @@ impl Inbox {
     /// Declares an exchange and a queue that is bound to all of it, and consumes.
     ///
     /// # Errors
-    /// lapin's, where the broker can't be reached or refuses.
+    /// lapin's, if the broker can't be reached or refuses.
     pub async fn open(url: &str, exchange: &str) -> lapin::Result<Self> {
         Self::bound(url, exchange, "#").await
     }
@@ -168,7 +168,7 @@ impl Inbox {
     /// Declares an exchange and a queue that is bound to it by `binding`, and consumes.
     ///
     /// # Errors
-    /// lapin's, where the broker can't be reached or refuses.
+    /// lapin's, if the broker can't be reached or refuses.
     pub async fn bound(url: &str, exchange: &str, binding: &str) -> lapin::Result<Self> {
         Ok(BoundQueue::declare(url, exchange, binding).await?.consume())
     }
@@ -211,7 +211,7 @@ impl Inbox {
     /// If the end does not come within [`PATIENCE`].
     ///
     /// # Errors
-    /// lapin's, where the broker can't be reached.
+    /// lapin's, if the broker can't be reached.
     pub async fn receive_rest(&mut self) -> lapin::Result<&Tally> {
         let connection = connect(&self.queue.url).await?;
         let channel = connection.create_channel().await?;
@@ -246,7 +246,7 @@ impl Inbox {
     /// Deletes queue and exchange.
     ///
     /// # Errors
-    /// lapin's, where the broker can't be reached.
+    /// lapin's, if the broker can't be reached.
     pub async fn close(self) -> lapin::Result<()> {
         let (url, exchange) = (self.queue.url.clone(), self.queue.exchange.clone());
         self.close_queue().await?;
@@ -259,7 +259,7 @@ impl Inbox {
     /// Deletes the queue alone: the exchange is somebody else's.
     ///
     /// # Errors
-    /// lapin's, where the broker can't be reached.
+    /// lapin's, if the broker can't be reached.
     pub async fn close_queue(self) -> lapin::Result<()> {
         self.consumer.abort();
         let connection = connect(&self.queue.url).await?;

@@ -43,7 +43,7 @@ impl Template {
         names.iter().map(|name| Self::read(name)).collect()
     }
 
-    /// A section, such as `Parameters`; empty where there is none.
+    /// A section, such as `Parameters`; empty if there is none.
     ///
     /// # Panics
     /// If it is not a map.

@@ -49,7 +49,7 @@ pub(super) struct Container {
 }
 
 impl Container {
-    /// Starts a container of the image that `variable` names, fetched where it is missing, with what `prepare` adds.
+    /// Starts a container of the image that `variable` names, fetched if it is missing, with what `prepare` adds.
     pub(super) async fn start(
         variable: &str,
         ports: &[u16],

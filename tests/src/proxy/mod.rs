@@ -50,7 +50,7 @@ pub enum Refusal {
     },
 }
 
-/// Whom IAM names where it refuses a permission.
+/// The principal that IAM names when it denies a permission.
 pub const PRINCIPAL: &str = "arn:aws:sts::123456789012:assumed-role/somebody/i-1";
 
 impl Refusal {

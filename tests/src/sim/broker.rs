@@ -99,7 +99,7 @@ impl World<'_> {
         }
         let breaks = self.breaks(&outgoing);
         if let Some(wrong) = self.shared_by_mutant(isolation) {
-            // With a message on it that breaks it, it goes on as with any batch.
+            // With a message on it that breaks it, it continues as with any batch.
             if breaks.is_none() {
                 self.arrives_perhaps(&outgoing, false);
             }

@@ -9,7 +9,7 @@ pub struct Coverage {
     pub delivered: u64,
     /// Messages that did so again.
     pub duplicates: u64,
-    /// Messages of which the relay was told nothing.
+    /// Messages whose outcome the relay did not learn.
     pub unknown: u64,
     /// Those among them that arrived after the relay had given them up.
     pub late: u64,

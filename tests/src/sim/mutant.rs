@@ -1,7 +1,7 @@
 //! Relays that break the protocol on purpose: the simulator has to find each.
 //!
-//! A mutant lives in the simulated shell: it alters what it does for the core or tells it. The real core has no part
-//! for tests.
+//! A mutant lives in the simulated shell: it alters what the shell does for the core or reports to it. The real core
+//! has no code for tests.
 
 use clap::ValueEnum;
 

@@ -26,7 +26,7 @@ pub(super) enum Happening {
     Wake(usize, u32),
     /// A request or a batch is carried out.
     Execute(usize, u32, Job),
-    /// A worker gets to know what came of it.
+    /// A worker learns the outcome.
     Result(usize, u32, Done),
     /// A message reaches the exchange that its sender has given up.
     Late(u8, u64),
@@ -58,7 +58,7 @@ impl Ord for Queued {
     }
 }
 
-/// What is to happen, by time; at the same time in the order in which it was put here.
+/// Future happenings by time, and those of the same time in the order in which they were pushed.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: BinaryHeap<Reverse<Queued>>,

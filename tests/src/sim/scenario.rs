@@ -1,4 +1,4 @@
-//! What happens in one simulated run: plain data, made from a seed, and made smaller where a run fails.
+//! What happens in one simulated run: plain data, made from a seed, and made smaller if a run fails.
 
 use std::fmt;
 
@@ -89,7 +89,7 @@ pub enum Membership {
 /// An append.
 #[derive(Clone, Debug)]
 pub struct AppendPlan {
-    /// When it is committed, or a little later where the one before is not visible to its writer yet.
+    /// When it is committed, or a little later if the one before is not visible to its writer yet.
     pub at_ms: Ms,
     /// The number of its stream.
     pub stream: u8,
@@ -123,9 +123,9 @@ pub struct Fault {
 pub enum FaultKind {
     /// A worker is killed, and started again at the end.
     Crash(u8),
-    /// A worker is told to stop, and started again at the end.
+    /// A worker gets a signal to stop, and is started again at the end.
     Stop(u8),
-    /// A worker is stopped in its tracks, and goes on at the end as if nothing had happened.
+    /// A worker is paused, and resumes at the end as if nothing had happened.
     Pause(u8),
     /// The broker can't be reached.
     BrokerAway,

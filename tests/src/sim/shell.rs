@@ -22,7 +22,7 @@ use super::{
 const LATENCY_MS: std::ops::RangeInclusive<Ms> = 1..=15;
 const SLOW_LATENCY_MS: std::ops::RangeInclusive<Ms> = 100..=4_000;
 
-/// What one read may bring, which is always allowed, beyond the bound of what is held.
+/// The most that one read returns. A read is always allowed, so this much may come on top of the bound of what is held.
 const ONE_READ_BYTES: usize = 1_500_000;
 
 /// More tasks than a core has to give at one moment.
@@ -44,7 +44,7 @@ impl World<'_> {
         self.random.u64(range)
     }
 
-    /// True in so many of a hundred cases.
+    /// True in this percentage of cases.
     pub(super) fn chance(&mut self, percent: u8) -> bool {
         self.random.u8(0..100) < percent
     }
@@ -307,7 +307,7 @@ impl World<'_> {
                 Answer::Pending(page)
             }
             Read::Events { from, last, .. } => {
-                // A page ends where it has a megabyte.
+                // A page ends at a megabyte.
                 let to = self.random.u64(*from..=*last);
                 match self.table.events(stream, *from, to, self.now) {
                     Some(events) => Answer::Events(events.into_iter().map(Arc::new).collect()),

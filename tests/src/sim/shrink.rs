@@ -12,8 +12,8 @@ use super::{
 /// Runs that are spent on it.
 const MAX_RUNS: usize = 3_000;
 
-/// Chance in the small falls out otherwise when something is left out: so many seeds are tried before it is concluded
-/// that it mattered.
+/// Leaving something out changes all random choices after it. A part counts as needed only if the promise holds without it for this
+/// many seeds.
 const SEEDS: u64 = 4;
 
 /// The smallest scenario found that breaks the same promise.

@@ -19,7 +19,7 @@ pub(super) struct Append {
     pub(super) stream: u8,
     pub(super) first: u64,
     pub(super) last: u64,
-    /// The versions that are to be published: none where there is no pending entry.
+    /// The versions to publish: none if there is no pending entry.
     pub(super) public: Vec<u64>,
     has_copies: bool,
     recorded_at_ms: i64,
@@ -172,7 +172,7 @@ impl Table {
         Some(append.public.clone())
     }
 
-    /// The first version of the first pending entry of a stream, where it is visible: an operator may skip no other.
+    /// The first version of the first pending entry of a stream, if it is visible: an operator may skip no other.
     pub(super) fn front(&self, stream: u8, now: Ms) -> Option<u64> {
         let front = self.of(stream).find(|append| append.is_pending(now))?;
         front.is_whole(now).then_some(front.first)

@@ -48,12 +48,12 @@ impl Worker {
         self.paused_at.get_or_insert(now);
     }
 
-    /// Keeps what it will learn of when it goes on.
+    /// Keeps what it will learn when it resumes.
     pub(super) fn hold(&mut self, what: Happening) {
         self.held.push(what);
     }
 
-    /// Goes on. Returns what has come meanwhile, and whether its group has taken it for dead.
+    /// Resumes. Returns what has come meanwhile, and whether its group has taken it for dead.
     pub(super) fn resume(&mut self, now: Ms) -> (Vec<Happening>, bool) {
         let stood_still_ms = now - self.paused_at.take().unwrap_or(now);
         let is_zombie = u128::from(stood_still_ms) > DEFAULT_WORKER_TIMEOUT.as_millis();

@@ -18,7 +18,7 @@ use super::{
     worker::Worker,
 };
 
-/// When nothing has gone wrong for so long, everything has to be published and deleted: a worker that was killed is
+/// When nothing has gone wrong for this long, everything has to be published and deleted: a worker that was killed is
 /// taken for dead, streams that were halted are tried again.
 const PATIENCE_MS: Ms = 120_000;
 
@@ -44,7 +44,7 @@ pub(super) struct World<'a> {
     pub(super) oracle: Oracle,
     pub(super) coverage: Coverage,
     workers: Vec<Option<Worker>>,
-    /// Where a worker's scan goes on.
+    /// Where a worker's scan continues.
     pub(super) cursors: BTreeMap<usize, IndexKey>,
     /// When a worker has begun its last pass over the index.
     pub(super) passes: BTreeMap<usize, Ms>,

@@ -1,4 +1,4 @@
-//! Large payloads are compressed where that saves capacity units, and nobody notices but the bill.
+//! Large payloads are compressed if that saves capacity units, which changes nothing but the bill.
 
 use std::{fmt::Write as _, io::Read as _};
 

@@ -171,7 +171,7 @@ async fn g3_a_repeated_transaction_is_stored_once_and_reports_the_first_result()
     };
     table.wire.take();
     let first = commit().await.unwrap();
-    // The stream that is appended to at any version goes on before the repeat.
+    // The stream that is appended to at any version grows before the repeat.
     table.store.append(&order, Any, [event(4)]).await.unwrap();
     table.store.append(&order, Any, [event(5)]).await.unwrap();
     let items = table.items().await;

@@ -20,7 +20,7 @@ fn url(broker: &OwnBroker, user: &str, password: &str, vhost: &str) -> String {
     format!("amqp://{user}:{password}@{}:{}/{vhost}", uri.authority.host, uri.authority.port)
 }
 
-/// That it ends at once as badly configured, and says why, and no password.
+/// Verifies that it ends at once as badly configured, and says why, without a password.
 fn assert_refused(finished: &Finished, words: &[&str]) {
     assert_eq!(finished.code(), Some(78), "{}", finished.stderr);
     for word in words {

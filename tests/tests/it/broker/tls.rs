@@ -1,4 +1,4 @@
-//! `amqps`: authorities, client certificates, and what is said where something is wrong with them.
+//! `amqps`: authorities, client certificates, and the messages if something is wrong with them.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("the path is UTF-8")
 }
 
-/// The flags for an authority and, where there is one, a client certificate.
+/// The flags for an authority and, if there is one, a client certificate.
 fn flags<'a>(authority: &'a Authority, client: Option<&'a Identity>) -> Vec<&'a str> {
     let mut flags = vec!["--amqp-ca-file", text(authority.certificate())];
     if let Some(client) = client {
@@ -32,7 +32,7 @@ async fn drain(table: &TestTable, url: &str, exchange: &str, flags: &[&str]) -> 
     run("streambox-relay", Some(table), Some(url), arguments).await
 }
 
-/// That it ends at once as badly configured, and says why.
+/// Verifies that it ends at once as badly configured, and says why.
 fn assert_refused(finished: &Finished, words: &[&str]) {
     assert_eq!(finished.code(), Some(78), "{}", finished.stderr);
     for word in words {
@@ -119,7 +119,7 @@ async fn certificates_that_are_renewed_on_disk_are_used_from_the_next_connection
     table.fill(&stream("order-1"), 1).await;
     inbox.receive_distinct(1).await;
 
-    // The broker is renewed first: a running relay says what is wrong, and goes on trying.
+    // The broker is renewed first: a running relay says what is wrong, and keeps trying.
     front.change(&new.issue("localhost", LONG));
     relay.logs("authority that is not trusted").await;
     table.fill(&stream("order-2"), 1).await;

@@ -1,4 +1,4 @@
-//! What tests start goes away with them, whatever happens to them; and what is said where it can't be started.
+//! Brokers of tests are removed with them, whatever happens to them, and an error says what to do if one can't be started.
 
 use std::{
     io::{self, BufRead as _, BufReader, ErrorKind},
@@ -44,7 +44,7 @@ fn a_broker_is_removed_also_when_its_test_was_killed() {
     assert!(is_gone(), "the broker at {url} outlives its test: {told}");
 }
 
-/// That it fails in container mode, and says why.
+/// Verifies that it fails in container mode, and says why.
 fn assert_refused(command: &mut Command, words: &[&str]) {
     let Output { status, stdout, stderr } = command
         .env(MODE_VARIABLE, "containers")

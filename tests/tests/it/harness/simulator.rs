@@ -1,4 +1,4 @@
-//! The decisions of relays, simulated by seeds; and that the simulator finds what is broken on purpose.
+//! The decisions of relays, simulated by seeds, and relays broken on purpose, which the simulator has to find.
 
 use streambox_tests::sim::{self, Membership, Mutant, Promise, Scenario};
 

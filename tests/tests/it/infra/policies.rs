@@ -47,7 +47,7 @@ impl Role {
         Self { name, program, policy: Policy::of(&resource["Properties"]["PolicyDocument"]), used: BTreeSet::new() }
     }
 
-    /// Everything that was sent has to be granted, by the policy that an error names where it is not.
+    /// Everything that was sent has to be granted, by the policy that an error names if it is not.
     fn judge(&mut self, sent: &[Exchange]) {
         assert!(!sent.is_empty(), "nothing was sent");
         for access in sent.iter().flat_map(|exchange| accesses(&exchange.operation, &exchange.request)) {

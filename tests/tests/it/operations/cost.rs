@@ -97,7 +97,7 @@ async fn an_idle_poll_is_half_a_read_unit() {
 async fn a_relay_that_starts_looks_at_the_index_and_at_the_table_once() {
     let table = TestTable::create().await;
     let settings = RelaySettings {
-        // It is told to stop before it needs one.
+        // It is stopped before it needs one.
         broker: BrokerSettings::new("amqp://127.0.0.1:1".parse().unwrap(), "events".into()),
         publishers: 1,
         poll_interval: Duration::from_mins(1),

@@ -147,7 +147,7 @@ async fn insist(mut process: Process) -> Option<i32> {
 async fn a_second_signal_ends_the_program_also_while_it_waits_for_a_reader() {
     let table = TestTable::create().await;
     let arguments = ["status", "--watch", "--no-wait", "--format", "json", "--log", "trace"];
-    // It blocks where it prints its first line.
+    // It blocks when it prints its first line.
     let mut status = Process::start_unread(RELAY, Some(&table), None, arguments, false);
     status.logs("Scan").await;
     assert_eq!(insist(status).await, Some(130));

@@ -21,7 +21,7 @@ async fn address(relay: &mut Process) -> String {
     log["address"].as_str().expect("the address").to_owned()
 }
 
-/// Asks until the answer is as it should be: what is shown is at most a moment old, and gives no signal.
+/// Asks until the answer is as it should be: a page is at most a moment old, and gives no signal.
 async fn until(address: &str, path: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
     let mut last = None;
     let reached = async {

@@ -1,5 +1,5 @@
-//! What is missing in the set-up of a program: credentials, a Region, the table, its index, its keys, a permission. Each is told
-//! in one sentence that says what to do, with the exit code of bad configuration.
+//! A program whose set-up is incomplete: without credentials, a Region, the table, its index, its keys, a permission. It prints one
+//! sentence that says what to do, and exits with the code of bad configuration.
 
 use std::{
     collections::HashMap,
@@ -39,7 +39,7 @@ use tokio::{
 const URL: Option<&str> = Some("amqp://127.0.0.1:1/");
 const BAD_CONFIGURATION: Option<i32> = Some(78);
 
-/// That it has ended as badly configured, with one sentence that has all these words.
+/// Verifies that it has ended as badly configured, with one sentence that has all these words.
 fn assert_told(finished: &Finished, words: &[&str]) {
     assert_eq!(finished.code(), BAD_CONFIGURATION, "{}", finished.stderr);
     let told: Vec<_> = finished.stderr.lines().filter(|line| line.starts_with("streambox")).collect();
@@ -529,7 +529,7 @@ async fn g5_a_permission_that_is_withdrawn_from_a_running_relay_is_told_waited_f
     let refused = until(&at, |answer| answer.status == 503).await;
     assert!(refused.body.contains(told) && refused.body.contains("RelayPolicy"), "{}", refused.body);
     assert_eq!(ask(&at, "GET", "/livez").await.status, 200, "no reason to restart it");
-    // The table tells it, too, with one of the next heartbeats.
+    // The table shows it, too, with one of the next heartbeats.
     let last_error = loop {
         let status = run("streambox-relay", Some(&engine), None, ["status", "--format", "json"]).await;
         let status: Value = serde_json::from_str(&status.stdout).expect("one JSON object");

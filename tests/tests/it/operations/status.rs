@@ -1,4 +1,4 @@
-//! `status`: what the table says, whoever runs.
+//! `status`: what the table shows, whether a relay runs or not.
 
 use serde_json::Value;
 use streambox::outbox::{HaltedStream, SkipRequest, WorkerId, WorkerRow};

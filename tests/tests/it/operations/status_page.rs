@@ -23,7 +23,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 struct Still {
     view: View,
     asked: AtomicU64,
-    /// After so many answers it says that it is another.
+    /// After this many answers it says that it is another.
     then: Option<(u64, View)>,
 }
 

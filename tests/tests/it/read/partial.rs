@@ -139,7 +139,7 @@ async fn g4_backward_a_gap_that_stays_is_an_error_that_says_what_is_missing() {
     for (hidden, options, seen) in [
         (1, ReadOptions::backward(), vec![5, 4, 3, 2]),
         (3, ReadOptions::backward(), vec![5]),
-        // The append 2–4 seen in part, the stream going on above it.
+        // The append 2–4 seen in part, the stream continues above it.
         (4, ReadOptions::backward().from_version(4), vec![]),
         (2, ReadOptions::backward().from_version(2), vec![]),
         (1, ReadOptions::backward().from_version(1), vec![]),

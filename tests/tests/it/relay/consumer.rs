@@ -72,7 +72,7 @@ impl Setting {
         consumer
     }
 
-    /// A consumer that survives that it may not [`write`](set_writes), and may not from the start if `limit` says so.
+    /// A consumer that survives a limit on its [`writes`](set_writes); `limit` sets one from the start.
     fn hardened(&self, limit: &str) -> Process {
         let script = format!("trap '' XFSZ; {limit} exec \"$0\" \"$@\"");
         let consumer = program(CONSUMER).to_str().expect("the path is UTF-8").to_owned();
@@ -430,7 +430,7 @@ async fn a_read_model_is_rebuilt_from_a_queue_of_its_own_and_the_live_queue_goes
     let ended = rebuild.finish().await;
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     assert!(ended.stdout.contains("rebuilt from 8 events"), "{}", ended.stdout);
-    // 3. The live queue goes on with the new file.
+    // 3. The live queue continues with the new file.
     let mut live = setting.start("new.ndjson");
     live.prints("dropped order-2 2").await;
     setting.relay(&table, &["drain"]).await;

@@ -1,5 +1,5 @@
 //! Items that another client has put into the table, or has damaged: each halts its own stream, is named wherever somebody looks,
-//! and can be given up. Every other stream goes on.
+//! and can be given up. Every other stream continues.
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};

@@ -36,7 +36,7 @@ async fn g7_a_message_that_no_queue_takes_halts_its_stream_and_no_other() {
     assert_eq!(table.pending().await, 3, "nothing of the halted stream is lost or passed over");
     assert_eq!(inbox.receive_rest().await.unwrap().distinct(), 30);
 
-    // Somebody listens: the stream goes on by itself, from where it was.
+    // Somebody listens: the stream resumes by itself, from where it was.
     let mut permits = Inbox::bound(&url, inbox.exchange(), "permit.#").await.unwrap();
     let (code, report, log) = drain(&table, &inbox, &[]).await;
     assert_eq!((code, &report["published"]), (0, &3.into()), "{log}");

@@ -117,7 +117,7 @@ async fn publishing_an_event_continues_the_trace_in_which_it_was_appended() {
     let stopped = relay.finish().await;
     assert_eq!(stopped.code(), Some(0), "{}", stopped.stderr);
 
-    // The appender's context goes on to the consumer as it is.
+    // The appender's context reaches the consumer unchanged.
     let headers = message.properties.headers().as_ref().unwrap().inner();
     let header = |name: &str| headers.get(name).and_then(AMQPValue::as_long_string).map(ToString::to_string);
     assert_eq!(header("traceparent"), Some(format!("00-{TRACE}-{PARENT}-01")));

@@ -1,5 +1,5 @@
 //! What an upgrade relies on (UPGRADES.md): programs of today read what older ones have written, ignore what newer ones may
-//! write beside it, and stop where they must not ignore it; and they write nothing that older ones do not know.
+//! write beside it, and stop if they must not ignore it; and they write nothing that older ones do not know.
 
 mod golden;
 mod later;

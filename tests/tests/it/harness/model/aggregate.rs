@@ -185,7 +185,7 @@ struct Process {
 /// What has happened to an order.
 #[derive(Default)]
 struct Line {
-    /// Each append: its id where the command had one, and its events.
+    /// Each append: its id if the command had one, and its events.
     appends: Vec<(Option<u8>, Vec<OrderEvent>)>,
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct Append {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Id {
     Fresh,
-    /// One that other appends use, too: a repeat where it goes to the same place.
+    /// One that other appends use, too: a repeat if it goes to the same place.
     Shared(u8),
 }
 

@@ -59,9 +59,9 @@ impl Raw {
         }
     }
 
-    /// The events behind a version, one page.
-    pub(crate) async fn load_behind(&self, stream: &str, version: u64) -> Vec<Item> {
-        self.events(stream, version + 1).await.items.unwrap_or_default()
+    /// The event at a version, which shows that the table still has it, and those behind it, one page.
+    pub(crate) async fn load_from(&self, stream: &str, version: u64) -> Vec<Item> {
+        self.events(stream, version).await.items.unwrap_or_default()
     }
 
     /// The snapshot, some pending entries and the newest events.
@@ -73,8 +73,8 @@ impl Raw {
             .consistent_read(true)
             .scan_index_forward(false)
             .limit(COLD_LOAD_ITEMS.into())
-            .key_condition_expression("stream_id = :stream")
-            .expression_attribute_values(":stream", text(stream))
+            .key_condition_expression("stream_id = :partition")
+            .expression_attribute_values(":partition", text(stream))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
@@ -88,8 +88,8 @@ impl Raw {
             .table_name(&self.table)
             .consistent_read(true)
             .scan_index_forward(true)
-            .key_condition_expression("stream_id = :stream AND entity BETWEEN :from AND :to")
-            .expression_attribute_values(":stream", text(stream))
+            .key_condition_expression("stream_id = :partition AND entity BETWEEN :from AND :to")
+            .expression_attribute_values(":partition", text(stream))
             .expression_attribute_values(":from", text(event_key(from)))
             .expression_attribute_values(":to", text(event_key(u64::MAX)))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
@@ -191,7 +191,7 @@ pub(crate) fn comparable(exchange: Exchange) -> (String, BTreeMap<String, Value>
 
 fn blank(value: &mut Value) {
     const DIFFERENT: [&str; 7] =
-        ["stream_id", ":stream", "event_id", "append_id", "recorded_at", "pending_since", "previous_at"];
+        ["stream_id", ":partition", "event_id", "append_id", "recorded_at", "pending_since", "previous_at"];
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {

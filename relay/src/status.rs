@@ -196,7 +196,7 @@ impl StatusReader {
             read_units: pending.read_units,
         };
         let alive = |row: &WorkerRow| self.beats.get(&row.id).and_then(|beat| beat.alive);
-        // What a worker that is gone has said last is not true any more: another one has its streams.
+        // The last report of a dead worker is no longer true: another worker has its streams.
         let speaking = || rows.iter().filter(|row| alive(row) != Some(false));
         let mut halted: Vec<_> = speaking().flat_map(halted).collect();
         halted.sort_by(|a, b| (a.since_ms, &a.stream).cmp(&(b.since_ms, &b.stream)));
@@ -212,7 +212,7 @@ impl StatusReader {
     }
 }
 
-/// A heartbeat that does not come for two of its intervals is taken as gone. The relays themselves wait for longer.
+/// A worker without a heartbeat for two of its intervals is taken as dead. The relays themselves wait for longer.
 fn silence_of_the_dead(row: &WorkerRow) -> Duration {
     Duration::from_millis(row.beat_interval_ms.saturating_mul(2))
 }

@@ -55,7 +55,7 @@ pub struct View {
     pub not_live: Option<String>,
     /// Why it is not ready; empty if it is.
     pub not_ready: Vec<String>,
-    /// Whether it was told to stop.
+    /// Whether it is stopping.
     pub is_stopping: bool,
     /// What its loop has reported last.
     #[serde(flatten)]

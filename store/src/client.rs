@@ -63,7 +63,7 @@ impl RequestLimits {
         Self { silence, ..self }
     }
 
-    /// How many bytes a second pass at least where a large request is sent, [`SLOWEST_UPLOAD_BYTES_PER_SECOND`] unless set: the
+    /// The least number of bytes a second at which a large request is sent, [`SLOWEST_UPLOAD_BYTES_PER_SECOND`] unless set: the
     /// silence that an attempt is allowed grows by the time that this takes. 0 counts as 1.
     pub fn slowest_upload(self, bytes_per_second: u32) -> Self {
         Self { slowest_upload: bytes_per_second.max(1), ..self }
@@ -127,7 +127,7 @@ impl Intercept for UploadTime {
     }
 }
 
-/// A client from the environment: region, credentials and end point are found as by every AWS program
+/// A client from the environment: Region, credentials and end point are found as in every AWS program
 /// (`AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL_DYNAMODB`, container and instance roles …). Profiles of `aws sso login` and
 /// `aws login`, and those with a `credential_process`, need the feature `credentials` of this crate.
 ///

@@ -39,7 +39,7 @@ pub enum Error {
     },
 
     /// At each attempt, another transaction was in progress on the same items. Nothing was written. Retry later.
-    #[error("{operation} of {subject}: another transaction was in the way at each of {attempts} attempt{}; nothing was written, try again", plural(*.attempts))]
+    #[error("{operation} of {subject}: another transaction was in progress at each of {attempts} attempt{}; nothing was written, try again", plural(*.attempts))]
     Busy {
         /// The operation.
         operation: &'static str,
@@ -222,7 +222,7 @@ pub enum Invalid {
         bytes: usize,
     },
     /// The expected position belongs to another stream.
-    #[error("the expected position is one of stream {position_of}, the append goes to {stream}")]
+    #[error("the expected position belongs to stream {position_of}, but the append goes to {stream}")]
     ForeignPosition {
         /// The stream that is appended to.
         stream: StreamId,
@@ -231,7 +231,7 @@ pub enum Invalid {
     },
     /// The position was handed out by a store of another table. Load the stream from this one.
     #[error(
-        "the position is one of table {position_of}, not of table {table}: load the stream with the store that is asked, and decide again"
+        "the position belongs to table {position_of}, not to table {table}: load the stream from this store, and decide again"
     )]
     PositionOfOtherTable {
         /// The table of this store, with its Region.
@@ -254,7 +254,7 @@ pub enum Invalid {
         name: String,
     },
     /// A scan in more segments than it may have, or in none.
-    #[error("a scan is in 1 to {limit} segments, not in {segments}")]
+    #[error("a scan has 1 to {limit} segments, not {segments}")]
     Segments {
         /// The most it may have.
         limit: u16,
@@ -267,13 +267,13 @@ pub enum Invalid {
         /// The reason.
         why: String,
     },
-    /// A text that has to say something says nothing.
+    /// A text that is required is empty.
     #[error("the {what} is empty")]
     Empty {
         /// What is empty.
         what: &'static str,
     },
-    /// What is to be skipped is neither a version nor the sort key of a damaged pending entry.
+    /// The target of a skip is neither a version nor the sort key of a damaged pending entry.
     #[error("{target:?} does not name a pending entry: allowed is a version, for example 7, or a sort key `pending#…`")]
     SkipTarget {
         /// What was given, shortened.

@@ -7,7 +7,7 @@
 //! The pattern is the one of the CQRS Journey's chapter on event stores (Microsoft patterns & practices, 2012), there on
 //! Azure table storage.
 //!
-//! Begin with the example, continue with the [`guide`], and use [`aggregate`]s where decisions are made on a state. None of the
+//! Begin with the example, continue with the [`guide`], and use [`aggregate`]s if decisions are made on a state. None of the
 //! latter is obligatory: the plain store is complete in itself.
 //!
 //! ```no_run

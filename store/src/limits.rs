@@ -10,7 +10,7 @@ pub const MAX_VERSION: u64 = i64::MAX.unsigned_abs();
 /// Most items in one `TransactWriteItems`.
 pub const MAX_TRANSACTION_ITEMS: usize = 100;
 
-/// Most events in one append: the transaction's items less the pending entry. So many private events alone, too.
+/// Most events in one append: the transaction's items less the pending entry. The limit is the same for private events alone.
 pub const MAX_EVENTS_PER_APPEND: usize = MAX_TRANSACTION_ITEMS - 1;
 
 /// Most bytes of all items of one `TransactWriteItems` (4 MB).
@@ -30,7 +30,7 @@ pub const MAX_SHORT_STRING_BYTES: usize = 255;
 ///
 /// AMQP can't split a message's headers over frames. A broker that gets more than the `frame_max` of the connection closes the
 /// connection, with every other message of the batch on it. `RabbitMQ`'s default `frame_max` is 128 KiB; 16 KiB is far more
-/// than identifiers and a trace context need, and also fits where an operator has lowered it.
+/// than identifiers and a trace context need, and also fits if an operator has lowered it.
 pub const MAX_MESSAGE_HEADER_BYTES: usize = 16 * 1024;
 
 /// Most arrays and objects within each other in a payload, and in metadata, whose own object counts as one.

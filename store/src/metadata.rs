@@ -176,7 +176,7 @@ fn text(json: &str) -> Option<Cow<'_, str>> {
     Some(text)
 }
 
-/// A JSON string, copied only where it has escapes.
+/// A JSON string, copied only if it has escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 

@@ -23,7 +23,7 @@ pub struct EventStore {
 }
 
 impl EventStore {
-    /// Appends `events` to `stream`, where the stream is as `expected`, with a new append id: one transaction, all or
+    /// Appends `events` to `stream` if the stream is as `expected`, with a new append id: one transaction, all or
     /// nothing.
     ///
     /// To make a repeat of a whole command harmless, use [`append_with_id`](Self::append_with_id).
@@ -187,7 +187,7 @@ impl EventStore {
     /// [`futures::Stream`](futures_core::Stream) of findings: every rule of writing is checked ([`Fault`](crate::Fault) has them).
     /// Writes nothing.
     ///
-    /// The table may be in use: what is missing is read again until an append has had the time to become visible, about two
+    /// The table may be in use: missing items are re-read until an append has had the time to become visible, about two
     /// seconds for each gap that stays. Costs what [`scan_events`](Self::scan_events) does, and a read of the events of each
     /// pending entry.
     ///
@@ -226,8 +226,8 @@ impl EventStore {
     /// Stores a snapshot, in place of the one that is there: unless that one is newer, or of a newer schema.
     ///
     /// Two versions of a service that run side by side, as during a deployment, would overwrite each other's snapshots
-    /// for ever. So that of a newer schema stands, until it is [`SCHEMA_TAKEOVER_EVENTS`](snapshot::SCHEMA_TAKEOVER_EVENTS) behind: then nobody keeps it
-    /// up any more, as after a deployment was rolled back.
+    /// for ever. So a snapshot of a newer schema stays, until it is [`SCHEMA_TAKEOVER_EVENTS`](snapshot::SCHEMA_TAKEOVER_EVENTS) behind: then no
+    /// service keeps it up to date, for example after a deployment was rolled back.
     ///
     /// One request: a `TransactWriteItems`, so that a role that may put items only inside transactions suffices. 2
     /// write units for each KB.
@@ -246,7 +246,7 @@ impl EventStore {
     }
 
     /// Which table this is: its ARN and the id that DynamoDB gave it when it was created. A table of the same name in another
-    /// Region or account, restored, or created anew has another identity. One request, `DescribeTable`.
+    /// Region or account, restored, or created again has another identity. One request, `DescribeTable`.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.

@@ -155,8 +155,8 @@ impl TryFrom<String> for StreamId {
 /// Because it is known to exist, an append [`At`](ExpectedVersion::At) it needs no check first: one request.
 ///
 /// A position knows its table, by name and Region: a store of another table refuses it with
-/// [`Error::Invalid`](crate::Error::Invalid). That a table was restored or made anew under its old name, an append does not notice:
-/// it would cost a read. So load streams again after that, and restart what holds positions. A cached state of a
+/// [`Error::Invalid`](crate::Error::Invalid). An append does not notice that a table was restored or created again under its old name:
+/// that would cost a read. So load streams again after that, and restart what holds positions. A cached state of a
 /// [`Repository`](crate::aggregate::Repository) is compared with the table at each load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamPosition {
@@ -227,7 +227,7 @@ impl StreamPosition {
     }
 }
 
-/// What a pending entry says about the append before it, so that a relay can tell whether it has missed that one's entry.
+/// What a pending entry says about the append before it, from which a relay sees whether it has missed that one's entry.
 /// Appends of private events alone have no entry and are passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Previous {

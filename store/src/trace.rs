@@ -17,7 +17,7 @@ impl TraceContext {
         Self { traceparent: traceparent.into(), tracestate }
     }
 
-    /// The current span of OpenTelemetry, where there is a valid one. With the layer of the crate `tracing-opentelemetry`,
+    /// The current span of OpenTelemetry, if there is a valid one. With the layer of the crate `tracing-opentelemetry`,
     /// that is the current span of `tracing`.
     ///
     /// Set it with [`EventStoreBuilder::trace_context`](crate::EventStoreBuilder::trace_context):

@@ -6,6 +6,8 @@ use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, value_parser};
 use streambox::{StreamId, outbox::SkipTarget, table_name};
 
+#[cfg(feature = "opentelemetry")]
+use super::observability::TraceOption;
 use super::observability::{EmfOptions, HttpOption};
 use crate::{
     broker::{DEFAULT_CLOUDEVENTS_SOURCE, MessageFormat, Timeouts, TlsFiles, Unroutable, without_password},
@@ -14,30 +16,30 @@ use crate::{
 };
 
 const AFTER_HELP: &str = "\
-AWS's own settings are found as by every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
+AWS's own settings work as in every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
 
 Exit codes: 0 done, 1 failed, 2 usage, 70 a fault of the program (start it again), 78 bad configuration.";
 
 const STATUS_HELP: &str = "\
-An age is the time on this machine less the time that the appender gave its event: it is as true as the two clocks agree.
-Whether a worker is alive shows between two readings of its row: the command waits for one heartbeat, unless --no-wait is given.
+An age is this machine's time minus the time that the appender gave its event: it is as exact as the two clocks agree.
+Two readings of a worker's row show whether it is alive: the command waits for one heartbeat, unless --no-wait is given.
 
-Exit codes: 0 done, 1 failed, or what --fail-if-… names is the case, 2 usage, 78 bad configuration.";
+Exit codes: 0 done, 1 failed, or a condition of --fail-if-… holds, 2 usage, 78 bad configuration.";
 
 const SKIP_HELP: &str = "\
-Only the first pending entry of a stream can be skipped. It is one append: skipping it skips all events of that append that are not published yet; if a relay is just
-publishing one, that one may arrive all the same. The relay continues the stream by itself, within --max-retry-delay.
+Only the first pending entry of a stream can be skipped. It is one append: skipping it skips all events of that append that are not published yet. An event that a relay
+is publishing at that moment may still arrive. The relay continues the stream by itself, within --max-retry-delay.
 Repeating the command is harmless: a skip that was done before is reported, not done again.
 
 A damaged entry whose sort key has no version is named by that sort key, as `status` and the log show it, in single quotes: 'pending#abc'.
-If the append before the entry is missing from the table, nobody can tell whether it was published: --give-up-previous gives it
+If the append before the entry is missing from the table, it is unknown whether it was published: --give-up-previous gives it
 up, too.
 
 Exit codes: 0 skipped, or skipped before, 1 failed, or nothing is pending there, 2 usage, 78 bad configuration.";
 
 const REPLAY_HELP: &str = "\
-The messages are those of `run`, byte for byte, with one more header, `x-streambox-replay`: the replay's id. Per stream they come
-in order; private events never go out. With --queue the routing key is the queue's name, and a message of type
+The messages are those of `run`, byte for byte, with one more header, `x-streambox-replay`: the replay's id. Each stream's events
+come in order; private events are never published. With --queue the routing key is the queue's name, and a message of type
 `streambox.ReplayEnded` comes last.
 
 A consumer that follows the exchange drops replayed messages. To rebuild a read model: stop its consumer, replay to a queue that is
@@ -46,17 +48,17 @@ state. The README, section \"Consumers\", has the commands.
 
 --state keeps the position: it is written at least every 512 events, once a second while events are confirmed, and at the end. The
 same command with the same --state resumes there; at most 512 events are published twice. SIGTERM waits at most 20 seconds for what
-is in flight. An event that the broker refuses ends the replay with its stream and version: nothing is passed over.
+is in flight. An event that the broker refuses ends the replay, and the error names its stream and version: no event is left out.
 
 Exit codes: 0 done, 1 failed or interrupted, 2 usage, 78 bad configuration.";
 
 const HEALTH_HELP: &str = "\
-It asks /livez of a relay that runs in the same place, or /readyz, and prints the answer: a health check for containers, whose
-image has nothing else to ask with. It needs neither the table nor the broker.
+Asks /livez of a relay on the same host, or with --ready /readyz, and prints the answer: a health check for containers, whose
+image has no other HTTP client. It needs neither the table nor the broker.
 
-Exit codes: 0 well, 1 not well, or no answer within 4 seconds, 2 usage, 78 bad configuration.";
+Exit codes: 0 healthy, 1 not healthy, or no answer within 4 seconds, 2 usage, 78 bad configuration.";
 
-/// What belongs to one call alone, and has no variable.
+/// Flags that belong to one call only have no variable.
 const THIS_CALL: &str = "This call";
 
 /// The longest age that can be asked for: longer than any table is old.
@@ -90,7 +92,7 @@ impl Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Publish what is pending and whatever is appended, until told to stop (SIGTERM, Ctrl-C).
+    /// Publish pending events, and new ones as they are appended, until stopped (SIGTERM, Ctrl-C).
     #[command(after_help = AFTER_HELP)]
     Run(RunOptions),
     /// Publish until nothing is pending, then exit: 0 if all was published, 1 if a stream is halted.
@@ -105,7 +107,7 @@ pub enum Command {
     /// Publish events of the past once more, marked as a replay. What is pending is not touched.
     #[command(after_help = REPLAY_HELP)]
     Replay(ReplayOptions),
-    /// Ask a running relay how it is: exit 0 if its loop turns, or with --ready if it does its work; else 1.
+    /// Check the health of a running relay: exit with 0 if its loop runs, or with --ready if it can publish; else with 1.
     #[command(after_help = HEALTH_HELP)]
     Health(HealthOptions),
 }
@@ -185,15 +187,15 @@ pub struct RelayOptions {
 /// `status`.
 #[derive(Debug, Args)]
 pub struct StatusOptions {
-    /// Show it again and again, until Ctrl-C.
+    /// Repeat it until Ctrl-C.
     #[arg(long, help_heading = THIS_CALL)]
     pub watch: bool,
 
-    /// Time from one showing to the next. Each costs read units for the part of the index that it reads.
+    /// Time from one output to the next. Each costs read units for the part of the index that it reads.
     #[arg(long, help_heading = THIS_CALL, value_name = DURATION, default_value = "2s", value_parser = duration(200..=3_600_000))]
     pub watch_interval: Duration,
 
-    /// Most pending entries that are counted: beyond that it says "at least". About 13 read units for each 1,000.
+    /// The most pending entries that are counted; beyond that the output says "at least". About 13 read units for each 1,000.
     #[arg(long, help_heading = THIS_CALL, default_value_t = 100_000, value_parser = value_parser!(u32).range(1..))]
     pub max_entries: u32,
 
@@ -229,12 +231,12 @@ pub struct SkipOptions {
     #[arg(value_name = "VERSION")]
     pub target: SkipTarget,
 
-    /// Give up the append before the entry, too, if it is missing: somebody has deleted it from the table, and nobody can tell
+    /// Give up the append before the entry, too, if it is missing: somebody has deleted it from the table, and it is unknown
     /// whether its events were published. Without this flag such an entry is not skipped.
     #[arg(long, help_heading = THIS_CALL)]
     pub give_up_previous: bool,
 
-    /// Why. It stays in the table for ever.
+    /// The reason. It stays in the table for ever.
     #[arg(long, help_heading = THIS_CALL)]
     pub reason: String,
 
@@ -270,7 +272,7 @@ pub struct ReplayOptions {
     #[arg(long, help_heading = THIS_CALL, value_name = "TIME")]
     pub to_time: Option<String>,
 
-    /// Publish to this queue alone, past the exchange. It has to exist, and to be bound to nothing.
+    /// Publish to this queue only, not to the exchange. The queue has to exist and must not be bound to any exchange.
     #[arg(long, help_heading = THIS_CALL)]
     pub queue: Option<String>,
 
@@ -297,7 +299,7 @@ pub struct ReplayOptions {
 /// `health`.
 #[derive(Clone, Debug, Args)]
 pub struct HealthOptions {
-    /// Ask whether it does its work (/readyz), not only whether its loop turns (/livez).
+    /// Check whether it can publish (/readyz), not only whether its loop runs (/livez).
     #[arg(long, help_heading = THIS_CALL)]
     pub ready: bool,
 
@@ -370,7 +372,7 @@ pub struct BrokerOptions {
     #[arg(long, env = "STREAMBOX_UNROUTABLE", value_enum, default_value = "halt")]
     pub unroutable: Unroutable,
 
-    /// What the body of a message is.
+    /// The format of a message's body.
     #[arg(long, env = "STREAMBOX_MESSAGE_FORMAT", value_enum, default_value = "plain")]
     pub message_format: MessageFormat,
 
@@ -397,7 +399,7 @@ pub struct WorkOptions {
     #[arg(long, env = "STREAMBOX_POLL_INTERVAL", value_name = DURATION, default_value = "500ms", value_parser = duration(10..=60_000))]
     pub poll_interval: Duration,
 
-    /// Longest time to finish what is in flight when the relay is told to stop.
+    /// Longest time to finish what is in flight when the relay is stopped.
     #[arg(long, env = "STREAMBOX_DRAIN_TIMEOUT", value_name = DURATION, default_value = "20s", value_parser = duration(0..=600_000))]
     pub drain_timeout: Duration,
 
@@ -414,8 +416,8 @@ pub struct WorkOptions {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Group")]
 pub struct GroupOptions {
-    /// This worker's name in its group, which no other running worker may have; one that stays the same over restarts lets
-    /// a worker that was killed continue at once. By default host, process id and a random number.
+    /// This worker's name in its group, which no other running worker may have. With a name that stays the same over restarts,
+    /// a worker that was killed continues at once. By default host, process id and a random number.
     #[arg(long, env = "STREAMBOX_WORKER_ID")]
     pub worker_id: Option<String>,
 
@@ -426,16 +428,4 @@ pub struct GroupOptions {
     /// After this time without a heartbeat, a worker's streams go to the others; at least twice the interval.
     #[arg(long, env = "STREAMBOX_WORKER_TIMEOUT", value_name = DURATION, default_value = shown(DEFAULT_WORKER_TIMEOUT), value_parser = duration(0..=600_000))]
     pub worker_timeout: Duration,
-}
-
-/// Traces.
-#[cfg(feature = "opentelemetry")]
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Looking into it")]
-pub struct TraceOption {
-    /// Where spans are exported to, an OpenTelemetry collector, for example `http://127.0.0.1:4318`: OTLP over HTTP, or HTTPS with
-    /// the system's authorities. Without it there are none. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_BSP_…` work as
-    /// everywhere.
-    #[arg(long, env = "STREAMBOX_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    pub otlp_endpoint: Option<String>,
 }

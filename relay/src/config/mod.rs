@@ -16,7 +16,7 @@ pub use error::BadConfiguration;
 pub use observability::{Asked, EmfOptions, HttpOption};
 
 #[cfg(feature = "opentelemetry")]
-pub use cli::TraceOption;
+pub use observability::TraceOption;
 
 #[cfg(test)]
 mod tests;

@@ -20,17 +20,17 @@ const MAX_NAMESPACE_BYTES: usize = 255;
 
 /// Health, metrics and the status page.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Looking into it")]
+#[command(next_help_heading = "Observability")]
 pub struct HttpOption {
-    /// Where /livez, /readyz, /metrics and the status page are served: `off`, or an address and a port (0: one that the
-    /// system chooses; it is logged). There is no authentication: bind what only your own network reaches.
+    /// The address and port that serve /livez, /readyz, /metrics and the status page, or `off`. With port 0 the system chooses
+    /// one, which is logged. There is no authentication: bind an address that only your own network reaches.
     #[arg(long, env = "STREAMBOX_HTTP", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT|off")]
     pub http: String,
 }
 
 /// Metrics for CloudWatch.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Looking into it")]
+#[command(next_help_heading = "Observability")]
 pub struct EmfOptions {
     /// Write metrics to standard output for CloudWatch, one line an interval in its embedded metric format, under this
     /// namespace. Without it nothing is written. Each table has 9 metrics, which CloudWatch bills as custom ones.
@@ -42,12 +42,24 @@ pub struct EmfOptions {
     pub emf_interval: Duration,
 }
 
-/// Whom a health check asks.
+/// Traces.
+#[cfg(feature = "opentelemetry")]
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Observability")]
+pub struct TraceOption {
+    /// The OpenTelemetry collector that spans are exported to, for example `http://127.0.0.1:4318`: OTLP over HTTP, or HTTPS with
+    /// the system's authorities. Without it no spans are exported. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_BSP_…` work as
+    /// everywhere.
+    #[arg(long, env = "STREAMBOX_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+}
+
+/// Which relay a health check asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// A relay that serves there.
     At(SocketAddr),
-    /// Nobody, for this reason.
+    /// None, for this reason.
     Nobody(&'static str),
 }
 
@@ -75,7 +87,7 @@ impl HttpOption {
                 "the relay serves nothing with --http off (STREAMBOX_HTTP): give it an address and a port",
             ),
             Some(address) if address.port() == 0 => Asked::Nobody(
-                "with port 0 in --http (STREAMBOX_HTTP) the system has chosen the port, which the relay's log names: say that one",
+                "with port 0 in --http (STREAMBOX_HTTP) the system has chosen the port: give the one that the relay's log names",
             ),
             Some(address) => Asked::At(match address.ip() {
                 IpAddr::V4(Ipv4Addr::UNSPECIFIED) => (Ipv4Addr::LOCALHOST, address.port()).into(),

@@ -34,7 +34,7 @@ pub enum AskError {
         source: io::Error,
     },
     /// Something listens, and does not speak HTTP.
-    #[error("what listens at {address} gives no answer that can be read: is it a relay?")]
+    #[error("the program that listens at {address} gives no readable answer: is it a relay?")]
     NoAnswer {
         /// Where it was asked.
         address: SocketAddr,

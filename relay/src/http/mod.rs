@@ -3,7 +3,7 @@
 //! | path | |
 //! |---|---|
 //! | `/livez` | 200 if the relay's loop turns, else 503 |
-//! | `/readyz` | 200 if what is pending can go out: the broker takes messages, the table is read, nothing is refused, and the relay was not told to stop; else 503 and the reasons |
+//! | `/readyz` | 200 if what is pending can go out: the broker takes messages, the table is read, nothing is refused, and the relay is not stopping; else 503 and the reasons |
 //! | `/metrics` | metrics ([`metrics`](crate::metrics)), in OpenMetrics' text format if `Accept` asks for it, else in Prometheus' |
 //! | `/status.json` | what the page shows |
 //! | `/` | the status page; it works without JavaScript, which only keeps it up to date |
@@ -60,7 +60,7 @@ impl Watch {
         Self { about, telemetry, metrics, history: History::default(), is_stopping: AtomicBool::new(false) }
     }
 
-    /// Not ready from now on: the relay was told to stop.
+    /// Not ready from now on: the relay is stopping.
     pub fn stopping(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
     }

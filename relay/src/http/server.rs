@@ -52,7 +52,7 @@ pub async fn serve(listener: TcpListener, show: Arc<impl Show>) {
                 {
                     oldest.abort();
                 }
-                // A client that is too slow, or gone, gets no answer.
+                // A client that is too slow, or has disconnected, gets no answer.
                 let connection = timeout(ANSWER_TIMEOUT, connection(stream, Arc::clone(&show)));
                 open.push_back(tokio::spawn(connection).abort_handle());
             }
@@ -100,7 +100,7 @@ fn answer<B>(request: &Request<B>, show: &impl Show) -> Response<Full<Bytes>> {
         _ => respond(
             StatusCode::NOT_FOUND,
             TEXT,
-            "there are /livez, /readyz, /metrics, /status.json and the status page at /\n".to_owned(),
+            "not found; there are /livez, /readyz, /metrics, /status.json and the status page at /\n".to_owned(),
         ),
     }
 }

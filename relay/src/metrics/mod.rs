@@ -71,7 +71,7 @@ impl TextFormat {
 /// A count for each kind of request.
 type Counts = [AtomicU64; Request::ALL.len()];
 
-/// What is lost rather than holding the relay up, counted where it happens.
+/// Log lines and spans that are dropped so that the relay need not wait, counted at the place of the loss.
 #[derive(Clone, Debug, Default)]
 pub struct Losses {
     /// Log lines.
@@ -280,7 +280,7 @@ impl Metric {
     }
 }
 
-/// What is not known is 0 here.
+/// An unknown value is 0 here.
 fn gauge(name: &'static str, help: &'static str, value: impl Into<Option<f64>>) -> Metric {
     Metric::new(name, help, Gauge(value.into().unwrap_or(0.0)))
 }

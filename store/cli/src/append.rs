@@ -76,7 +76,7 @@ fn failure(error: Error, append_id: Uuid, options: &AppendOptions) -> Failure {
     Failure::from(error).followed_by(&advice)
 }
 
-/// The payload's text, from where the option says.
+/// The payload's text, from the source that the option names.
 fn data(option: &str) -> Result<String, Failure> {
     let (name, input): (_, Box<dyn Read>) = match option.strip_prefix('@') {
         Some(path) => {

@@ -127,8 +127,8 @@ fn bare(text: &str) -> Result<(Option<&RawValue>, Option<Cow<'_, str>>), serde_j
     Ok(if is_bare { (Some(value), None) } else { (None, Some(text.into())) })
 }
 
-/// The text of the metadata without the time of occurrence, and that time: where it stands as an import puts it. Anywhere else it
-/// stays where it is, so that an import makes the same text again.
+/// The text of the metadata without the time of occurrence, and that time: if it stands as an import puts it. Otherwise it
+/// stays in its place, so that an import makes the same text again.
 fn without_time(metadata: &Metadata) -> (Option<Cow<'_, str>>, Option<String>) {
     let text = metadata.as_json_text();
     let whole = (!metadata.is_empty()).then_some(Cow::Borrowed(text));
@@ -148,7 +148,7 @@ fn in_line(error: &serde_json::Error) -> String {
     format!("{} (column {})", without_place(&error.to_string()), error.column())
 }
 
-/// What a parser's error says, without where.
+/// A parser's error without the place.
 fn without_place(error: &str) -> &str {
     error.rsplit_once(" at line ").map_or(error, |(what, _)| what)
 }

@@ -44,7 +44,7 @@ pub(crate) fn count(number: u64, one: &str, more: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { more })
 }
 
-/// Says something on standard error, in one line. If it can't be said there, nobody wants to know.
+/// Writes one line to standard error. An error of that is ignored.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", visible(text));
 }

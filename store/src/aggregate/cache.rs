@@ -104,7 +104,7 @@ impl<A> Cache<A> {
         Self { settings, weigh, clock, held: Mutex::new(Held { streams: LruCache::unbounded(), bytes: 0 }) }
     }
 
-    /// The entry, where it is as new as the settings ask for.
+    /// The entry, if it is as new as the settings ask for.
     pub(crate) fn within_staleness(&self, stream: &StreamId) -> Option<Arc<Entry<A>>> {
         if self.settings.staleness.is_zero() {
             return None;

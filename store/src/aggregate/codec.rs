@@ -54,7 +54,7 @@ const CONTENT: &str = "data";
 /// }
 /// ```
 pub trait DomainEvent: Sized + Send + Sync + 'static {
-    /// The event's stable type name and its payload; metadata, where it has some of its own.
+    /// The event's stable type name and its payload; metadata, if it has some of its own.
     ///
     /// # Errors
     /// [`Error::Invalid`]: it can't be written as JSON, or the type breaks a rule.

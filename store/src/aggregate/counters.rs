@@ -61,7 +61,7 @@ counters! {
     snapshots_of_other_schema,
     /// Snapshots found at a load and not used: of a version that the stream has not come to.
     snapshots_ahead,
-    /// Snapshots found at a load and not used: of another history, as of a stream that was begun anew.
+    /// Snapshots found at a load and not used: of another history, as of a stream that was started again.
     snapshots_of_other_history,
     /// Cached states that were given up, because the table no longer has the event that they end with: it was restored or made
     /// anew.

@@ -60,7 +60,7 @@ impl<A: Aggregate> Repository<A> {
                     return Err(ExecuteError::Contended { attempts, conflict });
                 }
                 Err(Error::Conflict(_)) if attempts == 1 => {}
-                // Again and again: whoever else keeps conflicting goes first.
+                // Again and again: another writer that keeps conflicting goes first.
                 Err(Error::Conflict(_)) => backoff.wait().await,
                 Err(error) => return Err(error.into()),
             }

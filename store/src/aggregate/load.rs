@@ -64,14 +64,14 @@ impl<A: Aggregate> Repository<A> {
         Ok(Loaded { entry, is_fresh: true })
     }
 
-    /// Reads on from an entry, or everything, where the table no longer has the event that the entry ends with.
+    /// Reads on from an entry, or everything, if the table no longer has the event that the entry ends with.
     async fn tail_or_cold(&self, entry: Arc<Entry<A>>) -> Result<Arc<Entry<A>>, Error> {
         let (stream, version) = (entry.position.stream().clone(), entry.position.version());
         if let Some(entry) = self.tail(entry).await? {
             return Ok(entry);
         }
         self.shared.counters.cached_states_refuted.count();
-        tracing::warn!(%stream, version, "the table no longer has the event that a cached state ends with: it is loaded anew");
+        tracing::warn!(%stream, version, "the table no longer has the event that a cached state ends with: the stream is loaded from its beginning");
         if let Some(cache) = &self.shared.cache {
             cache.forget(&stream);
         }

@@ -89,7 +89,7 @@
 //! - A repeat is recognised while fewer than the [repeat window](RepositoryBuilder::repeat_window)'s events (100 by
 //!   default) have followed. Whether a snapshot or a cache is there makes no difference. `u64::MAX` looks through the
 //!   whole stream.
-//! - A command that stored no event leaves no trace: its repeat decides anew.
+//! - A command that stored no event leaves no trace: its repeat decides again.
 //! - The same id may be used in different streams, and counts in each of them once.
 //! - For ever, and at no cost: [`EventStore::append_with_id`](crate::EventStore::append_with_id) with the version that
 //!   the caller has seen.
@@ -118,7 +118,7 @@
 //!
 //! On by default: it changes no result, and is bounded ([`CacheSettings`]). A cached stream costs one request for the event
 //! that the state ends with and what is new behind it: one read unit if nothing is and that event has up to 4 KB. Where the
-//! table no longer has that event, because it was restored or made anew, the stream is loaded from its beginning. Concurrent loads of a stream share their requests, but none is answered
+//! table no longer has that event, because it was restored or created again, the stream is loaded from its beginning. Concurrent loads of a stream share their requests, but none is answered
 //! by a request that began before it was called. With an [allowed staleness](CacheSettings::staleness) a load may skip
 //! even that request; what is executed on a stale state is still appended at the right place or decided again, and a
 //! rejection is made sure of. In a table that was restored within the staleness, or between a load and its append, there is no

@@ -47,7 +47,7 @@ impl<A, F: Fn(&SnapshotPoint<'_, A>) -> bool + Send + Sync + 'static> SnapshotPo
     }
 }
 
-/// A snapshot every N events: whenever an append passes a multiple of them, and where the last one known is twice
+/// A snapshot every N events: whenever an append passes a multiple of them, and if the last one known is twice
 /// as far behind, because it was lost or there never was one. Of several writers one passes a multiple, and so one
 /// takes the snapshot. 0 is never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

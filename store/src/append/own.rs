@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update};
 
-/// What DynamoDB says where two operations of a transaction are on one item.
+/// What DynamoDB says if two operations of a transaction are on one item.
 const SAME_ITEM: &str = "multiple operations on one item";
 
 /// Stands before a table's name in its ARN.

@@ -91,7 +91,7 @@ impl Call<'_> {
                 }
             }
         }
-        let what = "an event of the transaction is missing whose other events are there";
+        let what = "an event of the transaction is missing, but its other events are there";
         Err(self.corrupt(part, format!("append {}", self.append_id), what))
     }
 

@@ -89,7 +89,7 @@ impl Call<'_> {
         self.operation.context.cancelled(slot.to_string(), code, message)
     }
 
-    /// DynamoDB names no item where it refuses a request as a whole. If the store's table can be read, an item of the caller's
+    /// DynamoDB names no item if it refuses a request as a whole. If the store's table can be read, an item of the caller's
     /// own is at fault. One request more, of a transaction that will not be stored.
     async fn blamed_on_own(&self, error: &SdkError<TransactWriteItemsError>) -> Option<Misconfiguration> {
         let (code, message) = (error.code()?, error.message().unwrap_or_default());

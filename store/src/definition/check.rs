@@ -90,7 +90,7 @@ pub enum TableDifference {
     /// The table is a global table. It replicates item by item and the last writer wins, so that a condition holds in one Region
     /// only: two Regions store different events as the same version, and one of them is overwritten.
     #[error(
-        "the table has replicas ({}): streambox does not support global tables, since two Regions can table different events as the \
+        "the table has replicas ({}): streambox does not support global tables, since two Regions can store different events as the \
          same version, and one of them is lost. Remove the replicas; for another Region use backups",
         .regions.join(", ")
     )]
@@ -133,7 +133,7 @@ pub enum TableNote {
         write_units: i64,
     },
     /// The table can't be restored to a point in time.
-    #[error("point-in-time recovery is off: switch it on where the events matter")]
+    #[error("point-in-time recovery is off: switch it on if the events matter")]
     NoPointInTimeRecovery,
     /// Whether the table can be restored to a point in time is not known.
     #[error("whether point-in-time recovery is on is not known: {why}")]
@@ -142,7 +142,7 @@ pub enum TableNote {
         why: String,
     },
     /// One request can delete the table.
-    #[error("deletion protection is off: switch it on where the events matter")]
+    #[error("deletion protection is off: switch it on if the events matter")]
     NoDeletionProtection,
     /// DynamoDB deletes items that carry an attribute.
     #[error(
@@ -163,7 +163,7 @@ pub enum TableNote {
 
 /// Compares a table with what the library expects: keys and their types, the index, whether both are active, replicas in other
 /// Regions. Reads only;
-/// needs the permission `dynamodb:DescribeTable`. Point-in-time recovery and time to live are looked at where
+/// needs the permission `dynamodb:DescribeTable`. Point-in-time recovery and time to live are checked if
 /// `dynamodb:DescribeContinuousBackups` and `dynamodb:DescribeTimeToLive` are granted.
 ///
 /// # Errors

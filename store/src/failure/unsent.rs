@@ -7,7 +7,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use super::Verdict;
 use crate::{authorities::NoAuthorities, misconfiguration::Misconfiguration};
 
-/// What the SDK says if one of its features is missing; if nobody has logged in, or not lately; and of a process that issues
+/// What the SDK says if one of its features is missing; if no one has logged in, or the login has expired; and of a process that issues
 /// credentials.
 const FEATURE_MISSING: &str = "requires following cargo feature(s) enabled";
 const LOGIN_MISSING: [&str; 4] = ["SSO token", "Login token", "/login/cache/", "UnauthorizedException"];

@@ -55,7 +55,7 @@ impl Outbox {
             && is_being_built(&self.table).await
         {
             let what = format!(
-                "the table or its index `{OUTBOX_INDEX}` is being built; what is pending is published when it is there"
+                "the table or its index `{OUTBOX_INDEX}` is being built; pending entries are published as soon as it is ready"
             );
             return operation.unavailable(false, what);
         }

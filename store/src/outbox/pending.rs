@@ -56,7 +56,7 @@ impl PendingPage {
 
 impl Outbox {
     /// One page of the index: which streams have something pending. Eventually consistent; half a read unit for each 4 KB of
-    /// it, half a unit where it is empty.
+    /// it, half a unit if it is empty.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
@@ -144,7 +144,7 @@ impl Outbox {
         Ok(page.into_iter().map(OutboxEvent::from).collect())
     }
 
-    /// Deletes the entries with these keys, at most 25, in one request. An entry that is gone already is not an error.
+    /// Deletes the entries with these keys, at most 25, in one request. An entry that no longer exists is not an error.
     /// Returns the keys that DynamoDB did not get to: ask again for those.
     ///
     /// # Errors

@@ -37,7 +37,7 @@ impl SkipRequest {
         Self { stream, target, by: by.into(), reason: reason.into(), gives_up_previous: false }
     }
 
-    /// The same request, which gives up the append before the entry as well, if that is missing: nobody can tell any more whether
+    /// The same request, which gives up the append before the entry as well, if that is missing: it is unknown whether
     /// its events were published.
     #[must_use]
     pub fn giving_up_previous(self) -> Self {
@@ -104,14 +104,14 @@ pub enum Skipping {
     Done(Skip),
     /// It was removed before. This is the first record; no second one was written.
     DoneBefore(Skip),
-    /// An earlier entry of the stream is pending. Only the first can be skipped: a relay takes an entry that is gone as proof
+    /// An earlier entry of the stream is pending. Only the first can be skipped: a relay takes a missing entry as proof
     /// that everything up to it has been published.
     NotFirst {
         /// First and last version of the first pending entry; the last is unknown if it can't be read.
         first: (u64, Option<u64>),
     },
     /// The append before the entry is missing: neither its first event nor its pending entry is in the table. Somebody has erased
-    /// it, so nobody can tell whether its events were published. Nothing was skipped; see
+    /// it, so it is unknown whether its events were published. Nothing was skipped; see
     /// [`SkipRequest::giving_up_previous`].
     PreviousMissing {
         /// First and last version of the entry that was to be skipped; the last is unknown if it can't be read.

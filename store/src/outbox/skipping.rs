@@ -42,7 +42,7 @@ impl Outbox {
     ///
     /// An entry that is named by a version has to be the first of its stream, and the append before it published: even a
     /// consistent `Query` may show an entry before the one in front of it, so a serializable read verifies it. One with a damaged
-    /// sort key is not an append's entry, and nobody concludes anything from its absence: it can be removed wherever it stands.
+    /// sort key is not an append's entry, and nothing is concluded from its absence: it can be removed anywhere.
     ///
     /// # Errors
     /// [`Error::Invalid`] if `by` or `reason` is empty or too long, or a key is not one of a pending entry; [`Error::Busy`]
@@ -102,7 +102,7 @@ impl Outbox {
                 Ok(()) => return Ok(Skipping::Done(skip)),
                 Err(error) => error,
             };
-            // The entry has gone in the meantime, or another transaction is at it: look again.
+            // The entry was removed in the meantime, or another transaction is working on it: look again.
             match Cancelled::of(&error) {
                 Some(cancelled) if !is_last && !matches!(cancelled, Cancelled::Refused { .. }) => {}
                 _ => return Err(operation.not_done(error)),

@@ -68,7 +68,7 @@ impl FromStr for WorkerId {
 pub struct WorkerRow {
     /// Whose row it is.
     pub id: WorkerId,
-    /// Changes with each heartbeat. A worker whose beat stands still for long enough is gone.
+    /// Changes with each heartbeat. A worker whose beat does not change for long enough is taken as dead.
     pub beat: u64,
     /// The time from one heartbeat to the next, in milliseconds.
     pub beat_interval_ms: u64,

@@ -55,10 +55,10 @@ impl Outbox {
         }
     }
 
-    /// Removes a worker's row. One that is gone already is not an error.
+    /// Removes a worker's row. A row that no longer exists is not an error.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers; the row may be gone then.
+    /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers; the row may be removed all the same.
     pub async fn remove_worker(&self, id: &WorkerId) -> Result<(), Error> {
         let operation = self.table.request("remove the worker", id.as_str());
         self.table

@@ -23,7 +23,7 @@ pub(super) struct BackwardReader {
 }
 
 impl BackwardReader {
-    /// Begins with the event at `from`, or at the end where the stream does not go as far.
+    /// Begins with the event at `from`, or at the end if the stream is shorter.
     pub(super) fn new(table: Table, stream: StreamId, from: u64, limit: u64) -> Self {
         let (done, page_size) = (limit == 0 || from == 0, PageSize::default());
         Self { table, stream, top: Top::End(from), left: limit, done, page_size, read_units: 0.0 }

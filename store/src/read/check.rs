@@ -12,7 +12,7 @@ pub(super) struct CheckedPage {
     pub(super) events: Vec<RecordedEvent>,
     /// The version that is missing behind the events.
     pub(super) missing: Option<u64>,
-    /// The item behind the events, if it can't be read. It stays so: nobody waits for it.
+    /// The item behind the events, if it can't be read. It stays so: no one waits for it.
     pub(super) corrupt: Option<Corrupt>,
 }
 

@@ -66,7 +66,7 @@ impl EventReader {
         Ok(Some((reader, page)))
     }
 
-    /// Stops behind version `to`, even where that is in the middle of an append. Fewer events are consumed, and paid for.
+    /// Stops behind version `to`, even if that is in the middle of an append. Fewer events are consumed, and paid for.
     #[must_use]
     pub fn up_to(mut self, to: u64) -> Self {
         self.to = to;

@@ -31,7 +31,7 @@ impl GapWatch {
     pub(super) async fn wait(&mut self, stream: &StreamId, missing: u64) -> Result<(), Error> {
         if self.reads == GAP_READ_ATTEMPTS {
             let at = format!("version {missing}");
-            let what = "the event is missing: the events around it are of appends that have written it".to_owned();
+            let what = "the event is missing, although the appends of the events around it have stored it".to_owned();
             return Err(Corrupt { stream: stream.clone(), at, what }.into());
         }
         self.reads += 1;

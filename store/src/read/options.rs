@@ -44,7 +44,7 @@ impl ReadOptions {
         Self { direction, ..self }
     }
 
-    /// Begins with the event at this version, whichever the direction, even where that is in the middle of an append.
+    /// Begins with the event at this version, whichever the direction, even if that is in the middle of an append.
     /// Forward, a version behind the end reads nothing, and 0 is the same as 1; backward, a version behind the end reads
     /// from the end on, and 0 reads nothing.
     #[must_use]
@@ -52,7 +52,7 @@ impl ReadOptions {
         Self { from: Some(version), ..self }
     }
 
-    /// Ends after this many events, even where that is in the middle of an append. No more than these are consumed, and paid
+    /// Ends after this many events, even if that is in the middle of an append. No more than these are consumed, and paid
     /// for.
     #[must_use]
     pub fn limit(self, events: u64) -> Self {

@@ -27,7 +27,7 @@ impl PageSize {
         self.0 = self.0.map(|items| items * 2).filter(|items| *items < MAX_ITEMS);
     }
 
-    /// The `Limit` of the request, where no more than `wanted` items are.
+    /// The `Limit` of the request, if no more than `wanted` items are.
     pub(crate) fn limit(self, wanted: Option<u64>) -> Option<i32> {
         let items = self.0.unwrap_or(u64::MAX).min(wanted.unwrap_or(u64::MAX));
         (items < u64::MAX).then(|| i32::try_from(items).unwrap_or(i32::MAX))

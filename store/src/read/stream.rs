@@ -24,13 +24,8 @@ pub struct EventStream {
     is_last: bool,
 }
 
-/// What one page has brought.
-struct Fetched {
-    /// Its events; none at the end.
-    events: Result<Option<Vec<RecordedEvent>>, Error>,
-    /// Those of all pages so far.
-    read_units: f64,
-}
+/// The events of a page, none at the end; and the read units of all pages so far.
+type Fetched = (Result<Option<Vec<RecordedEvent>>, Error>, f64);
 
 enum Reader {
     Forward(EventReader),
@@ -40,8 +35,8 @@ enum Reader {
 impl Reader {
     async fn fetch(&mut self) -> Fetched {
         match self {
-            Self::Forward(reader) => Fetched { events: reader.next_page().await, read_units: reader.read_units() },
-            Self::Backward(reader) => Fetched { events: reader.next_page().await, read_units: reader.read_units },
+            Self::Forward(reader) => (reader.next_page().await, reader.read_units()),
+            Self::Backward(reader) => (reader.next_page().await, reader.read_units),
         }
     }
 }
@@ -81,7 +76,7 @@ impl Stream for EventStream {
             if self.is_last {
                 return Poll::Ready(None);
             }
-            let Some(Fetched { events, read_units }) = ready!(self.pages.poll_next_unpin(context)) else {
+            let Some((events, read_units)) = ready!(self.pages.poll_next_unpin(context)) else {
                 return Poll::Ready(None);
             };
             self.read_units = read_units;

@@ -75,7 +75,7 @@ impl Segment {
             operation.attempts += 1;
             match self.request().send().await.map_err(|error| operation.failed(error)) {
                 Err(Error::Unavailable { .. }) if operation.attempts < SCAN_ATTEMPTS => {
-                    // Over a slow link, and where capacity is short, fewer items get through.
+                    // Over a slow link, and if capacity is short, fewer items get through.
                     self.page_size.shrink();
                     backoff.wait().await;
                 }

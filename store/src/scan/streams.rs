@@ -31,7 +31,7 @@ pub struct StreamSummary {
     pub stream_id: StreamId,
     /// The version of its newest event.
     pub version: u64,
-    /// How many events were seen. Other than `version` where one is missing, or was not visible yet.
+    /// How many events were seen. Differs from `version` if one is missing, or was not visible yet.
     pub events: u64,
     /// The type of its newest event.
     pub last_type: String,

@@ -33,7 +33,7 @@ pub struct ScanToken {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Progress {
     Start,
-    /// Behind the item with this key. `append_last`: where it is an event, the last version of its append.
+    /// Behind the item with this key. `append_last`: if it is an event, the last version of its append.
     After {
         stream: String,
         entity: String,

@@ -17,7 +17,7 @@ use crate::{
     stream::Previous,
 };
 
-/// The pending entry of one append: with a copy of its events where that costs nothing.
+/// The pending entry of one append: with a copy of its events if that costs nothing.
 pub(crate) fn pending_item(
     events: &[Recording<'_>],
     range: &AppendRange,

@@ -17,7 +17,7 @@ use crate::{
     stream::{Previous, StreamId},
 };
 
-/// The attributes of one item, taken out one by one; says which item it is where one is missing.
+/// The attributes of one item, taken out one by one; an error names the item.
 pub(crate) struct Fields {
     pub(crate) stream: StreamId,
     pub(crate) entity: String,
@@ -30,7 +30,7 @@ impl Fields {
         Self::beside(None, item)
     }
 
-    /// Shares the stream id of a neighbour where it is the same.
+    /// Shares the stream id of a neighbour if it is the same.
     pub(crate) fn beside(neighbour: Option<&StreamId>, item: Item) -> Self {
         let mut attributes: Vec<_> = item.into_iter().collect();
         let mut key = |name| match take(&mut attributes, name) {
@@ -77,16 +77,6 @@ impl Fields {
             Some(_) => Err(self.wrong(format!("{name} is not a number"))),
             None => Err(self.wrong(format!("{name} is missing"))),
         }
-    }
-
-    /// A text that may be missing or damaged.
-    pub(crate) fn text_or_default(&mut self, name: &str) -> String {
-        self.text(name).unwrap_or_default()
-    }
-
-    /// A number that may be missing or damaged.
-    pub(crate) fn number_or_default<T: std::str::FromStr + Default>(&mut self, name: &str) -> T {
-        self.number(name).unwrap_or_default()
     }
 
     /// A number that is a version.

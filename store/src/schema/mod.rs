@@ -45,7 +45,7 @@ pub const ENTITY: &str = "entity";
 pub const EVENT_ID: &str = "event_id";
 /// Event: its type (S).
 pub const EVENT_TYPE: &str = "event_type";
-/// Event: its payload, JSON text (S), or compressed (B) where [`PAYLOAD_ENCODING`] says so.
+/// Event: its payload, JSON text (S), or compressed (B) if [`PAYLOAD_ENCODING`] says so.
 pub const PAYLOAD: &str = "payload";
 /// Event: how its payload is stored (S): [`ENCODING_ZSTD`]; absent if it is text.
 pub const PAYLOAD_ENCODING: &str = "payload_encoding";
@@ -144,7 +144,7 @@ pub const SKIP_REASON: &str = "reason";
 pub const VERSION: &str = "version";
 /// Snapshot: the version of the body's shape and meaning (N).
 pub const SCHEMA_VERSION: &str = "schema_version";
-/// Snapshot: the state (S); JSON text where an aggregate's repository has written it.
+/// Snapshot: the state (S); JSON text if an aggregate's repository has written it.
 pub const BODY: &str = "body";
 /// Snapshot: XXH3 (64 bits, 16 hexadecimal digits, S) of its version, append id, schema version and body, each but the last with a
 /// line break (U+000A) behind it.
@@ -202,7 +202,7 @@ pub(crate) fn parse_number<T: FromStr>(digits: &str) -> Option<T> {
     digits.parse().ok().filter(|_| !digits.starts_with('+'))
 }
 
-/// A number of an item, where it is one and in the range of its type.
+/// A number of an item, if it is one and in the range of its type.
 pub(crate) fn read_number<T: FromStr>(item: &Item, name: &str) -> Option<T> {
     parse_number(item.get(name)?.as_n().ok()?)
 }
@@ -245,7 +245,7 @@ pub(crate) fn stream_text(item: &Item) -> &str {
     item.get(STREAM_ID).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
 }
 
-/// What is wrong with an item that the index shows and that is not a pending entry; none of one that may be one.
+/// The error of an item that is in the index and is not a pending entry; none for an item that may be one.
 pub(crate) fn stray(item: &Item) -> Option<Corrupt> {
     let entity = read_entity(item);
     if entity.starts_with(PENDING_PREFIX) || !item.contains_key(PENDING_SINCE) {

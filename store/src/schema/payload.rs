@@ -45,7 +45,7 @@ impl Compression {
         if payload.len() < threshold_bytes || item_bytes <= WRITE_UNIT_BYTES {
             return text;
         }
-        // It fails for lack of memory alone; then the text is as good.
+        // It fails only if memory is short; then the text does as well.
         let Ok(compressed) = zstd::bulk::compress(payload.as_bytes(), level) else { return text };
         let mark_bytes = PAYLOAD_ENCODING.len() + ENCODING_ZSTD.len();
         let bytes = item_bytes - payload.len() + compressed.len() + mark_bytes;
@@ -101,7 +101,7 @@ pub(crate) fn read(value: AttributeValue, encoding: Option<&str>) -> Result<Stri
     }
 }
 
-/// The bytes of a payload when it is unpacked: what its frame claims, where it is compressed. A frame that claims nothing is
+/// The bytes of a payload when it is unpacked: what its frame claims if it is compressed. A frame that claims nothing is
 /// never unpacked.
 pub(crate) fn claimed_bytes(value: &AttributeValue) -> usize {
     match value {

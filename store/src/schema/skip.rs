@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{outbox::skip::Skip, stream::StreamId};
 
-/// The record. Its key begins with the time, so that the newest are found first; the id tells apart what falls into the
+/// The record. Its key begins with the time, so that the newest are found first; the id distinguishes skips of the
 /// same millisecond.
 pub(crate) fn skip_item(skip: &Skip, id: Uuid) -> Item {
     let mut item = key(SKIPS_PARTITION, skip_key(skip.at_ms, id));
@@ -29,14 +29,14 @@ pub(crate) fn skip_item(skip: &Skip, id: Uuid) -> Item {
 pub(crate) fn read_skip(item: Item) -> Skip {
     let mut fields = Fields::new(item);
     Skip {
-        stream_id: StreamId::stored(&fields.text_or_default(SKIPPED_STREAM)),
-        first: fields.number_or_default(SKIPPED_FIRST),
+        stream_id: StreamId::stored(&fields.text(SKIPPED_STREAM).unwrap_or_default()),
+        first: fields.number(SKIPPED_FIRST).unwrap_or_default(),
         last: fields.number(SKIPPED_LAST).ok(),
-        key: fields.has(SKIPPED_KEY).then(|| fields.text_or_default(SKIPPED_KEY)),
+        key: fields.has(SKIPPED_KEY).then(|| fields.text(SKIPPED_KEY).unwrap_or_default()),
         gave_up_previous: fields.number(GAVE_UP_PREVIOUS).ok(),
-        at_ms: fields.number_or_default(SKIPPED_AT),
-        by: fields.text_or_default(SKIPPED_BY),
-        reason: fields.text_or_default(SKIP_REASON),
+        at_ms: fields.number(SKIPPED_AT).unwrap_or_default(),
+        by: fields.text(SKIPPED_BY).unwrap_or_default(),
+        reason: fields.text(SKIP_REASON).unwrap_or_default(),
     }
 }
 

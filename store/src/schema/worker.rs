@@ -99,19 +99,19 @@ pub(crate) fn read_worker(item: Item) -> Option<WorkerRow> {
     };
     Some(WorkerRow {
         id,
-        beat: fields.number_or_default(BEAT),
-        beat_interval_ms: fields.number_or_default(BEAT_INTERVAL),
-        started_at_ms: fields.number_or_default(STARTED_AT),
-        host: fields.text_or_default(HOST),
-        process_id: fields.number_or_default(PROCESS_ID),
-        version: fields.text_or_default(PROGRAM_VERSION),
-        published: fields.number_or_default(PUBLISHED_EVENTS),
-        deleted: fields.number_or_default(DELETED_ENTRIES),
-        open_streams: fields.number_or_default(OPEN_STREAMS),
-        live_workers: fields.number_or_default(LIVE_WORKERS),
-        halted_streams: fields.number_or_default(HALTED_STREAMS),
+        beat: fields.number(BEAT).unwrap_or_default(),
+        beat_interval_ms: fields.number(BEAT_INTERVAL).unwrap_or_default(),
+        started_at_ms: fields.number(STARTED_AT).unwrap_or_default(),
+        host: fields.text(HOST).unwrap_or_default(),
+        process_id: fields.number(PROCESS_ID).unwrap_or_default(),
+        version: fields.text(PROGRAM_VERSION).unwrap_or_default(),
+        published: fields.number(PUBLISHED_EVENTS).unwrap_or_default(),
+        deleted: fields.number(DELETED_ENTRIES).unwrap_or_default(),
+        open_streams: fields.number(OPEN_STREAMS).unwrap_or_default(),
+        live_workers: fields.number(LIVE_WORKERS).unwrap_or_default(),
+        halted_streams: fields.number(HALTED_STREAMS).unwrap_or_default(),
         halted,
-        last_error: fields.has(LAST_ERROR).then(|| fields.text_or_default(LAST_ERROR)),
+        last_error: fields.has(LAST_ERROR).then(|| fields.text(LAST_ERROR).unwrap_or_default()),
     })
 }
 
@@ -119,10 +119,10 @@ fn read_halted(value: AttributeValue) -> Option<HaltedStream> {
     let AttributeValue::M(item) = value else { return None };
     let mut fields = Fields::new(item);
     Some(HaltedStream {
-        version: fields.number_or_default(HALTED_VERSION),
-        reason: fields.text_or_default(HALTED_REASON),
-        since_ms: fields.number_or_default(HALTED_SINCE),
-        attempts: fields.number_or_default(HALTED_ATTEMPTS),
+        version: fields.number(HALTED_VERSION).unwrap_or_default(),
+        reason: fields.text(HALTED_REASON).unwrap_or_default(),
+        since_ms: fields.number(HALTED_SINCE).unwrap_or_default(),
+        attempts: fields.number(HALTED_ATTEMPTS).unwrap_or_default(),
         stream_id: fields.stream,
     })
 }

@@ -36,7 +36,7 @@ pub enum IgnoredSnapshot {
         /// Its version.
         version: u64,
     },
-    /// The event at its version is of another append than the one that it was taken at: the stream was begun anew, or the table
+    /// The event at its version is of another append than the one that it was taken at: the stream was started again, or the table
     /// restored.
     OtherHistory {
         /// Its version.
@@ -147,7 +147,7 @@ impl SnapshotLoad {
     }
 
     /// Reads on from the snapshot's own event, as far as `to`, or to the end: that event gives the position behind it, and whether
-    /// it is the one that the snapshot was taken at. From the first event, where it is not.
+    /// it is the one that the snapshot was taken at. From the first event, if it is not.
     async fn read_below(&mut self, table: &Table, to: Option<u64>) -> Result<(), Error> {
         let stream = self.position.stream().clone();
         let beginning_with = |version| {
@@ -177,7 +177,7 @@ impl SnapshotLoad {
     }
 }
 
-/// The snapshot, or why it is not used. `end`: the stream's version, where it is known already; `newest`: its newest events, as far
+/// The snapshot, or why it is not used. `end`: the stream's version, if it is known already; `newest`: its newest events, as far
 /// as they are.
 fn choose(
     found: Option<StoredSnapshot>,
@@ -246,7 +246,7 @@ impl Top {
                 SNAPSHOT => snapshot = Some(read_snapshot(item)),
                 entity if entity.starts_with(EVENT_PREFIX) => match schema::read_event_beside(events.last(), item) {
                     Ok(event) => events.push(event),
-                    // Read again where it is needed, and reported then.
+                    // It is re-read if it is needed, and reported then.
                     Err(_) => are_readable = false,
                 },
                 _ => {}

@@ -78,7 +78,7 @@ impl<A: Aggregate> Given<A> {
     }
 }
 
-/// What the event is after it has been stored: what only the memory knows is gone.
+/// What the event is after it has been stored: what only memory holds is lost.
 #[track_caller]
 fn read_back<A: Aggregate>(replay: &Replay<A>, event: &A::Event) -> Vec<A::Event> {
     let stored = event.encode().unwrap_or_else(|error| panic!("the event can't be stored: {error}"));
@@ -109,7 +109,7 @@ impl<A: Aggregate, E> Outcome<A, E> {
         match &self.decision {
             Ok(events) if *events == expected => self,
             Ok(events) => panic!("other events than expected\n{}", difference(&expected, events)),
-            Err(error) => panic!("rejected, where events were expected\n{}", difference(&expected, error)),
+            Err(error) => panic!("rejected, but events were expected\n{}", difference(&expected, error)),
         }
     }
 
@@ -139,11 +139,11 @@ impl<A: Aggregate, E> Outcome<A, E> {
         match &self.decision {
             Err(error) if error == expected => self,
             Err(error) => panic!("another error than expected\n{}", difference(expected, error)),
-            Ok(events) => panic!("events, where an error was expected\n{}", difference(expected, events)),
+            Ok(events) => panic!("events, but an error was expected\n{}", difference(expected, events)),
         }
     }
 
-    /// Checks the state that the decision leads to; the one before it, where it was rejected.
+    /// Checks the state that the decision leads to; the one before it, if it was rejected.
     #[track_caller]
     pub fn then_state(&self, check: impl FnOnce(&A)) -> &Self {
         check(&self.state);

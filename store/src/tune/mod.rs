@@ -130,9 +130,9 @@ impl TuneSettings {
         self
     }
 
-    /// How often an aggregate is loaded from the table for each event that it gets, at the end of the stream: 1 where
-    /// each command loads it and appends one event, less where a cache answers or a command appends several, more where
-    /// it is loaded just to be looked at.
+    /// How often an aggregate is loaded from the table for each event that it gets, at the end of the stream: 1 if
+    /// each command loads it and appends one event, less if a cache answers or a command appends several, more if
+    /// it is also loaded to be shown.
     pub fn cold_loads_per_event(mut self, loads: f64) -> Self {
         self.cold_loads_per_event = loads.max(0.0);
         self

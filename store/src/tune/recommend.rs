@@ -40,7 +40,7 @@ fn cheapest<'a>(rows: &[&'a TuneRow]) -> Option<&'a TuneRow> {
     let dollars = |row: &TuneRow| row.dollars_per_million_events;
     let least = rows.iter().map(|row| dollars(row)).min_by(f64::total_cmp)?;
     let as_cheap = rows.iter().copied().filter(|row| dollars(row) <= least * AS_CHEAP);
-    // Read units, not times, which differ from run to run. Without snapshots, where that is as good.
+    // Read units, not times, which differ from run to run. Without snapshots, if that is as good.
     as_cheap.min_by(|a, b| {
         a.read_units_per_load.total_cmp(&b.read_units_per_load).then_with(|| a.interval.cmp(&b.interval))
     })
@@ -128,7 +128,7 @@ impl fmt::Display for Millis {
     }
 }
 
-/// An amount with cents, or with hundredths of them where it is small.
+/// An amount with cents, or with hundredths of them if it is small.
 pub(super) struct Dollars(pub(super) f64);
 
 impl fmt::Display for Dollars {

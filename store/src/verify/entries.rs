@@ -63,7 +63,7 @@ fn check_entry(entry: &PendingEntry, events: &BTreeMap<u64, Option<RecordedEvent
     let missing: Vec<_> =
         (entry.first..=entry.last).filter(|version| !events.contains_key(version)).map(|v| v.to_string()).collect();
     if !missing.is_empty() {
-        let what = format!("missing are of versions {} to {}: {}", entry.first, entry.last, missing.join(", "));
+        let what = format!("of versions {} to {}, these are missing: {}", entry.first, entry.last, missing.join(", "));
         return Some(Fault::EntryWithoutEvents { what });
     }
     let newest = match entry.first {
@@ -92,14 +92,17 @@ fn check_entry(entry: &PendingEntry, events: &BTreeMap<u64, Option<RecordedEvent
         let is_public = entry.public.as_ref().is_none_or(|public| public.contains(&event.version));
         if is_public == event.is_private {
             let (entry, event_is) = if is_public { ("to be published", "private") } else { ("private", "public") };
-            return disagrees(format!("by it, event {} is {entry}; the event itself is {event_is}", event.version));
+            return disagrees(format!(
+                "the entry has event {} as {entry}; the event itself is {event_is}",
+                event.version
+            ));
         }
     }
     let copies = entry.events.as_ref()?;
     for event in events {
         let Some(copy) = copies.iter().find(|copy| copy.version == event.version) else { continue };
         if let Some(what) = difference(copy, event) {
-            return disagrees(format!("the {what} of its copy of event {} is another", event.version));
+            return disagrees(format!("the {what} of its copy of event {} differs", event.version));
         }
     }
     None

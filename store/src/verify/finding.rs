@@ -39,7 +39,7 @@ pub enum Fault {
         what: String,
     },
     /// An event contradicts the event before it about their append.
-    #[error("the event does not fit to the one before it: {what}")]
+    #[error("the event does not fit the one before it: {what}")]
     ForeignEvent {
         /// In which way.
         what: String,
@@ -52,7 +52,7 @@ pub enum Fault {
         what: String,
     },
     /// A private event or a pending entry does not name the newest append before it that has a pending entry. The relay halts the
-    /// stream where what an entry names is not there.
+    /// stream if what an entry names is not there.
     #[error("the previous entry: {what}")]
     PreviousEntry {
         /// What is named, and what should be.

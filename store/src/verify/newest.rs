@@ -76,9 +76,13 @@ impl Newest {
     }
 }
 
-/// What is wrong where `named` is named, and `newest` is it.
+/// The fault if `named` is named and `newest` is right.
 pub(super) fn wrongly_named(named: Option<Previous>, newest: Option<Previous>) -> String {
-    format!("it names {} as the newest append before with a pending entry; that is {}", text(named), text(newest))
+    format!(
+        "it names {} as the newest earlier append with a pending entry; the newest is {}",
+        text(named),
+        text(newest)
+    )
 }
 
 fn text(append: Option<Previous>) -> String {

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Err(error) if error.use_stderr() && quotes_a_url(&error) => {
             return end(
                 USAGE,
-                "the broker's URL stands in a wrong place, and is not shown, since it may contain a password: give it as \
+                "the broker's URL is in the wrong place; it is not shown, since it may contain a password: give it as \
                  --amqp-url URL, or better in STREAMBOX_AMQP_URL",
             );
         }
@@ -47,9 +47,7 @@ fn main() -> ExitCode {
             Ok(Ok(true)) => (0, None),
             Ok(Ok(false)) => (FAILED, None),
             Ok(Err(failure)) => (failure.code(), Some(format!("streambox-relay: {}", failure.message(role)))),
-            Err(_) => {
-                (SOFTWARE, Some("streambox-relay: a fault of the program ended it: its log says where".to_owned()))
-            }
+            Err(_) => (SOFTWARE, Some("streambox-relay: a fault of the program ended it: see its log".to_owned())),
         };
         log.finish(failure).await;
         code
@@ -64,7 +62,7 @@ fn quotes_a_url(error: &clap::Error) -> bool {
     ["amqp:", "amqps:"].iter().any(|scheme| text.contains(scheme))
 }
 
-/// Says why, before anything is logged. If it can't be written, the exit code remains.
+/// Reports an error before the log is started. If that can't be written, the exit code remains.
 fn end(code: u8, why: &str) -> ExitCode {
     let _ = writeln!(io::stderr(), "streambox-relay: {why}");
     ExitCode::from(code)

@@ -40,7 +40,7 @@ pub(crate) async fn run(options: &RunOptions, log: &Log) -> Result<bool, Failure
     observers.extend(traces.observer());
     let telemetry = Telemetry::new(observers);
     let watch = Arc::new(Watch::new(about(&options.relay, &settings), telemetry.clone(), metrics));
-    // What shows the relay, as long as it runs.
+    // The status page and the metrics, as long as the relay runs.
     let mut beside = JoinSet::new();
     if let Some(address) = options.http.address()? {
         let (listener, shown) = (listen(address).await?, Arc::clone(&watch));
@@ -69,10 +69,10 @@ pub(crate) async fn run(options: &RunOptions, log: &Log) -> Result<bool, Failure
     Ok(true)
 }
 
-/// What shows the relay has ended, though nothing was to end it.
+/// The status page or the metrics have ended unexpectedly.
 fn cannot_show(ended: &Result<(), JoinError>) -> Failure {
     let how = ended.as_ref().err().map_or_else(|| "it ended".to_owned(), ToString::to_string);
-    Failure::with_code(SOFTWARE, format!("what shows the relay (--http, --emf-namespace) can't go on: {how}"))
+    Failure::with_code(SOFTWARE, format!("the status page or the metrics (--http, --emf-namespace) have failed: {how}"))
 }
 
 /// Returns whether nothing is pending any more.

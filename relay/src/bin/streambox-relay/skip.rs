@@ -38,7 +38,7 @@ pub(crate) async fn run(store: &EventStore, options: &SkipOptions) -> Result<boo
         ))),
         Skipping::PreviousMissing { entry: (first, last), previous } => Err(Failure::new(format!(
             "stream {}: the entry of {} is not skipped, because the append before it is missing. It begins at version {previous}, \
-             and neither its event nor its pending entry is in the table: somebody has deleted it, and nobody can tell whether its \
+             and neither its event nor its pending entry is in the table: somebody has deleted it, and it is unknown whether its \
              events were published. To give it up together with this entry, repeat the command with --give-up-previous; that is \
              recorded, too",
             options.stream,
@@ -47,7 +47,7 @@ pub(crate) async fn run(store: &EventStore, options: &SkipOptions) -> Result<boo
         Skipping::NotPending { pending, has_more } => {
             Err(Failure::new(not_pending(&options.stream, &options.target, pending, *has_more)))
         }
-        _ => Err(Failure::new("the store has answered what this program does not know; use programs of one version")),
+        _ => Err(Failure::new("this program does not know the answer of the store; use programs of one version")),
     }
 }
 

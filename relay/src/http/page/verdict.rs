@@ -52,7 +52,7 @@ pub(super) fn verdict(view: &View) -> Verdict {
         );
     }
     if view.is_stopping {
-        let advice = "It was told to: what is in flight is finished, and nothing new is begun.";
+        let advice = "It was asked to stop: what is in flight is finished, and nothing new is begun.";
         return Verdict::new(Level::WARNING, "The relay is stopping", advice);
     }
     match view.broker_trouble() {
@@ -103,7 +103,7 @@ pub(super) fn verdict(view: &View) -> Verdict {
     if view.unroutable_run >= UNROUTABLE_RUN {
         let title = format!("The last {} events reached no queue", grouped(view.unroutable_run));
         let advice = format!(
-            "They count as published (--unroutable accept). If exchange {} was deleted and declared anew, it has lost its \
+            "They count as published (--unroutable accept). If exchange {} was deleted and declared again, it has lost its \
              bindings: bind the queues again, and publish what they missed with streambox-relay replay.",
             view.about.exchange
         );
@@ -113,7 +113,7 @@ pub(super) fn verdict(view: &View) -> Verdict {
     if let Some(error) = lost.iter().find_map(|one| one.last_error.as_deref()) {
         let (lost, all) = (lost.len(), view.connections.len());
         let title = format!("{lost} of {all} connections to the broker {} down", if lost == 1 { "is" } else { "are" });
-        let advice = format!("{error}. It is tried again for ever; everything goes over the others meanwhile.");
+        let advice = format!("{error}. The relay tries again for ever; meanwhile everything goes over the others.");
         return Verdict::new(Level::WARNING, title, advice);
     }
     if let Some((title, advice)) = behind(view) {
@@ -124,7 +124,7 @@ pub(super) fn verdict(view: &View) -> Verdict {
     Verdict::new(Level::GOOD, title, "Connected, reading the table, no stream halted, nothing old pending.")
 }
 
-/// What is said of an old backlog. More relays are the advice only if they help: what is old can be published, the broker
+/// The title and advice for an old backlog. The advice is to start more relays only if they help: what is old can be published, the broker
 /// and DynamoDB answer, the backlog does not shrink, and it is of enough streams to be shared out.
 fn behind(view: &View) -> Option<(String, String)> {
     let backlog = view.relay.backlog?;
@@ -152,8 +152,8 @@ fn behind(view: &View) -> Option<(String, String)> {
         return Some((format!("Behind: the oldest entry is {} old", how_long(age)), advice));
     }
     let age = view.oldest_age().filter(is_old).filter(|_| view.relay.workers.len() > 1)?;
-    let advice = "This worker keeps up with its own streams. The pages of the others, or streambox-relay status, show what \
-                  holds that one up.";
+    let advice = "This worker keeps up with its own streams. The pages of the others, or streambox-relay status, show why \
+                  that one is late.";
     Some((format!("An entry of another worker is {} old", how_long(age)), advice.to_owned()))
 }
 

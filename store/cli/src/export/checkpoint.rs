@@ -19,7 +19,7 @@ const FORMAT: u32 = 1;
 /// What is exported, and in which form. An export resumes only as what it began as.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Selected {
-    /// The table's identity; of a table that was restored or created anew, another.
+    /// The table's identity; it is another one if the table was restored or created again.
     table: String,
     /// The options that decide about the file's content.
     options: String,

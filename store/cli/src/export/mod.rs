@@ -34,7 +34,7 @@ use crate::{
 
 /// A checkpoint is written after the first event, and then after this many events: what a crash costs.
 const CHECKPOINT_EVENTS: u64 = 2_000;
-/// The progress is shown anew after this many events.
+/// The progress is updated after this many events.
 const PROGRESS_EVENTS: u64 = 500;
 
 /// Why an export ends before its last event.

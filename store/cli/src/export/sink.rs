@@ -46,7 +46,7 @@ impl Sink {
         Ok(Self::file(file, path, gzip))
     }
 
-    /// A file that begins with this content. What is behind it was written after the checkpoint, and is written again.
+    /// A file that begins with this content. Bytes behind it were written after the checkpoint, and are written again.
     pub(super) fn resume(path: &Path, gzip: bool, content: Content) -> Result<Self, Failure> {
         let name = path.display();
         let refuse = |why: &str| Failure::new(format!("{name} {why}; {}", begin_anew(path)));

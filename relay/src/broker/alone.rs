@@ -1,43 +1,43 @@
-//! Events that are published alone, since what they were published with broke off: is it this one's fault?
+//! Events that are published alone, because what they were published with broke off: is the event at fault?
 //!
-//! - [`Isolation::Channel`]: many at once, each on a channel of its own, on one connection that they share. A channel that is
-//!   closed, or a confirm that does not come, is the fault of the one event. If the connection ends, it may be that of any
-//!   one of those that were under way.
-//! - [`Isolation::Connection`]: one at a time, each on a connection of its own. If that ends, it is the event's fault.
+//! - [`Isolation::Channel`]: many at a time, each on a channel of its own, on a connection that they share. If a channel is
+//!   closed or a confirm does not come, its event is at fault. If the connection ends, any event that was under way may be.
+//! - [`Isolation::Connection`]: one at a time, each on a connection of its own. If the connection ends, the event is at fault.
 //!
-//! Connections are opened when there is something to publish, and their backoff is their own: the publishers of batches go
-//! on meanwhile.
+//! Connections are opened when there is something to publish, and have a backoff of their own: the publishers of batches
+//! continue meanwhile.
 
 use std::{collections::BTreeMap, collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use lapin::{Confirmation, Connection, ErrorKind};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 
 use super::{
     BrokerSettings,
+    connector::Connector,
     failure::ConnectionError,
-    publisher::{PublisherEnded, connected, rest, stopped_while_blocked},
-    session::{Session, judge, message_of, open_more, refused, send},
-    state::{Link, PublisherState, Status},
+    opening::open_for_confirms,
+    session::{Session, judge, message_of, refused, send},
+    state::{Link, PublisherState},
+    submission::{PublisherEnded, Submission},
 };
-use crate::{
-    core::{Isolation, Outcome, Outgoing},
-    retry::Backoff,
-};
+use crate::core::{Isolation, Outcome, Outgoing};
 
-/// Attempts that wait to be taken over. Who publishes bounds how many there are.
+/// Attempts that wait for a task. The core bounds how many there are.
 const QUEUE: usize = 16;
 
-/// A shared connection that nothing was published on for so long is closed.
+/// A shared connection on which nothing was published for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long attempts that are under way may go on when it is time to stop. The usual one takes milliseconds; one that the
+/// How long attempts that are under way may take when it is time to stop. The usual one takes milliseconds; one that the
 /// broker never confirms would take the whole drain timeout.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+
+type Attempt = Submission<Outgoing, Outcome>;
 
 /// A handle to the tasks that publish single events. They end when the last handle is dropped.
 #[derive(Clone, Debug)]
@@ -48,34 +48,22 @@ pub struct Alone {
     states: [watch::Receiver<PublisherState>; 2],
 }
 
-#[derive(Debug)]
-struct Attempt {
-    outgoing: Outgoing,
-    outcome: oneshot::Sender<Outcome>,
-}
-
-impl Attempt {
-    fn end(self, outcome: Outcome) {
-        // A relay that has gone does not ask any more.
-        let _ = self.outcome.send(outcome);
-    }
-}
-
 impl Alone {
-    /// Starts the tasks. When `stop` turns true, or its sender is gone, they wait for no connection and for no broker that is
-    /// blocked; what is under way has a second left.
+    /// Starts the tasks. When `stop` turns true, or its sender is gone, they wait neither for a connection nor for a broker
+    /// that is blocked, and what is under way has a second left.
     #[must_use]
-    pub fn start(settings: Arc<BrokerSettings>, stop: watch::Receiver<bool>) -> Self {
+    pub fn start(settings: &Arc<BrokerSettings>, stop: &watch::Receiver<bool>) -> Self {
+        let connector = || Connector::new(Arc::clone(settings), stop.clone(), Arc::default());
+        let ((shared, first), (own, second)) = (connector(), connector());
         let (on_channels, attempts) = mpsc::channel(QUEUE);
-        let (status, first) = Status::new(Arc::default());
-        tokio::spawn(publish_on_channels(Arc::clone(&settings), attempts, status, stop.clone()));
+        tokio::spawn(publish_on_channels(shared, attempts));
         let (on_connections, attempts) = mpsc::channel(QUEUE);
-        let (status, second) = Status::new(Arc::default());
-        tokio::spawn(publish_on_connections(settings, attempts, status, stop));
+        tokio::spawn(publish_on_connections(own, attempts));
         Self { on_channels, on_connections, states: [first, second] }
     }
 
-    /// Ends the tasks, if this is the last handle; they say goodbye to the broker if it listens.
+    /// Ends the tasks, if this is the last handle; they close their connections in an orderly way if the broker is not
+    /// blocked.
     pub async fn close(self) {
         let Self { on_channels, on_connections, states } = self;
         drop((on_channels, on_connections));
@@ -84,116 +72,91 @@ impl Alone {
         }
     }
 
-    /// Publishes an event, as far apart from others as asked for. Without a connection, or while the broker is blocked, it
-    /// waits.
+    /// Publishes an event, isolated as asked for. Without a connection, or while the broker is blocked, it waits.
     ///
     /// # Errors
-    /// [`PublisherEnded`]: a task is gone.
+    /// [`PublisherEnded`]: a task has ended.
     pub async fn publish(&self, outgoing: Outgoing, isolation: Isolation) -> Result<Outcome, PublisherEnded> {
-        let (outcome, answer) = oneshot::channel();
         let attempts = match isolation {
             Isolation::Channel => &self.on_channels,
             Isolation::Connection => &self.on_connections,
         };
-        attempts.send(Attempt { outgoing, outcome }).await.map_err(|_| PublisherEnded)?;
-        answer.await.map_err(|_| PublisherEnded)
-    }
-
-    /// Publishes an event on a channel of its own, and on a connection of its own if that leaves a doubt.
-    ///
-    /// # Errors
-    /// As [`Self::publish`].
-    pub async fn settle(&self, outgoing: Outgoing) -> Result<Outcome, PublisherEnded> {
-        match self.publish(outgoing.clone(), Isolation::Channel).await? {
-            Outcome::Suspect(_) => self.publish(outgoing, Isolation::Connection).await,
-            outcome => Ok(outcome),
-        }
+        Attempt::submit(attempts, outgoing).await
     }
 }
 
-/// Answers what is still asked when it is time to stop.
+/// The next attempt and a connection for it; none if the last handle was dropped, or if it was time to stop and every attempt
+/// was answered.
+async fn next(connector: &mut Connector, attempts: &mut mpsc::Receiver<Attempt>) -> Option<(Session, Attempt)> {
+    let attempt = attempts.recv().await?;
+    if let Some(session) = connector.connect().await {
+        return Some((session, attempt));
+    }
+    attempt.end(Outcome::Unknown);
+    answer_unknown(attempts).await;
+    None
+}
+
+/// Answers the attempts that are still made when it is time to stop.
 async fn answer_unknown(attempts: &mut mpsc::Receiver<Attempt>) {
     while let Some(attempt) = attempts.recv().await {
         attempt.end(Outcome::Unknown);
     }
 }
 
-async fn grace_is_over(stop: &mut watch::Receiver<bool>) -> ConnectionError {
-    // An error is an end, too.
-    let _ = stop.wait_for(|stop| *stop).await;
-    sleep(STOP_GRACE).await;
-    ConnectionError::Stopped
+/// Resolves when it is time to stop, after the grace period if the broker takes messages.
+async fn stopped(connector: &Connector) -> ConnectionError {
+    let grace = async {
+        connector.stopped().await;
+        sleep(STOP_GRACE).await;
+        ConnectionError::Stopped
+    };
+    tokio::select! {
+        stopped = connector.stopped_while_blocked() => stopped,
+        stopped = grace => stopped,
+    }
 }
 
-async fn publish_on_connections(
-    settings: Arc<BrokerSettings>,
-    mut attempts: mpsc::Receiver<Attempt>,
-    status: Status,
-    mut stop: watch::Receiver<bool>,
-) {
-    let mut backoff = Backoff::for_reconnects();
-    while let Some(attempt) = attempts.recv().await {
-        let Some(mut session) = connected(&settings, &status, &mut backoff, &mut stop).await else {
-            attempt.end(Outcome::Unknown);
-            return answer_unknown(&mut attempts).await;
-        };
-        backoff.reset();
-        let mut stop_blocked = stop.clone();
+async fn publish_on_connections(mut connector: Connector, mut attempts: mpsc::Receiver<Attempt>) {
+    while let Some((mut session, attempt)) = next(&mut connector, &mut attempts).await {
+        connector.reset_backoff();
         let published = tokio::select! {
             published = session.publish(std::slice::from_ref(&attempt.outgoing)) => published,
-            stopped = stopped_while_blocked(status.subscribe(), &mut stop_blocked) => Err(stopped.into()),
-            stopped = grace_is_over(&mut stop) => Err(stopped.into()),
+            stopped = stopped(&connector) => Err(stopped.into()),
         };
-        match published {
+        let error = match published {
             Ok(outcomes) => {
                 attempt.end(outcomes.into_iter().next().unwrap_or(Outcome::Unknown));
                 session.close().await;
+                continue;
             }
-            Err(end) if end.error.is_nobodys_fault() => {
-                status.lost(&end.error);
-                attempt.end(Outcome::Unknown);
-            }
-            Err(end) => {
-                status.lost(&end.error);
-                attempt.end(Outcome::Poison(format!(
-                    "published on a connection of its own, it ended that: {}",
-                    end.error
-                )));
-            }
-        }
-    }
-}
-
-async fn publish_on_channels(
-    settings: Arc<BrokerSettings>,
-    mut attempts: mpsc::Receiver<Attempt>,
-    status: Status,
-    mut stop: watch::Receiver<bool>,
-) {
-    let mut backoff = Backoff::for_reconnects();
-    while let Some(first) = attempts.recv().await {
-        let opened = connected(&settings, &status, &mut backoff, &mut stop).await;
-        let Some(session) = opened else {
-            first.end(Outcome::Unknown);
-            return answer_unknown(&mut attempts).await;
+            Err(broken_off) => broken_off.error,
         };
-        if let Some(error) = share(session, first, &mut attempts, &settings, &status, &mut stop).await {
-            status.lost(&error);
-            if matches!(error, ConnectionError::Stopped) || rest(&error, &mut backoff, &mut stop).await {
-                return answer_unknown(&mut attempts).await;
-            }
+        connector.status.lost(&error);
+        attempt.end(if error.is_nobodys_fault() {
+            Outcome::Unknown
+        } else {
+            Outcome::Poison(format!("published on a connection of its own, it ended that: {error}"))
+        });
+    }
+}
+
+async fn publish_on_channels(mut connector: Connector, mut attempts: mpsc::Receiver<Attempt>) {
+    while let Some((session, first)) = next(&mut connector, &mut attempts).await {
+        if let Some(error) = share(session, first, &mut attempts, &connector).await
+            && connector.rest_after(&error).await
+        {
+            return answer_unknown(&mut attempts).await;
         }
     }
 }
 
-/// Publishes on channels of one connection, until that ends or has nothing to do. Why it ended, if it did.
+/// Publishes on channels of one connection, until it ends or has nothing to do. Returns why it ended, if it did.
 async fn share(
-    mut session: Session<'_>,
+    mut session: Session,
     first: Attempt,
     attempts: &mut mpsc::Receiver<Attempt>,
-    settings: &BrokerSettings,
-    status: &Status,
-    stop: &mut watch::Receiver<bool>,
+    connector: &Connector,
 ) -> Option<ConnectionError> {
     let connection = session.share();
     // One channel is the session's.
@@ -205,13 +168,7 @@ async fn share(
     let mut asked = BTreeMap::new();
     let mut next = 0_u64;
     let mut attempt = Some(first);
-    let mut stop_blocked = stop.clone();
-    let mut stopped = std::pin::pin!(async {
-        tokio::select! {
-            stopped = stopped_while_blocked(status.subscribe(), &mut stop_blocked) => stopped,
-            stopped = grace_is_over(stop) => stopped,
-        }
-    });
+    let mut stopped = std::pin::pin!(stopped(connector));
     let error = loop {
         if let Some(attempt) = attempt.take() {
             if channels == 0 {
@@ -219,8 +176,7 @@ async fn share(
             } else {
                 let number = next;
                 next += 1;
-                let published =
-                    publish_on_channel(Arc::clone(&connection), settings, attempt.outgoing.clone(), status.subscribe());
+                let published = publish_on_channel(Arc::clone(&connection), connector, attempt.outgoing.clone());
                 under_way.push(async move { (number, published.await) });
                 asked.insert(number, attempt);
             }
@@ -229,7 +185,7 @@ async fn share(
             biased;
             changed = session.changed() => if let Err(error) = changed { break Some(error) },
             Some((number, outcome)) = under_way.next(), if !under_way.is_empty() => {
-                // Without an outcome the connection has ended, as `changed` is about to say.
+                // Without an outcome the connection has ended, as `changed` is about to report.
                 if let Some(outcome) = outcome && let Some(attempt) = asked.remove(&number) {
                     attempt.end(outcome);
                 }
@@ -255,19 +211,15 @@ async fn share(
     error
 }
 
-/// What became of one event on a channel of its own; none if its connection ended.
-async fn publish_on_channel(
-    connection: Arc<Connection>,
-    settings: &BrokerSettings,
-    outgoing: Outgoing,
-    state: watch::Receiver<PublisherState>,
-) -> Option<Outcome> {
+/// Publishes one event on a channel of its own. Returns none if the connection ended.
+async fn publish_on_channel(connection: Arc<Connection>, connector: &Connector, outgoing: Outgoing) -> Option<Outcome> {
+    let (settings, state) = (&*connector.settings, connector.status.subscribe());
     let message = match message_of(settings, &connection, &outgoing) {
         Ok(message) => message,
         Err(unpublishable) => return Some(refused(&unpublishable)),
     };
     let timeouts = &settings.timeouts;
-    let Some(channel) = within(timeouts.connect, &state, open_more(&connection)).await else {
+    let Some(channel) = within(timeouts.connect, &state, open_for_confirms(&connection)).await else {
         return Some(Outcome::Unknown);
     };
     let poison = |error: &ConnectionError| {
@@ -310,7 +262,7 @@ async fn publish_on_channel(
     }
 }
 
-/// Does `work` within `limit`; none if it takes longer. While the broker is blocked the time stands still.
+/// Does `work` within `limit`; none if it takes longer. While the broker is blocked no time counts.
 async fn within<T>(
     limit: Duration,
     state: &watch::Receiver<PublisherState>,

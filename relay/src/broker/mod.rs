@@ -1,21 +1,27 @@
 //! Everything about RabbitMQ: how an event becomes a message, and how messages are published.
 //!
 //! - `message`: an event as a message; `form`, `cloudevents`: other forms of it, and other places for it.
-//! - `publisher`: a task that keeps a connection alive for ever; `session`: one connection, one channel, the batch barrier.
-//! - `alone`: events that are published alone, since what they were published with broke off.
+//! - `publisher`: a task that publishes batches; `alone`: tasks that publish single events, because what they were published with
+//!   broke off. `submission`: what is handed to them; `connector`: opens connections for them, again and again.
+//! - `session`: one connection with one channel, the batch barrier; `opening`: how both are opened; `health`: whether they are
+//!   alive.
 //! - `link`, `tls`: the socket, which can be cut, and TLS.
-//! - `failure`: what an error means, in words; `state`: what a publisher is doing, to be looked at.
+//! - `failure`: the meaning of an error, as a sentence; `state`: the state of a publisher, for observers.
 //! - `url`: the broker's URL.
 
 mod alone;
 mod cloudevents;
+mod connector;
 mod failure;
 mod form;
+mod health;
 mod link;
 mod message;
+mod opening;
 mod publisher;
 mod session;
 mod state;
+mod submission;
 mod tls;
 mod url;
 
@@ -29,8 +35,9 @@ pub use form::{
     DEFAULT_CLOUDEVENTS_SOURCE, MessageForm, MessageFormat, REPLAY_ENDED_HEADER, REPLAY_ENDED_TYPE, REPLAY_HEADER,
 };
 pub use message::{Message, RECORDED_AT_HEADER, STREAM_ID_HEADER, Unpublishable, VERSION_HEADER};
-pub use publisher::{Publisher, PublisherEnded, start};
+pub use publisher::{Publisher, start};
 pub use state::{Link, PublisherState, UNROUTABLE_RUN, refusal_at_start};
+pub use submission::PublisherEnded;
 pub use tls::{TlsError, TlsFiles};
 pub use url::{
     CONNECT_TIMEOUT_MS, MAX_FRAME_MAX, MAX_HEARTBEAT_SECONDS, MIN_CHANNEL_MAX, MIN_FRAME_MAX, NOT_SHOWN, parse_url,

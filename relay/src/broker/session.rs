@@ -5,85 +5,47 @@
 //! return comes before its own confirm; so at the barrier all returns of the batch are known, whoever carries them.
 //! For the same reason a batch that breaks off says nothing about any of its messages.
 
-use std::{
-    collections::HashSet,
-    future::Future,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, future::Future, sync::Arc};
 
 use futures_util::{
-    FutureExt as _, Stream, StreamExt as _,
+    FutureExt as _, StreamExt as _,
     stream::{FuturesUnordered, TryStreamExt as _},
 };
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Event, ExchangeKind, PublisherConfirm,
-    options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions},
-    protocol::{AMQPErrorKind, AMQPSoftError},
-    types::{FieldTable, ShortString},
-};
-use tokio::time::{Instant, interval_at, sleep_until, timeout};
+use lapin::{Channel, Confirmation, Connection, PublisherConfirm, options::BasicPublishOptions, types::ShortString};
+use tokio::time::timeout;
 
-use super::{BrokerSettings, Message, Unpublishable, Unroutable, failure::ConnectionError, link, state::Status};
+use super::{
+    BrokerSettings, Message, Unpublishable, Unroutable,
+    failure::ConnectionError,
+    health::{CONFIRMING, Health},
+    link,
+    opening::{connect, open_channel},
+    state::Status,
+};
 use crate::core::{Outcome, Outgoing};
 
-/// The heartbeat that is asked for; the URL's parameter `heartbeat` comes first. A peer that is silent for two is gone.
-const HEARTBEAT_SECONDS: u16 = 20;
-
-/// How often an idle connection is looked at: of an orderly close by the broker lapin gives no sign.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-const CONFIRMING: &str = "confirming";
-
-/// The longest to wait for the reason of an end that was only met by its consequences. lapin tells it within milliseconds.
-const REASON_TIMEOUT: Duration = Duration::from_millis(500);
-
-pub(super) struct Session<'a> {
+pub(super) struct Session {
     /// First, so that the socket is cut before anything of lapin's is dropped, and can't be used by it any more.
     _guard: link::SocketGuard,
-    settings: &'a BrokerSettings,
+    settings: Arc<BrokerSettings>,
     channel: Channel,
-    health: Health<'a>,
+    health: Health,
 }
 
-/// Whether the connection is alive, and whether the broker takes messages.
-struct Health<'a> {
-    connection: Arc<Connection>,
-    events: Pin<Box<dyn Stream<Item = Event> + Send>>,
-    status: &'a Status,
-    settings: &'a BrokerSettings,
-    is_blocked: bool,
-    /// Whether an error of a channel ends the session. It does not while the channel is being opened, where it is an answer
-    /// to what was tried, nor where many channels share the connection.
-    ends_with_channel: bool,
-}
-
-impl<'a> Session<'a> {
-    pub(super) async fn open(settings: &'a BrokerSettings, status: &'a Status) -> Result<Self, ConnectionError> {
+impl Session {
+    pub(super) async fn open(settings: &Arc<BrokerSettings>, status: &Arc<Status>) -> Result<Self, ConnectionError> {
         let guard = link::SocketGuard::default();
         let limit = settings.connect_timeout();
         let slow = |_| ConnectionError::Slow { what: "connecting", limit };
         let connection = Arc::new(timeout(limit, connect(settings, &guard)).await.map_err(slow)??);
-        let events = Box::pin(connection.events_listener());
-        let mut health = Health {
-            connection: Arc::clone(&connection),
-            events,
-            status,
-            settings,
-            is_blocked: false,
-            ends_with_channel: false,
-        };
+        let mut health = Health::new(Arc::clone(&connection), settings, status);
         let opening = open_channel(&connection, settings);
         let channel = health.within(settings.timeouts.connect, "opening a channel", opening).await?;
-        // What was refused on the way is no news.
-        while let Some(Some(_)) = health.events.next().now_or_never() {}
-        health.ends_with_channel = true;
-        status.connected();
-        Ok(Self { _guard: guard, settings, channel, health })
+        health.opened();
+        Ok(Self { _guard: guard, settings: Arc::clone(settings), channel, health })
     }
 
-    /// Its connection, for more channels ([`open_more`]). From now on an error of a channel ends nothing else.
+    /// Its connection, for more channels ([`open_for_confirms`](super::opening::open_for_confirms)). From now on an error of a channel ends nothing else.
     pub(super) fn share(&mut self) -> Arc<Connection> {
         self.health.ends_with_channel = false;
         Arc::clone(&self.health.connection)
@@ -101,31 +63,31 @@ impl<'a> Session<'a> {
 
     /// Publishes a batch and waits at the barrier. The outcomes are in the order of the batch.
     pub(super) async fn publish(&mut self, batch: &[Outgoing]) -> Result<Vec<Outcome>, BrokenOffBatch> {
-        let (settings, channel) = (self.settings, &self.channel);
+        let (settings, channel) = (&*self.settings, &self.channel);
         let messages: Vec<_> =
             batch.iter().map(|outgoing| message_of(settings, &self.health.connection, outgoing)).collect();
 
-        // All are handed to lapin at once, which then writes them in large pieces. By one task: each future takes its place
-        // among the confirms and in the queue of frames in one go, when it is polled first.
+        // All are handed to lapin at once, which then writes them in large pieces. One task does it: at its first poll each
+        // future enters both lapin's confirms and its queue of frames.
         let failed = |error: lapin::Error| ConnectionError::from_lapin(&error, settings);
         let sendable = batch.iter().zip(&messages).enumerate();
         let mut writing: FuturesUnordered<_> = sendable
-            .filter_map(|(place, (outgoing, message))| {
+            .filter_map(|(index, (outgoing, message))| {
                 let message = message.as_ref().ok()?;
                 let sent = send(channel, settings, message, outgoing);
-                Some(async move { Ok::<_, lapin::Error>((place, sent.await?)) })
+                Some(async move { Ok::<_, lapin::Error>((index, sent.await?)) })
             })
             .collect();
         let mut confirms = FuturesUnordered::new();
         let (limit, what) = (settings.timeouts.publish, "writing a message");
         loop {
-            // What is there already needs no clock.
+            // A result that is already there needs no timer.
             let written = match writing.try_next().now_or_never() {
                 Some(written) => written.map_err(failed),
                 None => self.health.within(limit, what, async { writing.try_next().await.map_err(failed) }).await,
             };
             match written {
-                Ok(Some((place, confirm))) => confirms.push(async move { Ok((place, confirm.await?)) }),
+                Ok(Some((index, confirm))) => confirms.push(async move { Ok((index, confirm.await?)) }),
                 Ok(None) => break,
                 Err(error) => return Err(BrokenOffBatch::of(error, &mut confirms, false)),
             }
@@ -141,7 +103,7 @@ impl<'a> Session<'a> {
                     self.health.within(limit, CONFIRMING, async { confirms.try_next().await.map_err(failed) }).await
                 }
             };
-            let (place, confirmation) = match confirmed {
+            let (index, confirmation) = match confirmed {
                 Ok(Some(confirmed)) => confirmed,
                 Ok(None) => break,
                 Err(error) => {
@@ -149,7 +111,7 @@ impl<'a> Session<'a> {
                     return Err(BrokenOffBatch::of(error, &mut confirms, any_confirmed));
                 }
             };
-            acked[place] = Some(match confirmation {
+            acked[index] = Some(match confirmation {
                 Confirmation::Ack(_) => true,
                 Confirmation::Nack(_) => false,
                 Confirmation::NotRequested => return Err(ConnectionError::NotConfirmed.into()),
@@ -169,7 +131,7 @@ impl<'a> Session<'a> {
         Ok(outcomes)
     }
 
-    /// Says goodbye. A broker that does not listen is not waited for.
+    /// Closes the connection in an orderly way, unless the broker is blocked.
     pub(super) async fn close(self) {
         if !self.is_blocked() {
             let closed = self.health.connection.close(200, "the relay is done".into());
@@ -182,7 +144,7 @@ impl<'a> Session<'a> {
 /// A batch that broke off: it says nothing about any of its messages.
 pub(super) struct BrokenOffBatch {
     pub(super) error: ConnectionError,
-    /// Whether some of its messages were confirmed before: whoever ended it was there.
+    /// Whether some of its messages were confirmed before: the broker was working.
     pub(super) any_confirmed: bool,
 }
 
@@ -203,114 +165,6 @@ impl From<ConnectionError> for BrokenOffBatch {
     fn from(error: ConnectionError) -> Self {
         Self { error, any_confirmed: false }
     }
-}
-
-impl Health<'_> {
-    async fn changed(&mut self) -> Result<(), ConnectionError> {
-        let mut look = interval_at(Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
-        loop {
-            let event = tokio::select! {
-                biased;
-                event = self.events.next() => event.ok_or(ConnectionError::Closed)?,
-                _ = look.tick() => {
-                    let status = self.connection.status();
-                    if !status.connected() {
-                        return Err(ConnectionError::Closed);
-                    }
-                    // It was said before anybody listened.
-                    if status.blocked() != self.is_blocked {
-                        self.turn("the broker's reason was missed".to_owned());
-                        return Ok(());
-                    }
-                    continue;
-                }
-            };
-            match event {
-                Event::ConnectionBlocked(reason) if !self.is_blocked => {
-                    self.turn(reason);
-                    return Ok(());
-                }
-                Event::ConnectionUnblocked if self.is_blocked => {
-                    self.turn(String::new());
-                    return Ok(());
-                }
-                Event::Error(error) if self.ends_with_channel || !error.is_amqp_soft_error() => {
-                    return Err(ConnectionError::from_lapin(&error, self.settings));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn turn(&mut self, reason: String) {
-        self.is_blocked = !self.is_blocked;
-        if self.is_blocked {
-            tracing::warn!(reason, "the broker takes no messages (an alarm of memory or disk); it is waited for");
-            self.status.blocked(reason);
-        } else {
-            tracing::info!("the broker takes messages again");
-            self.status.unblocked();
-        }
-    }
-
-    /// Does `work` within `limit`. While the broker is blocked the time stands still: a new connection would be blocked as
-    /// well.
-    async fn within<T>(
-        &mut self,
-        limit: Duration,
-        what: &'static str,
-        work: impl Future<Output = Result<T, ConnectionError>>,
-    ) -> Result<T, ConnectionError> {
-        let mut work = pin!(work);
-        let mut deadline = Instant::now() + limit;
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => match done {
-                    Err(met @ ConnectionError::ClosedBefore(_)) => return Err(reason(&mut self.events, met, self.settings).await),
-                    done => return done,
-                },
-                changed = self.changed() => {
-                    changed?;
-                    deadline = Instant::now() + limit;
-                }
-                () = sleep_until(deadline), if !self.is_blocked => return Err(slow(what, limit)),
-            }
-        }
-    }
-}
-
-fn slow(what: &'static str, limit: Duration) -> ConnectionError {
-    if what == CONFIRMING { ConnectionError::Unconfirmed { limit } } else { ConnectionError::Slow { what, limit } }
-}
-
-/// Why the connection has ended, where lapin tells it; else what was met.
-async fn reason(
-    events: &mut (impl Stream<Item = Event> + Unpin),
-    met: ConnectionError,
-    settings: &BrokerSettings,
-) -> ConnectionError {
-    let error = |event| async { if let Event::Error(error) = event { Some(error) } else { None } };
-    let mut errors = pin!(events.filter_map(error));
-    match timeout(REASON_TIMEOUT, errors.next()).await {
-        Ok(Some(error)) => ConnectionError::from_lapin(&error, settings),
-        Ok(None) | Err(_) => met,
-    }
-}
-
-async fn connect(settings: &BrokerSettings, guard: &link::SocketGuard) -> Result<Connection, ConnectionError> {
-    let mut uri = settings.uri.clone();
-    uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT_SECONDS));
-    let properties = ConnectionProperties::default().with_connection_name("streambox-relay".into());
-    let connected = link::connect(uri, properties, settings.tls.clone(), guard, settings.connect_timeout());
-    connected.await.map_err(|error| ConnectionError::from_lapin(&error, settings))
-}
-
-/// Opens another channel of a connection, for publishing.
-pub(super) async fn open_more(connection: &Connection) -> lapin::Result<Channel> {
-    let channel = connection.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    Ok(channel)
 }
 
 /// The message of an event, if this connection can carry it.
@@ -346,72 +200,7 @@ pub(super) async fn send(
     publishing.await
 }
 
-async fn open_channel(connection: &Connection, settings: &BrokerSettings) -> Result<Channel, ConnectionError> {
-    let failed = |error: &lapin::Error| ConnectionError::from_lapin(error, settings);
-    let exchange = &settings.exchange;
-    if let Some(queue) = &settings.form.queue {
-        return open_channel_for_queue(connection, queue).await.map_err(|error| failed(&error));
-    }
-    let mut channel = connection.create_channel().await.map_err(|error| failed(&error))?;
-    if let Err(refused) = declare(&channel, exchange, false).await {
-        // An error has closed the channel. It is enough that the exchange exists, where the user may not configure it, and
-        // where it has arguments of its owner's: an alternate exchange, for instance.
-        let has_arguments = has_other_arguments(&refused);
-        if !is_access_refused(&refused) && !has_arguments {
-            return Err(failed(&refused));
-        }
-        channel = connection.create_channel().await.map_err(|error| failed(&error))?;
-        if !has_arguments && declare(&channel, exchange, true).await.is_err() {
-            // From 4.3 on RabbitMQ tells even that only to who may configure it.
-            let probe = connection.create_channel().await.map_err(|error| failed(&error))?;
-            probe_exchange(&probe, exchange).await.map_err(|_| failed(&refused))?;
-            channel = connection.create_channel().await.map_err(|error| failed(&error))?;
-        }
-    }
-    channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| failed(&error))?;
-    Ok(channel)
-}
-
-/// Past any exchange. A queue that does not exist is noticed before anything is published.
-async fn open_channel_for_queue(connection: &Connection, queue: &ShortString) -> lapin::Result<Channel> {
-    let channel = connection.create_channel().await?;
-    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    Ok(channel)
-}
-
-async fn declare(channel: &Channel, exchange: &ShortString, passive: bool) -> lapin::Result<()> {
-    let options = ExchangeDeclareOptions { durable: true, passive, ..ExchangeDeclareOptions::default() };
-    channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, options, FieldTable::default()).await
-}
-
-/// Asks whether an exchange exists and may be written to: the broker looks when a transaction publishes, and delivers nothing
-/// before it is committed, which this one never is.
-async fn probe_exchange(channel: &Channel, exchange: &ShortString) -> lapin::Result<()> {
-    channel.tx_select().await?;
-    let (key, options) = (ShortString::default(), BasicPublishOptions::default());
-    channel.basic_publish(exchange.clone(), key, options, &[], BasicProperties::default()).await?;
-    channel.tx_rollback().await?;
-    channel.close(200, "done".into()).await
-}
-
-/// Whether an exchange is what is needed, but for arguments. RabbitMQ compares these last, and names the first difference.
-fn has_other_arguments(error: &lapin::Error) -> bool {
-    let lapin::ErrorKind::ProtocolError(error) = error.kind() else { return false };
-    let said = error.get_message().as_str();
-    let is_inequivalent = matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
-        && said.contains("inequivalent arg '");
-    let of_the_exchange = ["type", "durable", "auto_delete", "internal"];
-    is_inequivalent && !of_the_exchange.iter().any(|name| said.contains(&format!("inequivalent arg '{name}'")))
-}
-
-fn is_access_refused(error: &lapin::Error) -> bool {
-    matches!(error.kind(), lapin::ErrorKind::ProtocolError(error)
-        if matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)))
-}
-
-/// What the barrier says of a message.
+/// The outcome of a message at the barrier.
 pub(super) fn judge(
     settings: &BrokerSettings,
     message: &Message,
@@ -427,12 +216,12 @@ pub(super) fn judge(
     judge_routing(settings, message, id.is_some_and(|id| returned.contains(id)))
 }
 
-/// What no message can carry is not sent.
+/// An event that no message can carry is not sent.
 pub(super) fn refused(why: &Unpublishable) -> Outcome {
     Outcome::Refused(why.to_string())
 }
 
-/// How many messages no queue takes that count as published all the same, and the routing key of one of them.
+/// How many messages that no queue takes count as published, and the routing key of one of them.
 fn accepted_unroutable(
     settings: &BrokerSettings,
     messages: &[Result<Message, Unpublishable>],
@@ -459,46 +248,5 @@ fn judge_routing(settings: &BrokerSettings, message: &Message, is_returned: bool
             settings.exchange.as_str(),
         )),
         _ => Outcome::Confirmed,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::stream;
-    use lapin::{
-        ChannelState, ErrorKind,
-        protocol::{AMQPError, AMQPHardError},
-    };
-
-    use super::*;
-
-    /// What a publish meets on a channel whose connection the broker has just closed.
-    fn met(settings: &BrokerSettings) -> ConnectionError {
-        let met = ErrorKind::InvalidChannelState(ChannelState::Closing, "basic.publish");
-        ConnectionError::from_lapin(&met.into(), settings)
-    }
-
-    fn settings() -> BrokerSettings {
-        BrokerSettings::new("amqp://user:secret@host".parse().expect("a valid URL"), "events".into())
-    }
-
-    #[tokio::test]
-    async fn the_brokers_words_stand_for_an_end_that_was_met_by_its_consequence() {
-        let settings = settings();
-        let forced = AMQPError::new(AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED), "maintenance".into());
-        let error = ErrorKind::ProtocolError(forced).into();
-        let mut events = stream::iter([Event::Connected, Event::Error(error)]).chain(stream::pending());
-        assert!(matches!(met(&settings), ConnectionError::ClosedBefore(_)));
-        let told = reason(&mut events, met(&settings), &settings).await.to_string();
-        assert_eq!(told, "the broker at host:5672 says: maintenance");
-    }
-
-    #[tokio::test]
-    async fn where_no_reason_is_told_the_consequence_is() {
-        let settings = settings();
-        for mut events in [stream::pending().boxed(), stream::empty().boxed()] {
-            let told = reason(&mut events, met(&settings), &settings).await.to_string();
-            assert!(told.starts_with("the connection to host:5672 has been closed"), "{told}");
-        }
     }
 }

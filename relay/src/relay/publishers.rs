@@ -39,7 +39,7 @@ impl Publishers {
         let changed = Arc::new(Notify::new());
         let publisher = |_| broker::start(Arc::clone(settings), stopped.clone(), Arc::clone(&changed));
         let idle = (0..count).map(publisher).collect();
-        Self { idle, alone: Alone::start(Arc::clone(settings), stopped), changed, stop }
+        Self { idle, alone: Alone::start(settings, &stopped), changed, stop }
     }
 
     /// The states of those for batches, while none has one.

@@ -1,0 +1,92 @@
+//! Opens connections for one task, again and again: with a growing delay after each that failed, until it is time to stop.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+
+use super::{
+    BrokerSettings,
+    failure::ConnectionError,
+    session::Session,
+    state::{Link, PublisherState, Status},
+};
+use crate::retry::Backoff;
+
+pub(super) struct Connector {
+    pub(super) settings: Arc<BrokerSettings>,
+    pub(super) status: Arc<Status>,
+    backoff: Backoff,
+    stop: watch::Receiver<bool>,
+}
+
+impl Connector {
+    /// Also returns the state of its connection, whose changes it notifies `changed` of. It is time to stop when `stop` turns
+    /// true, or when its sender is gone.
+    pub(super) fn new(
+        settings: Arc<BrokerSettings>,
+        stop: watch::Receiver<bool>,
+        changed: Arc<Notify>,
+    ) -> (Self, watch::Receiver<PublisherState>) {
+        let (status, state) = Status::new(changed);
+        (Self { settings, status: Arc::new(status), backoff: Backoff::for_reconnects(), stop }, state)
+    }
+
+    /// Opens a connection, after as many attempts as it takes; none when it is time to stop.
+    pub(super) async fn connect(&mut self) -> Option<Session> {
+        loop {
+            let opened = tokio::select! {
+                opened = Session::open(&self.settings, &self.status) => opened,
+                () = self.stopped() => return None,
+            };
+            match opened {
+                Ok(session) => return Some(session),
+                Err(error) => {
+                    if self.rest_after(&error).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rests after a connection ended or could not be opened. Returns whether it is time to stop.
+    pub(super) async fn rest_after(&mut self, error: &ConnectionError) -> bool {
+        self.status.lost(error);
+        if matches!(error, ConnectionError::Stopped) {
+            return true;
+        }
+        let delay = self.backoff.next();
+        let retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        if error.refusal().is_some() {
+            let what = "the broker refuses a connection; this ends the program if it has never accepted one, and is retried otherwise";
+            tracing::warn!(error = %error, retry_in_ms, "{what}");
+        } else {
+            tracing::warn!(error = %error, retry_in_ms, "no connection to the broker; it is tried again for ever");
+        }
+        tokio::select! {
+            () = sleep(delay) => false,
+            () = self.stopped() => true,
+        }
+    }
+
+    /// The next rest is as short as the first one.
+    pub(super) fn reset_backoff(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// Resolves when it is time to stop.
+    pub(super) async fn stopped(&self) {
+        // An error is an end, too.
+        let _ = self.stop.clone().wait_for(|stop| *stop).await;
+    }
+
+    /// Resolves when it is time to stop and the broker takes no messages: nothing that is under way can end.
+    pub(super) async fn stopped_while_blocked(&self) -> ConnectionError {
+        self.stopped().await;
+        let _ = self.status.subscribe().wait_for(|state| state.link == Link::Blocked).await;
+        ConnectionError::Stopped
+    }
+}

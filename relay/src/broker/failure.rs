@@ -1,4 +1,4 @@
-//! Why a connection was given up, in words that say what to do.
+//! Why a connection was given up, in sentences that say what to do.
 
 use std::{error::Error as _, io, time::Duration};
 
@@ -10,7 +10,7 @@ use rustls::{AlertDescription, CertificateError};
 
 use super::BrokerSettings;
 
-/// What the broker will refuse until somebody changes a setting here or a permission there.
+/// The broker refuses the settings until an operator changes a setting of the relay or a permission of the broker.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refusal(String);
@@ -37,7 +37,7 @@ pub(super) enum ConnectionError {
     Unconfirmed { limit: Duration },
     #[error("the broker has closed the connection")]
     Closed,
-    /// Channel or connection were closed before: why, lapin tells by an event of its own, at about the same time.
+    /// The channel or the connection was closed before. lapin reports the reason by an event of its own, at about the same time.
     #[error("{0}")]
     ClosedBefore(String),
     #[error("the broker did not confirm in confirm mode")]
@@ -57,8 +57,8 @@ impl ConnectionError {
 
     /// Whether it may be the answer to one of the messages that were under way; `any_confirmed` of them were.
     ///
-    /// A message that nobody confirms has no other sign than the time. A connection that ends without a word may have been
-    /// ended by a message only if the broker was there: where nothing was confirmed it is nobody's fault.
+    /// A message that is never confirmed shows only by the time. If a connection ends without a reason, a message may have ended
+    /// it only if the broker was working: if nothing was confirmed, no message is at fault.
     pub(super) fn may_be_of_a_message(&self, any_confirmed: bool) -> bool {
         match self {
             Self::Refused(_) | Self::Named(_) | Self::Unconfirmed { .. } => true,
@@ -74,7 +74,7 @@ impl ConnectionError {
         matches!(self, Self::Stopped | Self::Forced(_))
     }
 
-    /// What an error of lapin's means.
+    /// The meaning of an error of lapin's.
     pub(super) fn from_lapin(error: &lapin::Error, settings: &BrokerSettings) -> Self {
         let (uri, address) = (&settings.uri, settings.address());
         match error.kind() {

@@ -1,4 +1,4 @@
-//! What form messages have and where they go: settings of the whole relay, or of a replay.
+//! The form of messages and where they go: settings of the whole relay, or of a replay.
 
 use lapin::types::{AMQPValue, ShortString};
 use streambox::{StreamId, Uuid, outbox::OutboxEvent};
@@ -17,7 +17,7 @@ pub const REPLAY_ENDED_HEADER: &str = "x-streambox-replay-ended";
 /// The type of that message.
 pub const REPLAY_ENDED_TYPE: &str = "streambox.ReplayEnded";
 
-/// The version of what is no event: stored events begin with 1.
+/// The version of a message that is not an event: stored events begin with 1.
 const NO_EVENT: u64 = 0;
 
 /// The `source` of CloudEvents, unless set otherwise.
@@ -85,8 +85,8 @@ impl MessageForm {
     }
 }
 
-/// What a replay to a queue publishes last, behind everything else. It is no event, but it has the form of one: a consumer
-/// that does not know it finds the headers that it looks for, and drops version 0 as seen.
+/// The last message of a replay to a queue. It is not an event, but has the form of one: a consumer that does not know it finds
+/// the headers that it looks for, and drops version 0 as seen.
 pub(crate) fn replay_ended(replay: &str, published: u64, now_ms: i64) -> (StreamId, OutboxEvent) {
     let stream = StreamId::new("replay-ended").expect("a valid stream id");
     let body = serde_json::json!({ "replay": replay, "published": published }).to_string();

@@ -1,6 +1,6 @@
-//! The socket under a connection, which stays in our hands: it can be cut.
+//! The socket under a connection. The relay keeps a handle to it, to cut it.
 //!
-//! lapin ends its thread and its socket only by an orderly close. Where the broker does not answer (a handshake that stalls,
+//! lapin ends its thread and its socket only by an orderly close. If the broker does not answer (a handshake that stalls,
 //! a blocked connection) it keeps both for ever, and sends what it had queued when the broker reads again. Cutting the socket
 //! ends all of it at once.
 
@@ -49,7 +49,7 @@ pub(super) async fn connect(
         let (socket, tls, reactor) = (Arc::clone(&socket), tls.clone(), reactor.clone());
         async move {
             let began = Instant::now();
-            // In lapin's thread, which nobody else ends.
+            // In lapin's thread, which nothing else ends.
             let opened = timeout(limit, async {
                 let host = uri.authority.host.as_str();
                 let addresses = tokio::net::lookup_host((host, uri.authority.port)).await?.collect();

@@ -1,4 +1,4 @@
-//! The message that an event becomes. Its form is a contract with consumers; it stands in the README.
+//! The message of an event. Its form is a contract with consumers, which the README documents.
 
 use lapin::{
     BasicProperties,
@@ -32,7 +32,7 @@ pub enum Unpublishable {
         /// Its bytes.
         bytes: usize,
     },
-    /// A payload that is no JSON can't stand in a CloudEvent.
+    /// A CloudEvent can't carry a payload that is not JSON.
     #[error("the payload is not JSON, which the data of a CloudEvent has to be")]
     NotJson,
     /// The headers do not fit into one frame.
@@ -46,7 +46,7 @@ pub enum Unpublishable {
         /// The most that a frame can have on this connection.
         limit: usize,
     },
-    /// A number that is no time or no version.
+    /// A number that is not a valid time or version.
     #[error("the {what} {value} is out of range")]
     OutOfRange {
         /// What is out of range.
@@ -63,7 +63,7 @@ pub struct Message {
     pub routing_key: ShortString,
     /// Everything else.
     pub properties: BasicProperties,
-    /// The body, where it is not the event's payload.
+    /// The body, if it is not the event's payload.
     pub body: Option<String>,
 }
 

@@ -55,13 +55,13 @@ use crate::flag_values::{DURATION, duration, shown};
 pub struct BrokerSettings {
     /// The broker: host, credentials, virtual host.
     pub uri: AMQPUri,
-    /// The topic exchange. It is declared, durable, where it does not exist.
+    /// The topic exchange. It is declared, durable, if it does not exist.
     pub exchange: ShortString,
     /// What to do with a message that no queue takes.
     pub unroutable: Unroutable,
-    /// What form messages have, and where else they go.
+    /// The form of messages, and a queue that they may go to instead.
     pub form: MessageForm,
-    /// What TLS needs (`amqps`).
+    /// The files for TLS (`amqps`).
     pub tls: TlsFiles,
     /// The longest times.
     pub timeouts: Timeouts,
@@ -75,7 +75,7 @@ impl BrokerSettings {
         Self { uri, exchange, unroutable, form: MessageForm::default(), tls, timeouts }
     }
 
-    /// The exchange that messages go to: the default one, where they go to one queue.
+    /// The exchange that messages go to: the default one, if they go to one queue.
     fn destination(&self) -> ShortString {
         if self.form.queue.is_some() { ShortString::default() } else { self.exchange.clone() }
     }
@@ -117,7 +117,7 @@ pub struct Timeouts {
     pub connect: Duration,
 
     /// To write one message of a batch: it begins anew with each that is written. A broker that has run out of memory or disk
-    /// stops reading. The time stands still while it says that it is blocked; the same goes for `confirm`.
+    /// stops reading. No time counts while it reports that it is blocked; the same holds for `confirm`.
     #[arg(skip = Timeouts::default().publish)]
     pub publish: Duration,
 
@@ -145,10 +145,10 @@ impl Default for Timeouts {
 /// What to do with a message that the exchange can't route to any queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Unroutable {
-    /// Halt its stream until somebody listens: nothing is lost by a missing binding.
+    /// Halt its stream until a queue is bound: nothing is lost by a missing binding.
     #[default]
     Halt,
-    /// Take it as published: for pub/sub where nobody need listen.
+    /// Take it as published: for pub/sub without a required consumer.
     Accept,
 }
 

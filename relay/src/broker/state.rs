@@ -193,8 +193,8 @@ impl Status {
     }
 }
 
-/// Resolves when the broker refuses before any publisher has ever been connected: what it was given is wrong. Where one was
-/// connected, it was right once, and may become so again: this then never resolves.
+/// Resolves when the broker refuses before any publisher has ever been connected: the settings are wrong. If one was connected,
+/// they were right once, and may become right again: then this never resolves.
 pub async fn refusal_at_start(publishers: impl IntoIterator<Item = watch::Receiver<PublisherState>>) -> Refusal {
     let decided = publishers.into_iter().map(|mut state| {
         Box::pin(async move {

@@ -1,4 +1,4 @@
-//! TLS: whom to trust, and who we are.
+//! TLS: the authorities that the relay trusts, and its own certificate.
 //!
 //! The files are read anew for every connection, so that a certificate that was renewed on disk is used from the next one on,
 //! without a restart.
@@ -57,7 +57,7 @@ pub enum TlsError {
         /// Why not.
         source: std::io::Error,
     },
-    /// It is no PEM, or nothing of the kind is in it.
+    /// It is not PEM, or contains nothing of the kind.
     #[error("the {what} {path:?} can't be used: {why}")]
     Unusable {
         /// What should be in it.
@@ -70,7 +70,7 @@ pub enum TlsError {
     /// One was named without the other.
     #[error("a client certificate needs both: --amqp-cert-file and --amqp-key-file")]
     Half,
-    /// The system trusts nobody.
+    /// The system has no trusted certificates.
     #[error(
         "the system has no certificates of authorities to trust: install its package ca-certificates, or use --amqp-ca-file"
     )]

@@ -1,6 +1,6 @@
 //! The broker's URL: `amqp[s]://user:password@host:port/vhost?parameters`.
 //!
-//! It contains a password. What can't be read may have it anywhere, so nothing of that is ever shown.
+//! It contains a password. A URL that can't be parsed may have it anywhere, so nothing of such a URL is ever shown.
 
 use std::{ops::RangeInclusive, str::FromStr as _};
 
@@ -34,7 +34,7 @@ const NUMBERS: [(&str, &str, RangeInclusive<u64>); 4] = [
 const AUTH_MECHANISM: &str = "auth_mechanism";
 const AUTH_MECHANISMS: [&str; 2] = ["plain", "external"];
 
-/// What other clients of RabbitMQ know, and has no effect here.
+/// Parameters that other clients of RabbitMQ know, and that have no effect here.
 const OTHERS: [&str; 8] = [
     "cacertfile",
     "certfile",
@@ -104,7 +104,7 @@ fn parameter(pair: &str) -> Result<(), String> {
     if let Some((_, unit, range)) = NUMBERS.into_iter().find(|(known, ..)| *known == name) {
         let (least, most) = (range.start(), range.end());
         let allowed = format!("allowed is a number from {least} to {most}{unit}");
-        // What is no number may be anything.
+        // Anything else than a number may be a password.
         let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
         return match value.parse::<u64>() {
             Ok(number) if is_number && range.contains(&number) => Ok(()),

@@ -100,7 +100,7 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// The delay after so many failures before this one.
+    /// The delay after a failure; `failures`: how many came before it in a row.
     pub(super) fn delay(&self, failures: u32) -> Duration {
         growing(self.first_delay, failures, self.longest_delay)
     }

@@ -14,7 +14,7 @@ pub(super) struct Deletes {
     /// Entries and requests that the shell has under way.
     entries_under_way: usize,
     requests_under_way: usize,
-    /// Where DynamoDB did not get to some: nothing is asked for until then.
+    /// If DynamoDB left some unprocessed: no request is made before this time.
     rest_until: Option<Instant>,
     /// Requests in a row that have done nothing.
     failures: u32,
@@ -30,7 +30,7 @@ impl Deletes {
         self.waiting.len() + self.entries_under_way
     }
 
-    /// The next request; empty where there is none to make now.
+    /// The next request; empty if there is none to make now.
     pub(super) fn next(&mut self, bounds: &Bounds, now: Instant) -> Vec<PendingKey> {
         self.rest_until = self.rest_until.filter(|until| now < *until);
         // A batch that is not full goes out alone: while it is on its way the next one fills up.
@@ -45,7 +45,7 @@ impl Deletes {
         self.waiting.drain(..count).collect()
     }
 
-    /// What became of a request.
+    /// Takes the result of a request.
     pub(super) fn done(
         &mut self,
         asked: usize,
@@ -57,7 +57,7 @@ impl Deletes {
         self.entries_under_way -= asked;
         self.requests_under_way -= 1;
         if left.len() < asked {
-            // Something was done: DynamoDB is there, and only short of capacity for a moment.
+            // Something was done: DynamoDB answers, and is only short of capacity for a moment.
             self.failures = 0;
         }
         if left.is_empty() {

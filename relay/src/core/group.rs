@@ -5,7 +5,7 @@
 //! a stream; no promise rests on it. Every worker publishes the pending entries of a stream in order, the next event
 //! only after the one before was confirmed, and deletes only what was confirmed. So two workers on one stream cost
 //! duplicates, and none on a stream costs time until the next one looks. Neither loses an event or changes the order of
-//! first deliveries: whichever worker delivers version 5 first has had version 4 confirmed, by itself or by whoever
+//! first deliveries: whichever worker delivers version 5 first has had version 4 confirmed, by itself or by the worker that
 //! deleted its entry.
 //!
 //! # State
@@ -40,13 +40,13 @@
 //! # Failures
 //! - *A worker dies* (SIGKILL, power): its streams rest for the timeout, then the others have them, and its row is removed.
 //! - *All die, and others start under new names*: the streams of the dead rest for the timeout.
-//! - *A worker is stopped and goes on* (SIGSTOP, a paused machine): it goes on with what it held. That was published by
+//! - *A worker is stopped and goes on* (SIGSTOP, a paused machine): it continues with what it held. That was published by
 //!   others meanwhile, so it publishes late duplicates, deletes what is gone already, and is alive again to all with its next
 //!   heartbeat, which puts its row back.
-//! - *Heartbeats can't be written*: the others take this worker for dead, it goes on: duplicates.
+//! - *Heartbeats can't be written*: the others take this worker for dead, it continues: duplicates.
 //! - *Rows can't be read*: the last known members stay; before the first read a worker is alone.
 //! - *Two workers under one id*: both work on the same share. Each sees a beat in its row that it has not written, and
-//!   says so.
+//!   logs an error.
 //! - *Two groups by mistake, or a relay outside of any*: duplicates.
 //! - *A clock is set*: nothing happens, wall clocks take no part.
 
@@ -65,7 +65,7 @@ pub const DEFAULT_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a beat must stand still before its worker is gone, unless set otherwise.
 pub const DEFAULT_WORKER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The timeout has to be at least so many intervals: one heartbeat that comes late or is lost is no death.
+/// The fewest intervals of a timeout: one heartbeat that comes late or is lost does not mean a death.
 pub const LEAST_TIMEOUT_INTERVALS: u32 = 2;
 
 /// The most that two reads far apart count for, in intervals.
@@ -117,7 +117,7 @@ struct Peer {
 /// What a read of the rows has changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
-    /// Whether other workers are alive than before.
+    /// Whether the live workers have changed.
     pub(super) members: bool,
     /// Whether it was noticed just now that another worker uses this one's id.
     pub(super) duplicate_id: bool,
@@ -180,7 +180,7 @@ impl Group {
         (!self.is_beating).then_some(self.next_beat_at)
     }
 
-    /// What all rows show, after this worker's own was written; none where they could not be read.
+    /// Takes what all rows show, after this worker's own was written; none if they could not be read.
     pub(super) fn beaten(&mut self, rows: Option<Vec<WorkerBeat>>, now: Instant) -> Change {
         self.is_beating = false;
         let Some(rows) = rows else { return Change::default() };

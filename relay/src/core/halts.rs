@@ -1,4 +1,4 @@
-//! The streams that can't go on: why, since when, and when each is tried again.
+//! The halted streams: why and since when they are halted, and when each is tried again.
 
 use std::num::NonZeroUsize;
 
@@ -12,10 +12,10 @@ use super::{
     lane::{Attempt, Cause},
 };
 
-/// A stream that can't go on.
+/// Why a stream is halted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Halt {
-    /// The version that can't be published; 0 where it is not known.
+    /// The version that can't be published; 0 if it is not known.
     pub version: u64,
     /// Why, for the operator.
     pub reason: String,
@@ -105,7 +105,7 @@ impl Halts {
         halt
     }
 
-    /// The stream goes on. Whether it was halted.
+    /// The stream continues. Returns whether it was halted.
     pub(super) fn resolve(&mut self, stream: &StreamId) -> bool {
         self.0.pop(stream).is_some()
     }
@@ -120,7 +120,7 @@ impl Halts {
         gone
     }
 
-    /// Forgets the halted streams that another worker looks after now.
+    /// Forgets the halted streams that another worker owns now.
     pub(super) fn release(&mut self, is_foreign: impl Fn(&StreamId) -> bool) -> Vec<StreamId> {
         self.forget(|stream, _| is_foreign(stream))
     }

@@ -24,14 +24,14 @@ use super::{
     task::{Answer, Done, HistoryPage, HistoryPosition, Outgoing, Read, Task},
 };
 
-/// How often the position is kept, unless half a window is published before. Keeping it after each batch would be slower
+/// How often the position is kept, unless half a window is published earlier. Keeping it after each batch would take longer
 /// than publishing.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a replay needs to know.
+/// Settings of a core that replays.
 #[derive(Clone, Debug)]
 pub struct HistorySettings {
-    /// Bounds and delays; those of reads and deletes mean nothing here.
+    /// Bounds and delays; those of reads and deletes have no effect here.
     pub bounds: Bounds,
     /// Most events a second.
     pub rate: u32,
@@ -46,7 +46,7 @@ enum Stage {
     Events,
     /// Every event was read.
     End,
-    /// What ends the replay was read, too.
+    /// The message that ends the replay was read, too.
     Closed,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct HistorySource {
     /// Reads that failed in a row, and when the next one may begin.
     failures: u32,
     read_at: Instant,
-    /// What was read behind the position.
+    /// The events that were read after the position.
     slots: VecDeque<Slot>,
     /// The number of the first slot.
     first_slot: u64,
@@ -79,7 +79,7 @@ pub(super) struct HistorySource {
     position: HistoryPosition,
     /// Events that the position has passed since it was kept.
     unkept: usize,
-    /// As many as the position passes that is being kept.
+    /// How many of these the position passes that is being kept.
     keeping: Option<usize>,
     keep_at: Instant,
     /// The next moment at which there may be something to do.
@@ -140,7 +140,7 @@ impl HistorySource {
         Some(if self.stage == Stage::End { Task::HistoryEnd } else { Task::History { most: self.page_events } })
     }
 
-    /// Whether a moment has come; if not, it is waited for.
+    /// Whether it is time. If not, `due` is at the latest that time.
     fn is_time(&mut self, at: Instant, now: Instant) -> bool {
         if at > now {
             self.due = self.due.into_iter().chain([at]).min();
@@ -152,7 +152,7 @@ impl HistorySource {
         self.due
     }
 
-    /// What came of a task of this source.
+    /// Takes the result of a task of this source.
     pub(super) fn done(&mut self, done: Done, lanes: &Lanes, jitter: &mut Jitter, now: Instant) {
         match done {
             Done::History(Some(page)) => self.read(page),
@@ -192,7 +192,7 @@ impl HistorySource {
         self.pass();
     }
 
-    /// What became of an event. `entry`: the stream's entry that was published as a whole with it.
+    /// Takes the outcome of an event. `entry`: the stream's entry that it completed.
     pub(super) fn published(
         &mut self,
         outgoing: &Outgoing,
@@ -204,8 +204,8 @@ impl HistorySource {
         if is_confirmed && let Some(pending) = self.pending.get_mut(&outgoing.stream) {
             if let Some((slot, event)) = pending.pop_front() {
                 self.pending_bytes -= event.payload.len();
-                let place = usize::try_from(slot - self.first_slot).expect("a slot of the window");
-                self.slots[place] = Slot::Confirmed;
+                let index = usize::try_from(slot - self.first_slot).expect("a slot of the window");
+                self.slots[index] = Slot::Confirmed;
                 self.position.ahead += u64::from(self.stage != Stage::Closed);
             }
             if pending.is_empty() {
@@ -219,11 +219,11 @@ impl HistorySource {
         self.admit_again(&outgoing.stream, lanes);
     }
 
-    /// Moves the position behind everything that is confirmed or left out, up to the first event that is not.
+    /// Moves the position over everything that is confirmed or left out, up to the first event that is not.
     fn pass(&mut self) {
         while let Some(slot) = self.slots.pop_front_if(|slot| *slot != Slot::Waiting) {
             self.first_slot += 1;
-            // What ends a replay is no event.
+            // The message that ends a replay is not an event.
             if self.stage != Stage::Closed {
                 self.unkept += 1;
                 if slot == Slot::LeftOut {
@@ -261,7 +261,7 @@ impl HistorySource {
         }
     }
 
-    /// What the outbox would answer.
+    /// Answers a read as the outbox would.
     fn answer(&self, read: &Read) -> Answer {
         let pending = || self.pending.get(read.stream()).into_iter().flatten();
         match read {
@@ -279,7 +279,7 @@ impl HistorySource {
                 let events = pending().map(|(_, event)| event).filter(|event| (*from..=*last).contains(&event.version));
                 Answer::Events(events.cloned().collect())
             }
-            // No entry names one before it.
+            // No entry names a previous one.
             Read::VisibilityCheck { .. } => Answer::VisibilityCheck(Predecessor::Published),
         }
     }
@@ -288,7 +288,7 @@ impl HistorySource {
         self.position
     }
 
-    /// Events that were read and are not kept as published.
+    /// Events that were read, and that the kept position does not include.
     pub(super) fn read_ahead(&self) -> usize {
         self.slots.len() + self.unkept
     }

@@ -11,10 +11,13 @@ use streambox::{
     outbox::{OutboxEvent, PendingEntry, PendingPage, SkipTarget},
 };
 
-use super::task::Isolation;
+use super::{
+    size::{ENTRY_OVERHEAD_BYTES, entry_bytes, event_bytes},
+    task::Isolation,
+};
 use crate::text::shell_word;
 
-/// After so many connections that ended under an event without a word, with nothing confirmed, the event itself is
+/// If this many connections in a row ended under an event without a reason and without a confirm, the event itself is
 /// suspected.
 const MAX_UNKNOWN: u32 = 2;
 
@@ -37,13 +40,13 @@ pub(super) enum Step {
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// What was read and is not published yet, in order.
+    /// The entries that were read and are not published yet, in order.
     entries: VecDeque<PendingEntry>,
     /// The events of the entry in front that are at hand: the first one is the next to publish.
     events: VecDeque<Arc<OutboxEvent>>,
     /// How far the entry in front is published; 0 before it was begun.
     begun_through: u64,
-    /// How far an entry was published when it was let go: not published again on the next attempt.
+    /// How far an entry was published when it was dropped: that part is not published again on the next attempt.
     progress: Option<Progress>,
     /// Whether the previous entry is known as published.
     front_is_checked: bool,
@@ -54,7 +57,7 @@ pub(super) struct Lane {
     unreadable: Option<Cause>,
     /// Why nothing more can be published for now.
     halted: Option<Cause>,
-    /// Whether another worker looks after the stream from now on.
+    /// Whether another worker owns the stream from now on.
     is_released: bool,
     /// The last version of the entry that this relay has published last, as a whole.
     published_through: u64,
@@ -64,9 +67,9 @@ pub(super) struct Lane {
     failures: u32,
     /// How often in a row the visibility check of the entry in front failed.
     failed_checks: u32,
-    /// How far the next event is kept apart from others; none for an event that may be part of a batch.
+    /// How far the next event is isolated; none if it may be part of a batch.
     isolation: Option<Isolation>,
-    /// How often in a row nothing became known of the next event.
+    /// How often in a row the outcome of the next event was unknown.
     unknown: u32,
     /// Whether the stream was halted, and nothing of it was confirmed since.
     is_retry: bool,
@@ -83,16 +86,17 @@ enum UnderWay {
     Event,
 }
 
-/// Why a stream can't go on.
+/// Why a stream is halted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cause {
-    /// The version that can't be published; 0 where it is not known.
+    /// The version that can't be published; 0 if it is not known.
     pub(super) version: u64,
     /// Why, for the operator.
     pub(super) reason: String,
 }
 
-/// An entry that was published in part. The time tells it from one at the same place of a table that was made anew.
+/// An entry that was published in part. The time distinguishes it from an entry with the same key of a table that was created
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
     first: u64,
@@ -103,9 +107,9 @@ pub(super) struct Progress {
 /// How a halted stream is tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Attempt {
-    /// What was published of the entry that it halted at.
+    /// How far the entry that it halted at was published.
     progress: Option<Progress>,
-    /// How far the event is kept apart that it halted at.
+    /// How far the event that it halted at is isolated.
     isolation: Option<Isolation>,
 }
 
@@ -154,7 +158,7 @@ impl Lane {
         self.isolation
     }
 
-    /// Why the stream can't go on, and how it is tried again.
+    /// Why the stream is halted, and how it is tried again.
     pub(super) fn into_halt(self) -> Option<(Cause, Attempt)> {
         let attempt = Attempt { progress: self.progress, isolation: self.isolation };
         self.halted.map(|cause| (cause, attempt))
@@ -192,8 +196,8 @@ impl Lane {
         if self.front_is_checked || self.published_through >= previous.first {
             return None;
         }
-        // Times of two writers. Where their clocks disagree, but by less than the window, the worst is a check that was
-        // not needed.
+        // Times of two writers. If their clocks disagree by less than the window, the worst case is a check that was not
+        // needed.
         let apart_ms = front.pending_since_ms.saturating_sub(previous.recorded_at_ms);
         let window_ms = i64::try_from(settle_window.as_millis()).unwrap_or(i64::MAX);
         (apart_ms <= window_ms).then_some(previous.first)
@@ -216,7 +220,7 @@ impl Lane {
             self.read_from = None;
         }
         self.entries = page.entries.into();
-        // What was read once more while its deletion is on its way has been published.
+        // An entry that is read again while its deletion is under way has been published.
         self.entries.retain(|entry| !self.undeleted.contains(&entry.first));
         self.bytes += self.entries.iter().map(entry_bytes).sum::<usize>();
         self.begin_front();
@@ -227,7 +231,7 @@ impl Lane {
         self.failures = 0;
     }
 
-    /// Unpacks the copies that the entry in front carries, less what was published of it before.
+    /// Unpacks the copies that the entry in front carries, without those that were published before.
     fn begin_front(&mut self) {
         self.front_is_checked = false;
         self.begun_through = 0;
@@ -265,7 +269,7 @@ impl Lane {
     }
 
     /// The previous entry is not known to be published: everything is read again, after a rest.
-    /// Returns how often that has come in a row before.
+    /// Returns how often in a row that happened before.
     pub(super) fn previous_is_not_published(&mut self) -> u32 {
         let failed_checks = self.failed_checks;
         self.forget();
@@ -279,7 +283,7 @@ impl Lane {
         self.entries.front().map_or(0, |front| front.first)
     }
 
-    /// Forgets what was read: it is read again from the first entry on.
+    /// Forgets the entries that were read: they are read again from the first one on.
     fn forget(&mut self) {
         let begun = self.entries.front().filter(|_| self.begun_through > 0).map(|front| Progress {
             first: front.first,
@@ -298,14 +302,14 @@ impl Lane {
         failures
     }
 
-    /// Gives up for now: what was read is let go.
+    /// Gives up for now, and forgets the entries that were read.
     pub(super) fn halt(&mut self, cause: Cause) {
         self.forget();
         self.read_from = None;
         self.halted = Some(cause);
     }
 
-    /// Another worker looks after the stream: nothing new is begun.
+    /// Another worker owns the stream: nothing new is begun.
     pub(super) fn release(&mut self) {
         self.is_released = true;
     }
@@ -322,7 +326,7 @@ impl Lane {
         Some(Arc::clone(event))
     }
 
-    /// Nothing is known of the event in flight.
+    /// The outcome of the event in flight is unknown.
     pub(super) fn publish_again(&mut self) {
         self.under_way = UnderWay::Nothing;
         self.unknown = self.unknown.saturating_add(1);
@@ -331,13 +335,13 @@ impl Lane {
         }
     }
 
-    /// The event in flight may be why what it was published with broke: it is published again, kept further apart.
+    /// The event in flight may be the reason why its batch or connection broke: it is published again, isolated further.
     pub(super) fn suspect(&mut self) {
         self.under_way = UnderWay::Nothing;
         self.isolate(if self.isolation.is_none() { Isolation::Channel } else { Isolation::Connection });
     }
 
-    /// Keeps the next event apart from others, at least so far.
+    /// Isolates the next event, at least as far as this.
     pub(super) fn isolate(&mut self, isolation: Isolation) {
         self.isolation = self.isolation.max(Some(isolation));
     }
@@ -368,8 +372,7 @@ impl Lane {
 }
 
 impl Cause {
-    /// What stands in the table can't be read; where, says the version in the sort key. An entry whose sort key has none is named
-    /// by the whole key.
+    /// An item of the table can't be read. The version in its sort key identifies it, or the whole key if that has no version.
     fn of(corrupt: &Corrupt) -> Self {
         match corrupt.at.parse() {
             Ok(SkipTarget::Version(version)) => Self { version, reason: corrupt.to_string() },
@@ -381,27 +384,4 @@ impl Cause {
             Err(_) => Self { version: 0, reason: corrupt.to_string() },
         }
     }
-}
-
-/// About what an entry and an event take in memory beside their texts.
-const ENTRY_OVERHEAD_BYTES: usize = 128;
-const EVENT_OVERHEAD_BYTES: usize = 256;
-
-/// What an entry takes at the most: one with copies of its events has 1 KB in the table, in which each copy takes at
-/// least 64 bytes for its id and its attributes' names.
-pub(super) const MAX_ENTRY_BYTES: usize = ENTRY_OVERHEAD_BYTES
-    + streambox::limits::MAX_INLINE_PAYLOAD_BYTES
-    + streambox::limits::MAX_INLINE_ENTRY_BYTES
-    + streambox::limits::MAX_INLINE_ENTRY_BYTES / 64 * EVENT_OVERHEAD_BYTES;
-
-/// What one read of events brings at the most: a page of DynamoDB, of one append.
-pub(super) const MAX_EVENTS_BYTES: usize =
-    1024 * 1024 + streambox::limits::MAX_EVENTS_PER_APPEND * EVENT_OVERHEAD_BYTES;
-
-fn entry_bytes(entry: &PendingEntry) -> usize {
-    ENTRY_OVERHEAD_BYTES + entry.events.iter().flatten().map(event_bytes).sum::<usize>()
-}
-
-fn event_bytes(event: &OutboxEvent) -> usize {
-    EVENT_OVERHEAD_BYTES + event.event_type.len() + event.payload.len()
 }

@@ -1,9 +1,9 @@
 //! What to do next: pure decisions, no I/O, no clock and no randomness of its own.
 //!
-//! The shell asks for the next [`Task`] until there is none, carries each out, and tells what came of it ([`Done`]).
+//! The shell takes each next [`Task`] until there is none, carries them out, and returns their results ([`Done`]).
 //! The rules that keep the promises:
 //!
-//! - A lane, that is a stream that is worked on, publishes one event at a time, in version order, and the next one only
+//! - A lane, which is a stream that is worked on, publishes one event at a time, in version order, and the next one only
 //!   after the broker has confirmed it.
 //! - An entry's deletion is asked for only after every event of it was confirmed.
 //! - An entry is published only when the previous entry is known as published: by this relay, by its age (it can't be still
@@ -25,6 +25,7 @@ mod lanes;
 mod outbox;
 mod pace;
 mod scan;
+mod size;
 mod suspects;
 mod task;
 
@@ -50,17 +51,17 @@ pub use self::{
 use self::{bounds::Jitter, history::HistorySource, lanes::Lanes, outbox::OutboxSource, pace::Pace};
 use crate::model::Backlog;
 
-/// How often `drain` and a replay try a stream that is halted before they give it up.
+/// How often `drain` and a replay try a halted stream before they give up.
 pub const MAX_ATTEMPTS: u32 = 3;
 
-/// What a core needs to know.
+/// Settings of a core that relays.
 #[derive(Clone, Debug)]
 pub struct CoreSettings {
     /// Bounds and delays.
     pub bounds: Bounds,
     /// The shortest time from one scan of the index to the next.
     pub poll_interval: Duration,
-    /// When it is done.
+    /// When the relay is done.
     pub until: Until,
     /// The group that it is in; without one it works on every stream.
     pub group: Option<GroupSettings>,
@@ -69,22 +70,22 @@ pub struct CoreSettings {
 /// When a relay is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// When it is told to stop.
+    /// When it is stopped.
     Stopped,
-    /// When nothing is pending any more, or it is told to stop.
+    /// When nothing is pending any more, or it is stopped.
     Drained,
 }
 
-/// What has been done so far.
+/// Counts of what has been done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Totals {
     /// Events that the broker has confirmed.
     pub published: u64,
-    /// Events that it could not or would not take: each halted its stream.
+    /// Events that the broker did not take: each halted its stream.
     #[serde(skip)]
     pub refused: u64,
-    /// Events of which it said nothing: each was published again.
+    /// Events whose outcome was unknown: each was published again.
     #[serde(skip)]
     pub unknown: u64,
     /// Entries that were deleted.
@@ -107,7 +108,7 @@ pub struct Core {
     totals: Totals,
 }
 
-/// Where the lanes' entries come from, and what follows when they are published.
+/// The source of the lanes' entries, which also learns when they are published.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Source {
@@ -188,7 +189,7 @@ impl Core {
         self.ready_publishers = count;
     }
 
-    /// What came of a task.
+    /// Takes the result of a task.
     pub fn done(&mut self, done: Done, now: Instant) {
         match done {
             Done::Published(batch, outcomes) => {
@@ -239,8 +240,7 @@ impl Core {
         self.lanes.next_due().into_iter().chain(source).chain(pace).min()
     }
 
-    /// Begins nothing new from now on: what is in flight comes to its end, what was confirmed is deleted, the group is
-    /// left.
+    /// Begins nothing new from now on: finishes what is in flight, deletes what was confirmed, leaves the group.
     pub fn stop(&mut self) {
         self.is_stopping = true;
     }
@@ -249,7 +249,7 @@ impl Core {
         self.is_stopping || self.given_up().is_some()
     }
 
-    /// Whether it is done: drained, replayed or given up, or told to stop, and nothing is in flight any more.
+    /// Whether it is done: drained, replayed, given up or stopped, and nothing is in flight any more.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         let is_idle = self.batches_under_way + self.lanes.alone_under_way() == 0;
@@ -280,7 +280,7 @@ impl Core {
         self.lanes.halts().len() == 0 && self.outbox().is_some_and(|outbox| outbox.is_drained(&self.lanes))
     }
 
-    /// The stream that ends a replay: it was halted at an event as often as is tried.
+    /// The stream that ends a replay: every attempt to publish one of its events failed.
     #[must_use]
     pub fn given_up(&self) -> Option<(&StreamId, &Halt)> {
         self.history().and_then(|_| self.lanes.halts().iter().find(|(_, halt)| halt.is_given_up()))
@@ -292,13 +292,13 @@ impl Core {
         self.history().map(HistorySource::position).unwrap_or_default()
     }
 
-    /// Events that a replay has read and that are not kept as published.
+    /// Events that a replay has read, and that the kept position does not include.
     #[must_use]
     pub fn read_ahead(&self) -> usize {
         self.history().map_or(0, HistorySource::read_ahead)
     }
 
-    /// What has been done so far.
+    /// Counts of what has been done so far.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.totals
@@ -339,7 +339,7 @@ impl Core {
         self.lanes.buffered_bytes()
     }
 
-    /// What the index has shown.
+    /// The backlog that the index has shown.
     #[must_use]
     pub fn backlog(&self) -> Option<Backlog> {
         self.outbox().and_then(OutboxSource::backlog)
@@ -351,7 +351,7 @@ impl Core {
         self.outbox().and_then(OutboxSource::members)
     }
 
-    /// What has happened since the last call.
+    /// The notices since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         self.lanes.take_notices()
     }

@@ -1,5 +1,5 @@
-//! The outbox as the source of the lanes: the index says which streams have entries, Queries bring them, a visibility check
-//! tells whether the entry before is published, and what is confirmed is deleted.
+//! The outbox as the source of the lanes: the index shows which streams have entries, Queries read them, a visibility check
+//! shows whether the previous entry is published, and confirmed entries are deleted.
 
 use streambox::{
     StreamId,
@@ -79,7 +79,7 @@ impl OutboxSource {
         lanes.next_read().map(Task::Read)
     }
 
-    /// What came of a task of this source.
+    /// Takes the result of a task of this source.
     pub(super) fn done(
         &mut self,
         done: Done,
@@ -123,8 +123,7 @@ impl OutboxSource {
         self.deletes.push(entry);
     }
 
-    /// Whether it does not know yet whose stream is whose: until the rows were read for the first time, or could not
-    /// be.
+    /// Whether it does not know yet which streams it owns: until the first read of the rows has succeeded or failed.
     fn is_joining(&self) -> bool {
         self.group.as_ref().is_some_and(|group| group.read_at().is_none() && group.is_beating())
     }
@@ -144,8 +143,7 @@ impl OutboxSource {
         (self.group.is_none() || self.leaving == Leaving::Done) && self.deletes.outstanding() == 0
     }
 
-    /// Whether it was to drain the outbox and has: what is still pending is of streams that are halted for good
-    /// reasons.
+    /// Whether it was to drain the outbox and has: the streams that still have pending entries are given up.
     pub(super) fn is_drained(&self, lanes: &Lanes) -> bool {
         self.until == Until::Drained
             && self.scan.is_empty()

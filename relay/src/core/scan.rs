@@ -1,4 +1,4 @@
-//! The way through the index, again and again: which page is read when, and what a pass has shown.
+//! Passes over the index, one after the other: which page is read when, and what a pass has shown.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::Backlog;
 
-/// How many passes in a row must find nothing before it is believed: the index lags.
+/// How many passes in a row must find nothing before the index counts as empty: it lags.
 const EMPTY_PASSES: u32 = 2;
 
 /// The longest rest after a pass that has found halted streams alone. They stay in the index, a read unit for some 80
@@ -26,7 +26,7 @@ enum PassProgress {
     Start,
     /// There is a page behind the last one that was read.
     Middle,
-    /// The last page was read; what stands on it is still dealt with.
+    /// The last page was read; its streams are still being admitted.
     End,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Scan {
     failures: u32,
     /// What this pass has shown so far.
     pass: Option<Backlog>,
-    /// What is known: from this pass, where the one before has not shown more.
+    /// What is known: from this pass, unless the one before has shown more.
     backlog: Option<Backlog>,
 }
 
@@ -186,7 +186,7 @@ impl Scan {
         }
         let is_empty = self.seen < Seen::Attempts && is_idle;
         self.empty_passes = if is_empty { self.empty_passes + 1 } else { 0 };
-        // Halted streams alone are no work: however many pages they fill, a page costs a poll interval's rest.
+        // Halted streams alone are not work: however many pages they fill, a page costs a poll interval's rest.
         if matches!(self.seen, Seen::Halted | Seen::Attempts) {
             let rest = self.poll_interval.saturating_mul(self.pages).min(LONGEST_REST.max(self.poll_interval));
             self.next_at = self.next_at.max(now + rest);
@@ -197,7 +197,7 @@ impl Scan {
         true
     }
 
-    /// Passes over the streams that another worker looks after now.
+    /// Drops the streams that another worker owns now.
     pub(super) fn release(&mut self, owns: impl Fn(&StreamId) -> bool) {
         self.found.retain(owns);
     }

@@ -1,5 +1,5 @@
-//! What events that the broker has refused alone have in common with others: those are published alone from the start,
-//! so that a steady share of refused events does not break a batch each time.
+//! Finds events that resemble one that the broker refused alone: they are published alone from the start, so that a steady share
+//! of refused events does not break a batch each time.
 
 use std::num::NonZeroUsize;
 
@@ -16,9 +16,9 @@ type Kind = (String, String);
 /// A routing key stays suspect until an event with it gets through; a size until one of that size does.
 #[derive(Debug)]
 pub(super) struct Suspects {
-    /// Each with what the broker said of the last one.
+    /// Each with the broker's words about the last one.
     kinds: LruCache<Kind, String>,
-    /// Payloads of this many bytes or more, and what the broker said of the last one.
+    /// Payloads of this many bytes or more, with the broker's words about the last one.
     from_bytes: Option<(usize, String)>,
 }
 
@@ -29,7 +29,7 @@ impl Default for Suspects {
 }
 
 impl Suspects {
-    /// What the broker said of the last event like this one; none if there is no reason for suspicion.
+    /// The broker's words about the last event like this one; none if this one is not suspect.
     pub(super) fn words(&self, stream: &StreamId, event: &OutboxEvent) -> Option<&str> {
         let of_size = self.from_bytes.as_ref().filter(|(bytes, _)| event.payload.len() >= *bytes);
         if let Some((_, words)) = of_size {
@@ -44,7 +44,7 @@ impl Suspects {
 
     /// The broker has refused an event that was published alone.
     pub(super) fn refused(&mut self, stream: &StreamId, event: &OutboxEvent, words: &str) {
-        // What is suspect already explains it: a permission for a routing key says nothing about sizes.
+        // If it was suspect already, that explains it: a permission for a routing key says nothing about sizes.
         if self.words(stream, event).is_none() {
             self.kinds.put(kind(stream, event), words.to_owned());
             self.from_bytes = Some((event.payload.len(), words.to_owned()));

@@ -1,4 +1,4 @@
-//! What passes between the core and the shell: what is to be done, and what came of it.
+//! What passes between the core and the shell: tasks, and their results.
 
 use std::{slice, sync::Arc};
 
@@ -7,7 +7,7 @@ use streambox::{
     outbox::{OutboxEvent, PendingKey, PendingPage, Predecessor, WorkerId},
 };
 
-/// Something that the shell is to do. Each is answered once, by [`Done`].
+/// Something that the shell has to do. Each is answered once, by [`Done`].
 #[derive(Clone, Debug)]
 pub enum Task {
     /// One page of the index: its first, or the one behind the page before.
@@ -19,7 +19,7 @@ pub enum Task {
     Read(Read),
     /// A batch: at most one event of each stream.
     Publish(Vec<Outgoing>),
-    /// An event that may be the reason why what it was published with broke.
+    /// An event that may be the reason why its batch or connection broke.
     PublishAlone(Outgoing, Isolation),
     /// Confirmed entries, at most 25.
     Delete(Vec<PendingKey>),
@@ -34,16 +34,16 @@ pub enum Task {
         /// How many at most.
         most: usize,
     },
-    /// Every event of the history is published: what is published last, if anything is.
+    /// Every event of the history is published: the last message, if there is one.
     HistoryEnd,
     /// Keep a replay's position.
     Keep(HistoryPosition),
 }
 
-/// What came of a [`Task`].
+/// The result of a [`Task`].
 #[derive(Debug)]
 pub enum Done {
-    /// A page of the index; none where the scan failed.
+    /// A page of the index; none if the scan failed.
     Scanned(Option<IndexPage>),
     /// A read's answer.
     Read(Read, Answer),
@@ -51,27 +51,27 @@ pub enum Done {
     Published(Vec<Outgoing>, Vec<Outcome>),
     /// The outcome of an event that was published alone.
     PublishedAlone(Outgoing, Isolation, Outcome),
-    /// What was asked for, and what of it was not done.
+    /// The keys that were requested, and those that are left.
     Deleted {
         /// All keys of the request.
         asked: Vec<PendingKey>,
-        /// Those that DynamoDB did not get to; all of them where the request failed.
+        /// Those that DynamoDB did not get to; all of them if the request failed.
         left: Vec<PendingKey>,
     },
-    /// The beats that all rows show; none where they could not be read.
+    /// The beats that all rows show; none if they could not be read.
     Beaten(Option<Vec<WorkerBeat>>),
-    /// A row was removed, or it was at least tried: another attempt follows if it is still there.
+    /// A row was removed, or the attempt failed: another one follows if the row still exists.
     Forgotten,
-    /// The own row was removed, or it was at least tried: the others notice a beat that stands still.
+    /// This worker's row was removed, or the attempt failed: then the others notice that its beat stands still.
     Left,
-    /// A page of the history; none where the read failed.
+    /// A page of the history; none if the read failed.
     History(Option<HistoryPage>),
     /// The position is kept.
     Kept,
 }
 
 impl Done {
-    /// The events that were published, and what became of each; empty for what is no publishing.
+    /// The events that were published, with their outcomes; empty if nothing was.
     #[must_use]
     pub fn published(&self) -> (&[Outgoing], &[Outcome]) {
         match self {
@@ -89,7 +89,7 @@ pub struct IndexPage {
     pub streams: Vec<StreamId>,
     /// When each of them was recorded: milliseconds since the Unix epoch.
     pub pending_since_ms: Vec<Option<i64>>,
-    /// Whether there is a page behind it.
+    /// Whether another page follows.
     pub has_more: bool,
 }
 
@@ -100,7 +100,7 @@ pub struct HistoryPosition {
     pub published: u64,
     /// Events before it that were left out.
     pub left_out: u64,
-    /// Confirmed events behind it: they are published again when the replay resumes here.
+    /// Confirmed events after it: they are published again when the replay resumes here.
     pub ahead: u64,
     /// Whether everything is published.
     pub is_done: bool,
@@ -123,12 +123,12 @@ pub struct HistoryPage {
     pub has_more: bool,
 }
 
-/// What matters of a worker's row.
+/// The part of a worker's row that matters to the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerBeat {
     /// Whose row it is.
     pub id: WorkerId,
-    /// What it has written last.
+    /// The beat that it wrote last.
     pub beat: u64,
 }
 
@@ -171,7 +171,7 @@ impl Read {
     }
 }
 
-/// What a read has brought.
+/// The answer to a read.
 #[derive(Debug)]
 pub enum Answer {
     /// To [`Read::Pending`].
@@ -195,7 +195,7 @@ pub struct Outgoing {
     pub event: Arc<OutboxEvent>,
 }
 
-/// How far an event that is published alone is kept apart from others.
+/// How far an event that is published alone is isolated from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isolation {
     /// It has a channel to itself, on a connection that it shares with others of its kind.
@@ -204,12 +204,12 @@ pub enum Isolation {
     Connection,
 }
 
-/// What the broker said of one event.
+/// The outcome of publishing one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has taken responsibility for the message.
+    /// The broker has taken responsibility for the message.
     Confirmed,
-    /// It can't or won't take this message, and said so of this one alone (a return, a nack): a reason for the operator.
+    /// The broker does not take this message, and said so of this one alone (a return, a nack): a reason for the operator.
     Refused(String),
     /// The broker answered for everything that was published together: it closed the channel or the connection, or left
     /// some without a confirm. This message may be the reason, and it may have arrived.
@@ -217,6 +217,6 @@ pub enum Outcome {
     /// Published alone, the message closed its channel or its connection, or was not confirmed in time: a reason for the
     /// operator.
     Poison(String),
-    /// Nothing was said: the connection ended, through no fault of a message. The message may have arrived.
+    /// The connection ended, and no message is at fault. The message may have arrived.
     Unknown,
 }

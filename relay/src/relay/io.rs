@@ -16,7 +16,7 @@ use crate::{
 /// Index keys that one scan asks for: about 100 KB, 13 read units.
 pub const SCAN_LIMIT: u16 = 1_000;
 
-/// What is asked of the table.
+/// A request to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     Scan,
@@ -30,7 +30,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    /// What it is counted as.
+    /// The kind that it is counted as.
     pub(super) fn request(self) -> Request {
         match self {
             Self::Scan => Request::Scan,
@@ -50,17 +50,17 @@ impl Step {
     }
 }
 
-/// What requests have brought.
+/// The result of requests.
 pub(super) struct Answered {
     pub(super) done: Done,
-    /// The steps that were made, and what has failed of them.
+    /// The requests that were made, each with its failure if it failed.
     pub(super) steps: Vec<(Step, Option<Failure>)>,
 }
 
 /// A request that has failed and will be made again.
 pub(super) struct Failure {
     pub(super) text: String,
-    /// Whether somebody has to mend something first.
+    /// Whether an operator has to correct something first.
     pub(super) is_refusal: bool,
 }
 
@@ -80,7 +80,8 @@ impl Answered {
     }
 }
 
-/// Reads a page. Returns also where the scan goes on (where it was, if it failed), and what is no pending entry in it.
+/// Reads a page. Also returns where the scan continues (where it was, if it failed), and the page's items that are not pending
+/// entries.
 pub(super) async fn scan(
     outbox: &Outbox,
     cursor: Option<ScanCursor>,
@@ -94,7 +95,7 @@ pub(super) async fn scan(
     }
 }
 
-/// `stray`: what the index has shown of the stream and no read of its pending entries does. It halts the stream behind them.
+/// `stray`: an item of the stream that the index shows and no read of its pending entries does. It halts the stream after them.
 pub(super) async fn read(outbox: &Outbox, read: Read, stray: Option<Corrupt>) -> Answered {
     let step = Step::of(&read);
     let answer = match &read {
@@ -129,7 +130,7 @@ pub(super) async fn delete(outbox: &Outbox, asked: Vec<PendingKey>) -> Answered 
     }
 }
 
-/// Writes the own row, then reads those of all: also where the first failed, to know the others at least.
+/// Writes this worker's row, then reads all rows, even if the write failed.
 pub(super) async fn beat(outbox: &Outbox, row: &WorkerRow) -> Answered {
     let put = outbox.put_worker(row).await.map_err(|error| Failure::of(&error));
     let rows = outbox.workers().await.map_err(|error| Failure::of(&error));

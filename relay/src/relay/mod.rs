@@ -1,4 +1,4 @@
-//! The shell: does the I/O that the core asks for, and tells it what came of it.
+//! The shell: does the I/O that the core asks for, and returns the results to it.
 
 mod io;
 pub(crate) mod publishers;
@@ -20,7 +20,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// What a relay needs to know beside the store.
+/// Settings of a relay, beside the store.
 #[derive(Clone, Debug)]
 pub struct RelaySettings {
     /// Where to publish.
@@ -29,7 +29,7 @@ pub struct RelaySettings {
     pub publishers: usize,
     /// The shortest time from one scan of the index to the next.
     pub poll_interval: Duration,
-    /// The longest to wait for what is in flight when told to stop.
+    /// The longest time to wait for what is in flight when the relay stops.
     pub drain_timeout: Duration,
     /// The core's bounds.
     pub bounds: Bounds,
@@ -38,7 +38,7 @@ pub struct RelaySettings {
     pub group: Option<GroupSettings>,
 }
 
-/// What a relay has done.
+/// The result of a relay's run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RunSummary {
@@ -57,7 +57,7 @@ pub struct RunSummary {
     pub halted: BTreeMap<String, String>,
 }
 
-/// Why a relay did not begin, or could not go on.
+/// Why a relay did not begin, or had to end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RelayError {
@@ -77,9 +77,9 @@ pub enum RelayError {
 /// flight at most for the drain timeout, deletes what was confirmed, and returns.
 ///
 /// # Errors
-/// [`Error::Configuration`] where the first reads of index and table are refused, and [`Refusal`] where the broker refuses the login, the
+/// [`Error::Configuration`] if the first reads of index and table are refused, and [`Refusal`] if the broker refuses the login, the
 /// virtual host, the exchange or TLS before there was any connection. Everything that happens later is retried for ever:
-/// what worked once may be in the middle of a change, of a password for instance. [`RelayError::Ended`] if one of its own
+/// a setting that worked once may be changing, a password for instance. [`RelayError::Ended`] if one of its own
 /// tasks ends unexpectedly.
 pub async fn run(
     store: &EventStore,
@@ -90,7 +90,7 @@ pub async fn run(
     run_observed(store, settings, &Telemetry::default(), until, stop).await
 }
 
-/// Runs a relay as [`run`] does, and tells `telemetry` about it.
+/// Runs a relay as [`run`] does, and reports to `telemetry`.
 ///
 /// # Errors
 /// As [`run`].
@@ -102,13 +102,13 @@ pub async fn run_observed(
     stop: impl Future<Output = ()>,
 ) -> Result<RunSummary, RelayError> {
     let outbox = store.outbox();
-    // Before anything is published: a table that is not there, or is another one, is a mistake to report, not to retry. Index
-    // and table are looked at each, since each needs its own keys and permission. Either may just be being built, or DynamoDB be
-    // away: both pass, and are waited for.
+    // Before anything is published: a missing or wrong table is a mistake to report, not to retry. Both index and table are
+    // read, since each has keys and a permission of its own. If one is being created, or DynamoDB is not available, the relay
+    // waits.
     for refused in [outbox.scan(None, 1).await.err(), outbox.workers().await.err()] {
         match refused {
             Some(error @ Error::Configuration { .. }) => return Err(error.into()),
-            Some(error) => tracing::warn!("{}; it is looked at again until it answers", sentence(&error, Role::Relay)),
+            Some(error) => tracing::warn!("{}; it is read again until it answers", sentence(&error, Role::Relay)),
             None => {}
         }
     }

@@ -1,4 +1,4 @@
-//! What publishes: connections for batches, and those for events that are published alone.
+//! The connections that publish: those for batches, and those for events that are published alone.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 
 /// A handle to all of them.
 pub(crate) struct Publishers {
-    /// Those that have no batch.
+    /// The publishers that have no batch.
     idle: Vec<Publisher>,
     alone: Alone,
     /// Notified of each change of their states.
@@ -22,18 +22,18 @@ pub(crate) struct Publishers {
     stop: watch::Sender<bool>,
 }
 
-/// What a task that publishes has done.
+/// The result of a task that publishes.
 pub(crate) struct Published {
-    /// What published a batch.
+    /// The publisher of a batch.
     publisher: Option<Publisher>,
-    /// What came of it.
+    /// The outcomes.
     pub(crate) done: Done,
     /// How long it took.
     pub(crate) took: Duration,
 }
 
 impl Publishers {
-    /// Starts as many connections for batches.
+    /// Starts `count` publishers for batches, and those for single events.
     pub(crate) fn start(settings: &Arc<BrokerSettings>, count: usize) -> Self {
         let (stop, stopped) = watch::channel(false);
         let changed = Arc::new(Notify::new());
@@ -47,7 +47,7 @@ impl Publishers {
         self.idle.iter().map(Publisher::state).collect()
     }
 
-    /// Resolves when the broker refuses what it was given, before there was any connection.
+    /// Resolves when the broker refuses the settings before there was any connection.
     pub(crate) fn refusal_at_start(&self) -> impl Future<Output = Refusal> + use<> {
         broker::refusal_at_start(self.states())
     }
@@ -62,7 +62,7 @@ impl Publishers {
         self.changed.notified().await;
     }
 
-    /// Publishes a batch, on a connection that is ready, or at least was a moment ago: the batch then comes back as unknown.
+    /// Publishes a batch, on a connection that is ready. If none is any more, the batch comes back as unknown.
     ///
     /// # Panics
     /// If there are more batches than publishers.
@@ -80,7 +80,7 @@ impl Publishers {
         }
     }
 
-    /// Publishes an event apart from others.
+    /// Publishes an event isolated from others.
     pub(crate) fn publish_alone(
         &self,
         outgoing: Outgoing,
@@ -106,7 +106,7 @@ impl Publishers {
         self.stop.send_replace(true);
     }
 
-    /// Ends them all; they say goodbye to a broker that listens.
+    /// Ends them all; they close their connections in an orderly way if the broker is not blocked.
     pub(crate) async fn close(self) {
         self.stop();
         for publisher in self.idle {

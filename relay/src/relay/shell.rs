@@ -1,12 +1,14 @@
-//! The loop: one task holds the core and waits for whatever comes first, an answer from DynamoDB, a batch's outcomes, the
-//! clock, or the word to stop. Everything that takes time runs in a task of its own; how many there are is bounded by the
-//! core.
+//! The loop: one task holds the core and waits for what comes first, an answer from DynamoDB, the outcomes of a batch, the clock,
+//! or the signal to stop. Everything that takes time runs in a task of its own; the core bounds how many there are. `reports`:
+//! what the loop shows of itself.
+
+mod reports;
 
 use std::{collections::BTreeMap, future::Future, pin::pin, time::Duration};
 
 use streambox::{
     Corrupt, StreamId,
-    outbox::{self, Outbox, ScanCursor, WorkerId, WorkerRow},
+    outbox::{Outbox, ScanCursor, WorkerId},
 };
 use streambox_programs::now_ms;
 use tokio::{
@@ -22,30 +24,30 @@ use super::{
 };
 use crate::{
     broker::PublisherEnded,
-    core::{Core, CoreSettings, Done, GroupSettings, Halt, Notice, Outcome, Outgoing, Task, Totals},
+    core::{Core, CoreSettings, Done, GroupSettings, Notice, Outcome, Outgoing, Task, Totals},
     model::{HaltedStream, Request, RequestFailure},
-    telemetry::{MAX_SHOWN_HALTS, PublishedBatch, SNAPSHOT_INTERVAL, Snapshot, Telemetry},
+    telemetry::{PublishedBatch, SNAPSHOT_INTERVAL, Telemetry},
 };
 
-/// How often a running relay says what it has done.
+/// How often a running relay logs what it has done.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Streams of which a stray is remembered: no more than halted streams are.
+/// Streams of which a stray is remembered: as many as halted streams.
 const MAX_STRAYS: usize = 10_000;
 
 pub(super) struct Shell {
     core: Core,
     outbox: Outbox,
     publishers: Publishers,
-    /// Where the scan goes on; `None` at its beginning.
+    /// Where the scan continues; `None` at its beginning.
     cursor: Option<ScanCursor>,
-    /// What is no pending entry and stands in the index all the same, as this pass over it has shown.
+    /// Items of the index that are not pending entries, as this pass over it has shown.
     strays: BTreeMap<StreamId, Corrupt>,
     tasks: JoinSet<Result<Finished, PublisherEnded>>,
     group: Option<GroupSettings>,
     telemetry: Telemetry,
     last_error: Option<RequestFailure>,
-    /// What DynamoDB refuses until somebody mends something: a permission that was withdrawn, for instance.
+    /// Requests that DynamoDB refuses until an operator corrects something: a permission that was withdrawn, for instance.
     refused: BTreeMap<Step, RequestFailure>,
     /// Whether something has happened since the last snapshot.
     has_news: bool,
@@ -60,15 +62,15 @@ pub(super) struct Shell {
     silence: Silence,
 }
 
-/// What a task has done.
+/// The result of a task.
 enum Finished {
     Answered(Answered),
-    /// Also where the scan goes on.
+    /// Also where the scan continues.
     Scanned(Answered, Option<ScanCursor>, Option<Vec<Corrupt>>),
     Published(Published),
 }
 
-/// What a task has done. If it ended in another way, or a publisher did, the relay ends: half of it would go on, unseen.
+/// The result of a task. If it ended in another way, or a publisher did, the relay ends: it would be half a relay, unnoticed.
 fn done(task: Result<Result<Finished, PublisherEnded>, JoinError>) -> Result<Finished, RelayError> {
     match task {
         Ok(Ok(finished)) => Ok(finished),
@@ -117,7 +119,7 @@ impl Shell {
             while let Some(task) = self.core.next_task(now) {
                 self.start(task);
             }
-            self.tell(now);
+            self.report(now);
             if self.core.is_finished() {
                 break;
             }
@@ -141,12 +143,12 @@ impl Shell {
         }
         let last = self.snapshot();
         self.telemetry.publish(last);
-        let report = self.report();
+        let summary = self.summary();
         self.publishers.stop();
-        // Those that hold a publisher let go of it.
+        // Its tasks hold publishers.
         self.tasks.shutdown().await;
         self.publishers.close().await;
-        Ok(report)
+        Ok(summary)
     }
 
     fn start(&mut self, task: Task) {
@@ -288,8 +290,8 @@ impl Shell {
         }
     }
 
-    /// Says what has been done, and replaces the snapshot, where it is time to.
-    fn tell(&mut self, now: Instant) {
+    /// Logs what has been done, and replaces the snapshot, when it is time to.
+    fn report(&mut self, now: Instant) {
         if now >= self.next_report {
             self.next_report = now + REPORT_INTERVAL;
             let totals = self.core.totals();
@@ -306,78 +308,12 @@ impl Shell {
         }
     }
 
-    fn snapshot(&mut self) -> Snapshot {
-        let is_idle = self.core.open_streams() == 0;
-        Snapshot {
-            unanswered_since: self.silence.since(is_idle),
-            totals: self.core.totals(),
-            open_streams: self.core.open_streams(),
-            reads_under_way: self.core.reads_under_way(),
-            deletes_waiting: self.core.deletes_waiting(),
-            buffered_bytes: self.core.buffered_bytes(),
-            halted_streams: self.core.halted_streams(),
-            halted: self.longest_halted().map(|(stream, halt)| HaltedStream::of(stream, halt)).collect(),
-            backlog: self.core.backlog(),
-            workers: self.core.members().into_iter().flat_map(|(live, _)| live).map(|id| id.to_string()).collect(),
-            last_error: self.last_error.clone(),
-            refused: self.refused.values().cloned().collect(),
-        }
-    }
-
-    /// Those that have been halted for the longest, as many as are shown.
-    fn longest_halted(&self) -> impl Iterator<Item = (&StreamId, &Halt)> {
-        let mut halts: Vec<_> = self.core.halts().collect();
-        halts.sort_by_key(|(stream, halt)| (halt.since, *stream));
-        halts.into_iter().take(MAX_SHOWN_HALTS)
-    }
-
     fn me(&self) -> &WorkerId {
         &self.group.as_ref().expect("only a worker of a group has a row").id
     }
-
-    /// The own row: the times in it are for people.
-    fn row(&self, beat: u64) -> WorkerRow {
-        let mut row = WorkerRow::new(self.me().clone(), beat);
-        let interval = self.group.as_ref().map_or(Duration::ZERO, |group| group.heartbeat_interval);
-        row.beat_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-        row.started_at_ms = self.started_at_ms;
-        row.host = nix::unistd::gethostname().map(|host| host.to_string_lossy().into_owned()).unwrap_or_default();
-        row.process_id = std::process::id();
-        env!("CARGO_PKG_VERSION").clone_into(&mut row.version);
-        let totals = self.core.totals();
-        (row.published, row.deleted) = (totals.published, totals.deleted);
-        row.open_streams = self.core.open_streams() as u64;
-        row.live_workers = self.core.members().map_or(0, |(live, _)| live.len() as u64);
-        row.halted_streams = self.core.halted_streams() as u64;
-        let halted = |(stream, halt): (&StreamId, &Halt)| {
-            let HaltedStream { version, reason, since_ms, attempts, .. } = HaltedStream::of(stream, halt);
-            outbox::HaltedStream::new(stream.clone(), version, reason, since_ms, attempts)
-        };
-        row.halted = self.longest_halted().map(halted).collect();
-        row.last_error = self.last_error.as_ref().map(|error| error.text.clone());
-        row
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    fn report(&self) -> RunSummary {
-        let (totals, seconds) = (self.core.totals(), self.started.elapsed().as_secs_f64());
-        let publishing_seconds = (self.last_confirm - self.started).as_secs_f64();
-        let per_second = |events: u64| if publishing_seconds > 0.0 { events as f64 / publishing_seconds } else { 0.0 };
-        let halted = self.core.halts();
-        RunSummary {
-            published: totals.published,
-            entries_deleted: totals.deleted,
-            seconds,
-            events_per_second: per_second(totals.published),
-            drained: self.core.has_drained_all(),
-            halted: halted
-                .map(|(stream, halt)| (stream.to_string(), format!("version {}: {}", halt.version, halt.reason)))
-                .collect(),
-        }
-    }
 }
 
-/// What a task asks of DynamoDB first; a heartbeat that is written is followed by a reading of the group's rows.
+/// The first request that a task makes to DynamoDB; a heartbeat is followed by a read of the group's rows.
 fn request_of(task: &Task) -> Option<Request> {
     match task {
         Task::Scan { .. } => Some(Request::Scan),

@@ -1,4 +1,4 @@
-//! For how long the broker has concluded nothing although messages are on their way to it.
+//! Since when the broker has not answered although messages are on their way to it.
 
 use tokio::time::Instant;
 
@@ -6,8 +6,8 @@ use crate::core::Outcome;
 
 /// Batches that were handed over, and since when none of them was answered.
 ///
-/// Only a verdict on a message of its own is an answer. A batch that ended without one is published again, together or one
-/// by one, and the silence goes on: so a broker that accepts connections and never confirms anything is noticed, however
+/// Only an outcome that the broker named for a single message is an answer. A batch that ended without one is published again,
+/// together or one by one, and the silence continues: so a broker that accepts connections and never confirms anything is noticed, however
 /// often the relay reconnects.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
@@ -26,17 +26,17 @@ impl Silence {
         self.heard(outcomes, now);
     }
 
-    /// What came of messages, those that were published alone included.
+    /// Takes outcomes, also of events that were published alone.
     pub(super) fn heard(&mut self, outcomes: &[Outcome], now: Instant) {
         if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Confirmed | Outcome::Refused(_))) {
             self.since = (self.in_flight > 0).then_some(now);
         }
     }
 
-    /// Since when; none where nothing waits for an answer.
+    /// Since when; none if nothing waits for an answer.
     pub(super) fn since(&mut self, is_idle: bool) -> Option<Instant> {
         if is_idle && self.in_flight == 0 {
-            // What was unknown has gone another way: published by another worker, skipped, or halted.
+            // The events whose outcome was unknown are done otherwise: published by another worker, skipped, or halted.
             self.since = None;
         }
         self.since

@@ -1,4 +1,4 @@
-//! Replay: events of the past published once more, for a new consumer or one that has lost its state.
+//! Replay publishes past events again, for a new consumer or one that has lost its state.
 //!
 //! The relay's own [`core`](crate::core) decides, with history as the source of its lanes: so streams are published side by
 //! side, an event that breaks what it is published with is published alone, and order holds as it does for the relay. Pending
@@ -8,49 +8,41 @@
 //! the queue's consumer knows when it has everything. To the exchange there is none: no routing key reaches every queue.
 
 mod position;
+mod shell;
 mod source;
 
-use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc};
 
 use serde::Serialize;
 use streambox::{Error, EventStore, RecordedEvent, StreamId};
-use streambox_programs::now_ms;
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep_until},
-};
+use tokio::time::Instant;
 
 pub use position::{BadPosition, Of, Position};
 
-use self::{position::Next, source::Source};
+use self::{
+    shell::{Progress, Shell},
+    source::Source,
+};
 use crate::{
-    broker::{BrokerSettings, PublisherEnded, Refusal, replay_ended},
-    core::{
-        Bounds, Core, Done, Halt, HistoryPage, HistoryPosition, HistorySettings, MAX_ATTEMPTS, Notice, Outgoing, Task,
-    },
-    relay::publishers::{Published, Publishers},
+    broker::{BrokerSettings, PublisherEnded, Refusal},
+    core::{Bounds, Core, HistorySettings},
+    relay::publishers::Publishers,
 };
 
-/// Most events that are read ahead: at most these are published twice after an interruption.
+/// Most events that are read ahead: no more are published twice after an interruption.
 pub const WINDOW_EVENTS: usize = 512;
 
 /// Events that one read asks for.
 const PAGE_EVENTS: usize = 128;
-
-/// The longest that what is in flight is waited for when the replay is told to stop: as long as the relay waits by default.
-const STOP_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// From one log line about the progress to the next.
-const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What to replay, where to, and how fast.
 #[derive(Clone, Debug)]
 pub struct ReplaySettings {
     /// What to replay.
     pub of: Of,
-    /// Leaves out what was recorded before: milliseconds since the Unix epoch.
+    /// Leaves out events recorded before: milliseconds since the Unix epoch.
     pub from_ms: Option<i64>,
-    /// Leaves out what was recorded then or later.
+    /// Leaves out events recorded at this time or later.
     pub to_ms: Option<i64>,
     /// Where to publish; its form carries the replay's id.
     pub broker: BrokerSettings,
@@ -66,7 +58,7 @@ impl ReplaySettings {
     }
 }
 
-/// What a replay has done.
+/// The result of a replay.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Replayed {
@@ -74,7 +66,7 @@ pub struct Replayed {
     pub replay: String,
     /// Events that the broker has confirmed, those of runs before that were interrupted included.
     pub published: u64,
-    /// How many of these stand behind the position: the next run publishes them again.
+    /// How many of these are after the position: the next run publishes them again.
     pub repeats: u64,
     /// Events that were read and left out: private ones, and those outside of the times.
     pub left_out: u64,
@@ -110,7 +102,7 @@ pub enum ReplayError {
         /// Why.
         reason: String,
     },
-    /// A part of the relay's broker side ended that should not have, which is a fault of the program.
+    /// A task that publishes ended unexpectedly, which is a fault of the program.
     #[error(transparent)]
     Ended(#[from] PublisherEnded),
     /// The position could not be kept.
@@ -118,11 +110,11 @@ pub enum ReplayError {
     Position(#[source] std::io::Error),
 }
 
-/// Replays until the end, or until `stop` resolves: then what is in flight is waited for, for at most 20 seconds. `keep` is called
+/// Replays until the end, or until `stop` resolves: then it waits at most 20 seconds for what is in flight. `keep` is called
 /// with the position at least once a window, once a second while events are confirmed, and at the end, whatever the end is.
 ///
 /// # Errors
-/// [`ReplayError`]. A broker that can't be reached and a table that is away for the moment are waited for.
+/// [`ReplayError`]. While the broker can't be reached or the table is not available, the replay waits.
 pub async fn replay(
     store: &EventStore,
     settings: ReplaySettings,
@@ -131,33 +123,22 @@ pub async fn replay(
     mut keep: impl FnMut(&Position) -> std::io::Result<()>,
 ) -> Result<Replayed, ReplayError> {
     let began = Instant::now();
-    let mut at = Place::at(position);
-    if !at.position.is_done {
-        let publishers = Publishers::start(&Arc::new(settings.broker.clone()), 1);
+    let mut progress = Progress::from(position);
+    if !progress.position.is_done {
+        let source = Source::open(store, &settings, progress.position.next.clone())?;
+        let is_to_queue = settings.broker.form.queue.is_some();
+        let publishers = Publishers::start(&Arc::new(settings.broker), 1);
         let refusal = publishers.refusal_at_start();
-        let mut run = Run {
-            core: Core::replaying(&core_settings(settings.rate), fastrand::u64(..), began),
-            source: Some(Box::new(Source::open(store, &settings, at.position.next.clone())?)),
-            is_to_queue: settings.broker.form.queue.is_some(),
-            publishers,
-            tasks: JoinSet::new(),
-            end: None,
-            failure: None,
-            next_report: began + REPORT_INTERVAL,
-        };
+        let core = Core::replaying(&core_settings(settings.rate), fastrand::u64(..), began);
+        let mut shell = Shell::new(core, source, publishers, is_to_queue);
         let ended = tokio::select! {
-            ended = run.run(&mut at, &mut keep, stop) => ended,
+            ended = shell.run(&mut progress, &mut keep, stop) => ended,
             refusal = refusal => Err(refusal.into()),
         };
-        at.move_to(run.core.position());
-        let kept = keep(&at.position).map_err(ReplayError::Position);
-        run.publishers.stop();
-        // Those that hold a publisher let go of it.
-        run.tasks.shutdown().await;
-        run.publishers.close().await;
+        let kept = shell.close(&mut progress, &mut keep).await;
         ended.and(kept)?;
     }
-    let position = at.position;
+    let position = progress.position;
     Ok(Replayed {
         replay: position.replay.clone(),
         published: position.confirmed(),
@@ -171,182 +152,4 @@ pub async fn replay(
 fn core_settings(rate: u32) -> HistorySettings {
     let (window_events, page_events) = (WINDOW_EVENTS, PAGE_EVENTS);
     HistorySettings { bounds: Bounds::default(), rate, window_events, page_events }
-}
-
-/// A replay's position, and what it takes to move it.
-struct Place {
-    position: Position,
-    /// The counts of the runs before.
-    published_before: u64,
-    left_out_before: u64,
-    /// How many events of this run the position has passed, and where a replay resumes behind each of the next ones.
-    passed: u64,
-    behind: VecDeque<Next>,
-}
-
-impl Place {
-    fn at(position: Position) -> Self {
-        let (published_before, left_out_before) = (position.published, position.left_out);
-        Self { position, published_before, left_out_before, passed: 0, behind: VecDeque::new() }
-    }
-
-    fn move_to(&mut self, at: HistoryPosition) {
-        for _ in self.passed..at.passed() {
-            self.position.next = self.behind.pop_front().expect("a place for each event that was read");
-        }
-        self.passed = at.passed();
-        self.position.published = self.published_before + at.published;
-        self.position.left_out = self.left_out_before + at.left_out;
-        self.position.ahead = at.ahead;
-        self.position.is_done = at.is_done;
-    }
-}
-
-/// The shell of a core that replays.
-struct Run {
-    core: Core,
-    /// None while it is read.
-    source: Option<Box<Source>>,
-    is_to_queue: bool,
-    publishers: Publishers,
-    tasks: JoinSet<Result<Finished, PublisherEnded>>,
-    /// The stream of the message that says that everything was published.
-    end: Option<StreamId>,
-    /// Why no more can be read.
-    failure: Option<Error>,
-    next_report: Instant,
-}
-
-/// What a task has done.
-enum Finished {
-    Read(Box<Source>, Result<Option<(HistoryPage, Vec<Next>)>, Error>),
-    Published(Published),
-}
-
-impl Run {
-    async fn run(
-        &mut self,
-        at: &mut Place,
-        keep: &mut impl FnMut(&Position) -> std::io::Result<()>,
-        stop: impl Future<Output = ()>,
-    ) -> Result<(), ReplayError> {
-        let mut stop = pin!(stop);
-        let mut deadline: Option<Instant> = None;
-        loop {
-            let now = Instant::now();
-            self.core.set_ready_publishers(self.publishers.ready());
-            while let Some(task) = self.core.next_task(now) {
-                match task {
-                    Task::Keep(position) => {
-                        at.move_to(position);
-                        keep(&at.position).map_err(ReplayError::Position)?;
-                        self.core.done(Done::Kept, Instant::now());
-                    }
-                    Task::HistoryEnd => {
-                        at.move_to(self.core.position());
-                        let events = self.end(&at.position).into_iter().map(Some).collect();
-                        self.core.done(Done::History(Some(HistoryPage { events, has_more: false })), now);
-                    }
-                    task => self.start(task),
-                }
-            }
-            self.report(&at.position, now);
-            if self.core.is_finished() {
-                return self.outcome();
-            }
-            let due = self.core.next_due().into_iter().chain([self.next_report]).min();
-            tokio::select! {
-                Some(task) = self.tasks.join_next() => {
-                    let finished = task.unwrap_or(Err(PublisherEnded))?;
-                    at.behind.extend(self.take(finished));
-                }
-                () = self.publishers.changed() => {}
-                () = sleep_until(due.unwrap_or(self.next_report)) => {}
-                () = &mut stop, if deadline.is_none() => {
-                    deadline = Some(Instant::now() + STOP_TIMEOUT);
-                    self.core.stop();
-                    self.publishers.stop();
-                }
-                () = sleep_until(deadline.unwrap_or(now)), if deadline.is_some() => return Ok(()),
-            }
-        }
-    }
-
-    fn start(&mut self, task: Task) {
-        match task {
-            Task::History { most } => {
-                let mut source = self.source.take().expect("one read at a time");
-                self.tasks.spawn(async move {
-                    let read = source.read(most).await;
-                    Ok(Finished::Read(source, read))
-                });
-            }
-            Task::Publish(batch) => {
-                let publishing = self.publishers.publish(batch);
-                self.tasks.spawn(async { publishing.await.map(Finished::Published) });
-            }
-            Task::PublishAlone(outgoing, isolation) => {
-                let publishing = self.publishers.publish_alone(outgoing, isolation);
-                self.tasks.spawn(async { publishing.await.map(Finished::Published) });
-            }
-            task => unreachable!("{task:?} is a task of the outbox"),
-        }
-    }
-
-    /// Returns the places of the events that were read.
-    fn take(&mut self, finished: Finished) -> Vec<Next> {
-        let (done, places) = match finished {
-            Finished::Published(published) => (self.publishers.take_back(published), Vec::new()),
-            Finished::Read(source, read) => {
-                self.source = Some(source);
-                let read = read.unwrap_or_else(|error| {
-                    self.failure = Some(error);
-                    self.core.stop();
-                    None
-                });
-                let (page, places) = read.unzip();
-                (Done::History(page), places.unwrap_or_default())
-            }
-        };
-        self.core.done(done, Instant::now());
-        places
-    }
-
-    /// What says that everything was published.
-    fn end(&mut self, position: &Position) -> Option<Outgoing> {
-        self.is_to_queue.then(|| {
-            let (stream, event) = replay_ended(&position.replay, position.published, now_ms());
-            self.end = Some(stream.clone());
-            Outgoing { stream, event: Arc::new(event) }
-        })
-    }
-
-    /// How it has ended.
-    fn outcome(&mut self) -> Result<(), ReplayError> {
-        if let Some(error) = self.failure.take() {
-            return Err(error.into());
-        }
-        let Some((stream, halt)) = self.core.given_up() else { return Ok(()) };
-        let (stream, version, reason) = (stream.clone(), halt.version, halt.reason.clone());
-        Err(match &self.end {
-            Some(end) if *end == stream => ReplayError::Unannounced { reason },
-            _ => ReplayError::Refused { stream, version, reason },
-        })
-    }
-
-    fn report(&mut self, position: &Position, now: Instant) {
-        for notice in self.core.take_notices() {
-            if let Notice::Halted { stream, halt } = notice
-                && halt.attempts < MAX_ATTEMPTS
-            {
-                let Halt { version, reason, attempts, .. } = halt;
-                tracing::warn!(%stream, version, reason, attempts, "an event can't be published; it is tried again");
-            }
-        }
-        if now >= self.next_report {
-            self.next_report = now + REPORT_INTERVAL;
-            let Position { replay, published, left_out, .. } = position;
-            tracing::info!(replay, published, left_out, "the replay goes on");
-        }
-    }
 }

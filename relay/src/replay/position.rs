@@ -19,7 +19,7 @@ pub enum Of {
         stream: StreamId,
         /// The first version.
         from: u64,
-        /// The last version, where it does not go on to the end.
+        /// The last version, if it is not the end of the stream.
         to: Option<u64>,
     },
     /// The events of all streams of a category.
@@ -52,7 +52,7 @@ pub struct Position {
     to_ms: Option<i64>,
     table: String,
     destination: String,
-    pub(super) next: Next,
+    pub(super) next: ResumePoint,
     /// Events before it that the broker has confirmed.
     pub published: u64,
     /// Events that were read and left out.
@@ -85,18 +85,18 @@ impl From<&Of> for OfText {
     }
 }
 
-/// Where it goes on.
+/// Where a replay resumes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Next {
+pub(super) enum ResumePoint {
     Beginning,
     /// At this version of the one stream.
     Version(u64),
-    /// Behind what a scan has handed out, as in the checkpoint of an export.
+    /// After what a scan has handed out, as in the checkpoint of an export.
     Scan(ScanToken),
 }
 
-/// A position that a replay can't go on from.
+/// A position that a replay can't resume from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadPosition(String);
@@ -118,7 +118,7 @@ impl Position {
             to_ms: settings.to_ms,
             table: table.to_owned(),
             destination,
-            next: Next::Beginning,
+            next: ResumePoint::Beginning,
             published: 0,
             left_out: 0,
             is_done: false,
@@ -132,10 +132,10 @@ impl Position {
         self.published + self.ahead
     }
 
-    /// Whether it belongs to the replay that begins with `beginning`: the same events to the same place.
+    /// Whether it belongs to the replay that begins with `beginning`: the same events to the same destination.
     ///
     /// # Errors
-    /// [`BadPosition`] says what is other.
+    /// [`BadPosition`] names the difference.
     pub fn check_for(&self, beginning: &Self) -> Result<(), BadPosition> {
         let refuse = |what: &str| Err(BadPosition(format!("it is of a replay of {what}")));
         if self.table != beginning.table {
@@ -176,8 +176,8 @@ impl FromStr for Position {
         }
         let damaged = |error: &dyn fmt::Display| BadPosition(format!("it is damaged: {error}"));
         let position: Self = serde_json::from_str(text).map_err(|error| damaged(&error))?;
-        if let Next::Scan(token) = &position.next {
-            // It knows more about itself than its form.
+        if let ResumePoint::Scan(token) = &position.next {
+            // Its own parser checks more than its form.
             token.to_string().parse::<ScanToken>().map_err(|error| damaged(&error))?;
         }
         Ok(position)
@@ -194,7 +194,7 @@ mod tests {
         ReplaySettings { of, from_ms: None, to_ms: Some(5), broker, rate: 1 }
     }
 
-    /// The place of a scan in two segments.
+    /// A scan of two segments, somewhere in the middle.
     fn token(turn: usize) -> ScanToken {
         let token = serde_json::json!({
             "format": 1, "category": "order", "turn": turn, "stream": null, "segments": ["start", "end"],
@@ -206,7 +206,7 @@ mod tests {
     fn a_position_is_read_as_it_was_written_and_belongs_to_one_replay() {
         let settings = settings(Of::Category("order".to_owned()));
         let beginning = Position::beginning("events", &settings, "r-1");
-        let position = Position { next: Next::Scan(token(1)), published: 7, ..beginning.clone() };
+        let position = Position { next: ResumePoint::Scan(token(1)), published: 7, ..beginning.clone() };
         assert_eq!(position.to_string().parse(), Ok(position.clone()));
         assert!(!position.to_string().contains('\n'));
         assert_eq!(position.check_for(&beginning), Ok(()));
@@ -230,7 +230,7 @@ mod tests {
         assert!(refused("{\"format\":1}").contains("its format is 1, this version knows 2"));
         assert!(refused("{\"format\":2}").contains("damaged"));
         let beginning = Position::beginning("events", &settings(Of::All), "r-1");
-        let damaged = Position { next: Next::Scan(token(2)), ..beginning }.to_string();
+        let damaged = Position { next: ResumePoint::Scan(token(2)), ..beginning }.to_string();
         assert!(refused(&damaged).contains("damaged"), "a scan in two segments has no third");
     }
 }

@@ -8,7 +8,7 @@ use streambox_programs::Chain;
 
 use super::{
     ReplaySettings,
-    position::{Next, Of},
+    position::{Of, ResumePoint},
 };
 use crate::core::{HistoryPage, Outgoing};
 
@@ -19,8 +19,8 @@ pub(super) struct Source {
     store: EventStore,
     settings: ReplaySettings,
     events: Events,
-    /// Behind the event that was handed out last.
-    next: Next,
+    /// After the event that was handed out last.
+    next: ResumePoint,
 }
 
 enum Events {
@@ -29,14 +29,14 @@ enum Events {
 }
 
 impl Source {
-    pub(super) fn open(store: &EventStore, settings: &ReplaySettings, next: Next) -> Result<Self, Error> {
+    pub(super) fn open(store: &EventStore, settings: &ReplaySettings, next: ResumePoint) -> Result<Self, Error> {
         let events = open(store, &settings.of, &next)?;
         Ok(Self { store: store.clone(), settings: settings.clone(), events, next })
     }
 
-    /// Reads on: the next events, and where a replay resumes behind each of them. None if the table is away for the moment.
-    pub(super) async fn read(&mut self, most: usize) -> Result<Option<(HistoryPage, Vec<Next>)>, Error> {
-        let (mut events, mut places, mut bytes, mut has_more) = (Vec::new(), Vec::new(), 0, true);
+    /// Reads the next events, and where a replay resumes after each of them. None if the table is not available at the moment.
+    pub(super) async fn read(&mut self, most: usize) -> Result<Option<(HistoryPage, Vec<ResumePoint>)>, Error> {
+        let (mut events, mut resume_points, mut bytes, mut has_more) = (Vec::new(), Vec::new(), 0, true);
         while has_more && events.len() < most && bytes < PAGE_BYTES {
             match self.next_event().await {
                 Ok(Some(event)) => {
@@ -45,11 +45,11 @@ impl Source {
                         let stream = event.stream_id.clone();
                         Outgoing { stream, event: Arc::new(event.into()) }
                     }));
-                    places.push(self.next.clone());
+                    resume_points.push(self.next.clone());
                 }
                 Ok(None) => has_more = false,
                 Err(error @ Error::Unavailable { .. }) => {
-                    // After an error nothing more comes.
+                    // After an error the stream has ended.
                     self.events = open(&self.store, &self.settings.of, &self.next)?;
                     if events.is_empty() {
                         tracing::warn!(error = %Chain(&error), "a read failed; it is tried again");
@@ -60,7 +60,7 @@ impl Source {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Some((HistoryPage { events, has_more }, places)))
+        Ok(Some((HistoryPage { events, has_more }, resume_points)))
     }
 
     async fn next_event(&mut self) -> Result<Option<RecordedEvent>, Error> {
@@ -70,25 +70,25 @@ impl Source {
         };
         if let Some(event) = &event {
             self.next = match &self.events {
-                Events::Stream(_) => Next::Version(event.version + 1),
-                Events::Scan(scan) => Next::Scan(scan.token()),
+                Events::Stream(_) => ResumePoint::Version(event.version + 1),
+                Events::Scan(scan) => ResumePoint::Scan(scan.token()),
             };
         }
         Ok(event)
     }
 }
 
-fn open(store: &EventStore, of: &Of, next: &Next) -> Result<Events, Error> {
+fn open(store: &EventStore, of: &Of, next: &ResumePoint) -> Result<Events, Error> {
     let scan = |options: ScanOptions| -> Result<Events, Error> {
         let options = match next {
-            Next::Scan(token) => options.resume(token.clone()),
-            Next::Version(_) | Next::Beginning => options,
+            ResumePoint::Scan(token) => options.resume(token.clone()),
+            ResumePoint::Version(_) | ResumePoint::Beginning => options,
         };
         Ok(Events::Scan(Box::new(store.scan_events(&options)?)))
     };
     match of {
         Of::Stream { stream, from, to } => {
-            let from = if let Next::Version(version) = next { *version } else { *from };
+            let from = if let ResumePoint::Version(version) = next { *version } else { *from };
             let options = ReadOptions::forward().from_version(from);
             let options = match to {
                 Some(to) => options.limit((to + 1).saturating_sub(from)),

@@ -341,7 +341,7 @@ async fn g5_a_relay_that_starts_while_the_index_is_being_built_waits_for_it_and_
         });
         let arguments = ["run", "--exchange", inbox.exchange(), "--poll-interval-ms", "50", "--retry-delay-ms", "50"];
         let mut relay = Process::start("streambox-relay", Some(&table), Some(&url), arguments);
-        let waits = relay.log_line("looked at again").await;
+        let waits = relay.log_line("read again until").await;
         assert!(waits.contains("being built") || waits.contains("backfilling"), "{waits}");
         proxy.behave();
         inbox.next().await;

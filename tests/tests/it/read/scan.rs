@@ -298,8 +298,8 @@ async fn a_scan_that_can_not_be_is_refused_before_anything_is_sent() {
     table.wire.take();
     let new = ScanOptions::new;
     for (options, says) in [
-        (new().segments(0), "1 to 64 segments, not in 0"),
-        (new().segments(65), "1 to 64 segments, not in 65"),
+        (new().segments(0), "1 to 64 segments, not 0"),
+        (new().segments(65), "1 to 64 segments, not 65"),
         (new().category("order-1"), "\"order-1\""),
         (new().category(""), "\"\""),
         (new().category("$relay"), "\"$relay\""),

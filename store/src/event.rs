@@ -137,7 +137,8 @@ pub struct RecordedEvent {
     pub stream_id: StreamId,
     /// Its place in the stream: 1, 2, 3 …
     pub version: u64,
-    /// Its own id, derived from the append's id: the same however often the append was repeated.
+    /// Its own id, derived from the append's id, the stream and the version: the same however often the append was repeated, and
+    /// no other event's.
     pub event_id: Uuid,
     /// Its type.
     pub event_type: String,
@@ -210,10 +211,10 @@ pub struct AppendRange {
     pub last: u64,
 }
 
-/// The id of the event at place `index` of an append to `stream`: a name-based UUID (version 5, RFC 9562), so that a
-/// repeated append carries the same ids.
-pub(crate) fn event_id(append_id: Uuid, stream: &StreamId, index: usize) -> Uuid {
-    Uuid::new_v5(&append_id, format!("{stream}#{index}").as_bytes())
+/// The id of the event that an append stores in `stream` at `version`: a name-based UUID (version 5, RFC 9562), so that a
+/// repeat at the same place has the same ids, and no two events ever share one, whatever append ids their writers choose.
+pub(crate) fn event_id(append_id: Uuid, stream: &StreamId, version: u64) -> Uuid {
+    Uuid::new_v5(&append_id, format!("{stream}#{version}").as_bytes())
 }
 
 #[cfg(test)]
@@ -255,11 +256,12 @@ mod tests {
     }
 
     #[test]
-    fn event_ids_differ_by_place_and_stream_and_never_by_time() {
+    fn event_ids_differ_by_append_version_and_stream_and_never_by_time() {
         let append = Uuid::from_u128(7);
         let (a, b) = (StreamId::new("order-1").unwrap(), StreamId::new("order-2").unwrap());
-        assert_eq!(event_id(append, &a, 0), event_id(append, &a, 0));
-        assert_ne!(event_id(append, &a, 0), event_id(append, &a, 1));
-        assert_ne!(event_id(append, &a, 0), event_id(append, &b, 0));
+        assert_eq!(event_id(append, &a, 1), event_id(append, &a, 1));
+        assert_ne!(event_id(append, &a, 1), event_id(append, &a, 2));
+        assert_ne!(event_id(append, &a, 1), event_id(append, &b, 1));
+        assert_ne!(event_id(append, &a, 1), event_id(Uuid::from_u128(8), &a, 1));
     }
 }

@@ -59,8 +59,8 @@ impl Appended {
 
     /// The ids of its events, in order.
     pub fn event_ids(&self) -> impl Iterator<Item = Uuid> + '_ {
-        let (stream, events) = (self.position.stream(), self.position.version() + 1 - self.first_version);
-        (0..).take(usize::try_from(events).unwrap_or(usize::MAX)).map(|index| event_id(self.append_id, stream, index))
+        let versions = self.first_version..=self.position.version();
+        versions.map(|version| event_id(self.append_id, self.position.stream(), version))
     }
 }
 

@@ -116,10 +116,10 @@ impl<'a> Prepared<'a> {
     ) -> Self {
         let first = at.version() + 1;
         let range = AppendRange { id: append_id, first, last: at.version() + part.events.len() as u64 };
-        let recording = |(index, (new, version))| {
-            Recording::new(&part.stream, version, event_id(append_id, &part.stream, index), new, compression)
+        let recording = |(new, version)| {
+            Recording::new(&part.stream, version, event_id(append_id, &part.stream, version), new, compression)
         };
-        let recordings = part.events.iter().zip(first..).enumerate().map(recording).collect();
+        let recordings = part.events.iter().zip(first..).map(recording).collect();
         let has_entry = part.has_entry();
         let newest_entry = if has_entry { Some(Previous { first, recorded_at_ms }) } else { at.newest_entry() };
         Self { at, recordings, range, recorded_at_ms, has_entry, newest_entry }

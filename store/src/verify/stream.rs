@@ -202,9 +202,8 @@ impl StreamCheck {
         if id.is_nil() {
             return Some("its append id is nil".to_owned());
         }
-        let place = usize::try_from(event.version - first).unwrap_or(usize::MAX);
-        if event.event_id != event_id(id, &self.stream, place) {
-            return Some(format!("the event id {} is not the one of place {place} in append {id}", event.event_id));
+        if event.event_id != event_id(id, &self.stream, event.version) {
+            return Some(format!("the event id {} is not derived from append {id} and this version", event.event_id));
         }
         let before = self.tail.filter(|tail| tail.version + 1 == event.version)?;
         let (append, recorded_at_ms) = before.append?;

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use streambox::{
     Metadata, Uuid,
-    aggregate::{Aggregate, Command, ExecuteError, Repository},
+    aggregate::{Aggregate, CommandContext, ExecuteError, Repository},
     testing,
 };
 
@@ -88,7 +88,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let orders = Repository::<Order>::new(store.clone());
 
     // The command comes over a queue and may be delivered twice: its id makes the second time harmless.
-    let place = Command::new()
+    let place = CommandContext::new()
         .with_id(Uuid::parse_str("0197a3c2-5b1e-7d44-9f0a-6a1c2e8b7d30")?)
         .with_metadata(Metadata::new().with(Metadata::CORRELATION_ID, "checkout-9"));
     for _ in 0..2 {
@@ -97,7 +97,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     // A command that the state forbids. Nothing is written.
-    match orders.execute("4711", Order::ship).await {
+    match orders.execute("4711", |order| order.ship()).await {
         Err(ExecuteError::Rejected(refused)) => println!("not shipped: {refused}"),
         other => panic!("an order that is not paid is not shipped: {other:?}"),
     }
@@ -109,7 +109,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         other_instance.execute("4711", |order| order.pay("card")),
     );
     println!("paid: version {}", one?.loaded.version().max(two?.loaded.version()));
-    orders.execute("4711", Order::ship).await?;
+    orders.execute("4711", |order| order.ship()).await?;
 
     for event in store.read(&"order-4711".parse()?).await?.events {
         println!("{} {} {}", event.version, event.event_type, event.payload);

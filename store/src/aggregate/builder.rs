@@ -7,6 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Aggregate, CacheSettings, Replay, SnapshotPoint, SnapshotPolicy,
     cache::{Cache, Clock, Weigh},
+    queue::Queues,
     repository::{Repository, Shared},
     snapshots::Snapshots,
 };
@@ -18,7 +19,7 @@ pub const DEFAULT_EXECUTE_ATTEMPTS: u32 = 10;
 
 /// How many of a stream's last events are looked through for a command that may have been carried out before, unless
 /// set otherwise.
-pub const DEFAULT_REPEAT_WINDOW: u64 = 100;
+pub const DEFAULT_DEDUPLICATION_WINDOW: u64 = 100;
 
 impl<A: Aggregate + Serialize + DeserializeOwned> Repository<A> {
     /// A repository with the defaults: a snapshot every 100 events, a cache of 1,000 streams and 32 MiB without
@@ -46,7 +47,7 @@ impl<A: Aggregate> Repository<A> {
             weigh: None,
             clock: Box::new(Instant::now),
             execute_attempts: DEFAULT_EXECUTE_ATTEMPTS,
-            repeat_window: DEFAULT_REPEAT_WINDOW,
+            deduplication_window: DEFAULT_DEDUPLICATION_WINDOW,
         }
     }
 }
@@ -59,7 +60,7 @@ pub struct RepositoryBuilder<A: Aggregate> {
     weigh: Option<Weigh<A>>,
     clock: Clock,
     execute_attempts: u32,
-    repeat_window: u64,
+    deduplication_window: u64,
 }
 
 impl<A: Aggregate + Serialize + DeserializeOwned> RepositoryBuilder<A> {
@@ -125,15 +126,15 @@ impl<A: Aggregate> RepositoryBuilder<A> {
     /// How many of a stream's last events are looked through for a command that may have been carried out before. 100
     /// by default.
     #[must_use]
-    pub fn repeat_window(mut self, events: u64) -> Self {
-        self.repeat_window = events;
+    pub fn deduplication_window(mut self, events: u64) -> Self {
+        self.deduplication_window = events;
         self
     }
 
     /// The repository.
     #[must_use]
     pub fn build(self) -> Repository<A> {
-        let Self { store, snapshots, cache, weigh, clock, execute_attempts, repeat_window } = self;
+        let Self { store, snapshots, cache, weigh, clock, execute_attempts, deduplication_window } = self;
         let cache = cache.map(|settings| Cache::new(settings, weigh, clock));
         let shared = Shared {
             store,
@@ -141,7 +142,8 @@ impl<A: Aggregate> RepositoryBuilder<A> {
             snapshots,
             cache,
             execute_attempts,
-            repeat_window,
+            deduplication_window,
+            queues: Queues::default(),
             counters: Arc::default(),
         };
         Repository { shared: Arc::new(shared) }

@@ -5,27 +5,34 @@ use uuid::Uuid;
 use super::Loaded;
 use crate::{append::Appended, event::NewEvent, metadata::Metadata};
 
-/// What is known about a command: its id, if it may come twice, and the metadata of the events that it leads to.
+/// The context of a command: its id, if it may come twice, the version that its sender has seen, and metadata for the events that
+/// it leads to.
 #[derive(Clone, Debug, Default)]
 #[must_use = "hand it to `execute_with` or `save_with`"]
-pub struct Command {
+pub struct CommandContext {
     pub(crate) id: Option<Uuid>,
+    pub(crate) expected: Option<u64>,
     metadata: Metadata,
 }
 
 /// The outcome of a command.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Saved<A> {
-    /// The aggregate after it.
+pub struct Saved<A, T = ()> {
+    /// The aggregate as it is now. For a command that was carried out before, later events may be in it.
     pub loaded: Loaded<A>,
-    /// The append; `None` if there was nothing to do. For a repeated command, the first one's.
+    /// The append; `None` if there was nothing to do. For a command that was carried out before, the first one's. The version of its
+    /// [`position`](Appended::position) is what an HTTP service sends as the `ETag`; that of `loaded` need not be.
     pub appended: Option<Appended>,
+    /// The appends to other streams, in the order in which they were added. Empty for a command that was carried out before.
+    pub others: Vec<Appended>,
+    /// The value that the decision has returned; `None` for a command that was carried out before.
+    pub returned: Option<T>,
     /// How often the decision was made; 0 for a command that was carried out before.
     pub attempts: u32,
 }
 
-impl Command {
+impl CommandContext {
     /// Nothing is known.
     pub fn new() -> Self {
         Self::default()
@@ -35,6 +42,14 @@ impl Command {
     /// in the [module](super).
     pub fn with_id(mut self, id: Uuid) -> Self {
         self.id = Some(id);
+        self
+    }
+
+    /// The version that the sender of the command has seen, an HTTP request's `If-Match` for instance. If the aggregate is at another
+    /// one, nothing is decided, and the command ends with a conflict. A command with an id that was carried out before is
+    /// recognised first.
+    pub fn expecting(mut self, version: u64) -> Self {
+        self.expected = Some(version);
         self
     }
 

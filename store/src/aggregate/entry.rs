@@ -1,11 +1,11 @@
 //! An aggregate as it was at some version, and what is needed to resume from there.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use super::{Aggregate, recent::RecentAppends};
 use crate::stream::{StreamId, StreamPosition};
 
-/// An aggregate as it was loaded or saved. A clone is cheap.
+/// An aggregate as it was loaded or saved: its state, to which it dereferences, and its place in the stream. A clone is cheap.
 #[derive(Clone)]
 pub struct Loaded<A> {
     pub(crate) entry: Arc<Entry<A>>,
@@ -85,6 +85,31 @@ impl<A: Aggregate> Loaded<A> {
     #[must_use]
     pub fn position(&self) -> &StreamPosition {
         &self.entry.position
+    }
+}
+
+#[cfg(feature = "testing")]
+impl<A: Aggregate> Loaded<A> {
+    /// A state without a stored history, for a test of a decision.
+    pub(crate) fn given(state: A, version: u64) -> Self {
+        let stream =
+            StreamId::new(format!("{}-given", A::CATEGORY)).expect("the aggregate's CATEGORY begins a stream id");
+        let entry = Entry {
+            state: Arc::new(state),
+            position: StreamPosition::before_unread(stream, version),
+            recent: RecentAppends::from_version(version + 1),
+            snapshot: KnownSnapshot::default(),
+            size: Size::default(),
+        };
+        Self { entry: Arc::new(entry), is_fresh: true }
+    }
+}
+
+impl<A> Deref for Loaded<A> {
+    type Target = A;
+
+    fn deref(&self) -> &A {
+        &self.entry.state
     }
 }
 

@@ -2,13 +2,17 @@
 
 use crate::error::{Conflict, Error};
 
-/// Why a command was not carried out.
+/// Why a command was not carried out. These are all ways in which one can end: a `match` needs no catch-all.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum ExecuteError<E> {
     /// The decision was against it. Nothing was written.
     #[error(transparent)]
     Rejected(E),
+
+    /// A stream is not where the command or the decision expects it: the aggregate's, if the command
+    /// [expects](super::CommandContext::expecting) a version; or another one that the decision appends to. Nothing was written.
+    #[error(transparent)]
+    Conflict(Box<Conflict>),
 
     /// Other writers were there first each time. Nothing was written. Try again later, or find out who writes so much
     /// to one stream.

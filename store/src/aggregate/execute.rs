@@ -1,13 +1,20 @@
 //! Carrying out a command: load, decide, append; and again, if another writer was first.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use aws_sdk_dynamodb::types::TransactWriteItem;
 use uuid::Uuid;
 
-use super::{Aggregate, Command, DomainEvent as _, ExecuteError, Loaded, Repository, Saved, recent::RecentAppend};
+use super::{
+    Aggregate, CommandContext, Decision, DomainEvent as _, ExecuteError, IntoDecision, Loaded, Repository, Saved,
+    recent::RecentAppend,
+};
 use crate::{
-    append::Appended,
-    error::Error,
+    append::{self, Appended, Part},
+    error::{Conflict, Error, Invalid},
     event::{AppendRange, NewEvent},
     stream::{ExpectedVersion, StreamId, StreamPosition},
 };
@@ -21,29 +28,46 @@ pub(super) struct Prepared<E> {
     read_back: Vec<Vec<E>>,
 }
 
+/// What a commit has done.
+struct Committed<A> {
+    loaded: Loaded<A>,
+    appended: Option<Appended>,
+    others: Vec<Appended>,
+    /// Whether an earlier delivery of the command had stored it.
+    is_repeat: bool,
+}
+
 impl<A: Aggregate> Repository<A> {
-    pub(super) async fn execute_stream<I, E>(
+    pub(super) async fn execute_stream<D, E>(
         &self,
         stream: &StreamId,
-        command: &Command,
-        mut decide: impl FnMut(&A) -> Result<I, E>,
-    ) -> Result<Saved<A>, ExecuteError<E>>
+        command: &CommandContext,
+        mut decide: impl FnMut(&Loaded<A>) -> Result<D, E>,
+    ) -> Result<Saved<A, D::Value>, ExecuteError<E>>
     where
-        I: IntoIterator<Item = A::Event>,
+        D: IntoDecision<A::Event>,
     {
+        let table = &self.shared.store.table;
+        let turn = self.shared.queues.turn(stream, table.operation_timeout()).await;
+        let _turn = turn.ok_or_else(|| table.operation("execute", stream.as_str()).busy())?;
         let mut loaded = self.load_stream(stream).await?;
-        let mut backoff = self.shared.store.table.backoff(FIRST_DELAY, LONGEST_DELAY);
+        let mut backoff = table.backoff(FIRST_DELAY, LONGEST_DELAY);
         let mut attempts = 0;
         loop {
             if let Some(id) = command.id {
                 loaded = self.with_recent(loaded).await?;
                 if let Some(append) = self.find(&loaded, id) {
-                    return Ok(self.repeat(loaded, id, append));
+                    return Ok(self.repeat(loaded, append));
                 }
             }
-            attempts += 1;
-            let decision = decide(loaded.state()).map(|events| events.into_iter().collect::<Vec<_>>());
-            let appends = decision.as_ref().is_ok_and(|events| !events.is_empty());
+            let is_expected = command.expected.is_none_or(|expected| loaded.version() == expected);
+            let decision = if is_expected {
+                attempts += 1;
+                Some(decide(&loaded).map(IntoDecision::into_decision))
+            } else {
+                None
+            };
+            let appends = decision.as_ref().is_some_and(|made| made.as_ref().is_ok_and(|made| !made.events.is_empty()));
             if !appends && !loaded.is_fresh {
                 // An append would show whether the state was current. Nothing is appended, so ask.
                 let current = self.refresh(&loaded).await?;
@@ -53,9 +77,19 @@ impl<A: Aggregate> Repository<A> {
                     continue;
                 }
             }
-            let events = decision.map_err(ExecuteError::Rejected)?;
-            match self.commit(&loaded, command, events).await {
-                Ok(saved) => return Ok(Saved { attempts, ..saved }),
+            let Some(decision) = decision else {
+                let expected = ExpectedVersion::Exact(command.expected.unwrap_or_default());
+                return Err(ExecuteError::Conflict(Conflict { expected, current: loaded.position().clone() }.into()));
+            };
+            let Decision { events, appends, items, value } = decision.map_err(ExecuteError::Rejected)?;
+            match self.commit(&loaded, command, events, appends, items).await {
+                Ok(Committed { loaded, appended, others, is_repeat }) => {
+                    let returned = (!is_repeat).then_some(value);
+                    return Ok(Saved { loaded, appended, others, returned, attempts });
+                }
+                Err(Error::Conflict(conflict)) if conflict.current.stream() != stream => {
+                    return Err(ExecuteError::Conflict(conflict));
+                }
                 Err(Error::Conflict(conflict)) if attempts >= self.shared.execute_attempts => {
                     return Err(ExecuteError::Contended { attempts, conflict });
                 }
@@ -68,22 +102,51 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// Appends at the place that was loaded.
-    pub(super) async fn commit(
+    /// Saves at the place that was loaded, unless the command was carried out before.
+    pub(super) async fn save_loaded(
         &self,
         loaded: &Loaded<A>,
-        command: &Command,
+        command: &CommandContext,
         events: Vec<A::Event>,
     ) -> Result<Saved<A>, Error> {
-        if events.is_empty() {
-            return Ok(Saved { loaded: loaded.clone(), appended: None, attempts: 1 });
+        let mut loaded = loaded.clone();
+        if let Some(id) = command.id {
+            loaded = self.with_recent(loaded).await?;
+            if let Some(append) = self.find(&loaded, id) {
+                return Ok(self.repeat(loaded, append));
+            }
         }
-        let Prepared { new, read_back } = self.prepare(command, &events)?;
-        let bytes: usize = new.iter().map(|event| event.payload_text().len()).sum();
-        let began = self.shared.cache.as_ref().map(|cache| (cache.clock)());
-        let expected = ExpectedVersion::At(loaded.position().clone());
+        if let Some(expected) = command.expected.filter(|expected| *expected != loaded.version()) {
+            let (expected, current) = (ExpectedVersion::Exact(expected), loaded.position().clone());
+            return Err(Conflict { expected, current }.into());
+        }
+        let committed = self.commit(&loaded, command, events, Vec::new(), Vec::new()).await?;
+        let Committed { loaded, appended, others, is_repeat } = committed;
+        Ok(Saved { loaded, appended, others, returned: (!is_repeat).then_some(()), attempts: 1 })
+    }
+
+    /// Appends at the place that was loaded, and what else is to be in the same transaction.
+    async fn commit(
+        &self,
+        loaded: &Loaded<A>,
+        command: &CommandContext,
+        events: Vec<A::Event>,
+        appends: Vec<Part>,
+        items: Vec<TransactWriteItem>,
+    ) -> Result<Committed<A>, Error> {
+        if events.is_empty() {
+            if !appends.is_empty() || !items.is_empty() {
+                return Err(Invalid::NoEvents.into());
+            }
+            return Ok(Committed { loaded: loaded.clone(), appended: None, others: Vec::new(), is_repeat: false });
+        }
+        let prepared = self.prepare(command, &events)?;
+        let began = self.now();
+        let at = ExpectedVersion::At(loaded.position().clone());
         let id = command.id.unwrap_or_else(Uuid::new_v4);
-        let appended = match self.shared.store.append_with_id(id, loaded.stream(), expected, new).await {
+        let mut parts = vec![Part::new(loaded.stream(), at, prepared.new.iter().cloned())];
+        parts.extend(appends);
+        let mut others = match append::commit(&self.shared.store.table, id, &mut parts, &items).await {
             Ok(appended) => appended,
             Err(error) => {
                 if matches!(error, Error::Conflict(_)) {
@@ -92,18 +155,32 @@ impl<A: Aggregate> Repository<A> {
                 return Err(error);
             }
         };
+        let appended = others.remove(0);
         if appended.already_stored && command.id.is_some() {
             // What an earlier delivery of the command has stored need not be what this one has decided on.
             self.shared.counters.repeats.count();
-            return Ok(Saved { loaded: self.refresh(loaded).await?, appended: Some(appended), attempts: 1 });
+            let loaded = self.refresh(loaded).await?;
+            return Ok(Committed { loaded, appended: Some(appended), others, is_repeat: true });
         }
+        let loaded = self.stored(loaded, &prepared, &appended, began);
+        Ok(Committed { loaded, appended: Some(appended), others, is_repeat: false })
+    }
+
+    /// The aggregate behind what was appended to it; cached, and with its snapshot on the way if one is due.
+    pub(super) fn stored(
+        &self,
+        loaded: &Loaded<A>,
+        prepared: &Prepared<A::Event>,
+        appended: &Appended,
+        began: Option<Instant>,
+    ) -> Loaded<A> {
         let mut entry = (*loaded.entry).clone();
         let state = Arc::make_mut(&mut entry.state);
-        read_back.iter().flatten().for_each(|event| state.apply(event));
-        entry.size.add(bytes);
-        let range = AppendRange { id, first: appended.first_version, last: appended.position.version() };
+        prepared.read_back.iter().flatten().for_each(|event| state.apply(event));
+        entry.size.add(prepared.new.iter().map(|event| event.payload_text().len()).sum());
+        let (first, last) = (appended.first_version, appended.position.version());
         entry.recent.push(RecentAppend {
-            range,
+            range: AppendRange { id: appended.append_id, first, last },
             recorded_at_ms: appended.recorded_at_ms,
             newest_entry: appended.position.newest_entry(),
         });
@@ -112,10 +189,15 @@ impl<A: Aggregate> Repository<A> {
         if let Some(cache) = &self.shared.cache {
             cache.put(&entry, began);
         }
-        Ok(Saved { loaded: Loaded { entry, is_fresh: true }, appended: Some(appended), attempts: 1 })
+        Loaded { entry, is_fresh: true }
     }
 
-    pub(super) fn prepare(&self, command: &Command, events: &[A::Event]) -> Result<Prepared<A::Event>, Error> {
+    /// The time by the cache's clock, for what is known to be current since then.
+    pub(super) fn now(&self) -> Option<Instant> {
+        self.shared.cache.as_ref().map(|cache| (cache.clock)())
+    }
+
+    pub(super) fn prepare(&self, command: &CommandContext, events: &[A::Event]) -> Result<Prepared<A::Event>, Error> {
         let mut prepared =
             Prepared { new: Vec::with_capacity(events.len()), read_back: Vec::with_capacity(events.len()) };
         for event in events {
@@ -127,16 +209,18 @@ impl<A: Aggregate> Repository<A> {
         Ok(prepared)
     }
 
-    fn find(&self, loaded: &Loaded<A>, id: Uuid) -> Option<RecentAppend> {
-        loaded.entry.recent.find(id, loaded.version(), self.shared.repeat_window)
-    }
-
-    fn repeat(&self, loaded: Loaded<A>, id: Uuid, append: RecentAppend) -> Saved<A> {
-        self.shared.counters.repeats.count();
-        let RecentAppend { range, recorded_at_ms, newest_entry } = append;
+    /// The append of a command, if it is in the deduplication window.
+    pub(super) fn find(&self, loaded: &Loaded<A>, id: Uuid) -> Option<Appended> {
+        let recent = &loaded.entry.recent;
+        let RecentAppend { range, recorded_at_ms, newest_entry } =
+            recent.find(id, loaded.version(), self.shared.deduplication_window)?;
         let (place, stream) = (self.shared.store.table.full_name(), loaded.stream().clone());
         let position = StreamPosition::after(place, stream, range.last, id, newest_entry);
-        let appended = Appended::stored_before(range.first, position, recorded_at_ms);
-        Saved { loaded, appended: Some(appended), attempts: 0 }
+        Some(Appended::stored_before(range.first, position, recorded_at_ms))
+    }
+
+    fn repeat<T>(&self, loaded: Loaded<A>, appended: Appended) -> Saved<A, T> {
+        self.shared.counters.repeats.count();
+        Saved { loaded, appended: Some(appended), others: Vec::new(), returned: None, attempts: 0 }
     }
 }

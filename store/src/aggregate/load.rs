@@ -153,9 +153,9 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// Ensures that the appends of the repeat window are known.
+    /// Ensures that the appends of the deduplication window are known.
     pub(super) async fn with_recent(&self, loaded: Loaded<A>) -> Result<Loaded<A>, Error> {
-        let (version, window) = (loaded.version(), self.shared.repeat_window);
+        let (version, window) = (loaded.version(), self.shared.deduplication_window);
         let Some(unknown) = loaded.entry.recent.unknown(version, window) else { return Ok(loaded) };
         let (table, stream) = (self.shared.store.table.clone(), loaded.stream().clone());
         let mut reader = EventReader::beginning_with(table, stream, unknown.start).reaching(unknown.end - 1);
@@ -192,7 +192,7 @@ impl<A: Aggregate> Repository<A> {
             entry.size.add(event.payload.len());
         }
         if let Some(newest) = events.last() {
-            entry.recent.trim(newest.version, self.shared.repeat_window);
+            entry.recent.trim(newest.version, self.shared.deduplication_window);
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl<A: Aggregate> Repository<A> {
     /// The entry at its new place.
     pub(super) fn arrived(&self, mut entry: Entry<A>, position: StreamPosition) -> Arc<Entry<A>> {
         entry.position = position;
-        entry.recent.trim(entry.position.version(), self.shared.repeat_window);
+        entry.recent.trim(entry.position.version(), self.shared.deduplication_window);
         if let (Some(snapshots), Some(_), true) = (&self.shared.snapshots, &self.shared.cache, entry.size.is_vague())
             && let Some(bytes) = snapshots.measure(&entry.state)
         {

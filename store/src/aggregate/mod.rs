@@ -51,7 +51,7 @@
 //! let order = orders.load("4711").await?; // stream `order-4711`
 //! orders.save(&order, [OrderEvent::Placed { total_cents: 4990 }]).await?;
 //!
-//! let shipped = orders.execute("4711", Order::ship).await?;
+//! let shipped = orders.execute("4711", |order| order.ship()).await?;
 //! assert!(shipped.loaded.state().is_shipped);
 //! assert_eq!(shipped.loaded.version(), 2);
 //! # Ok(())
@@ -76,19 +76,35 @@
 //!
 //! # Decisions
 //!
-//! A decision is a function of the state: it returns events, none if there is nothing to do, or an error. It may run
-//! several times and is to have no effect of its own. [`Repository::execute`] asks again after a conflict, by default
-//! up to [`DEFAULT_EXECUTE_ATTEMPTS`] times.
+//! A decision is a function of the aggregate, state and version: it returns events, none if there is nothing to do, or an error.
+//! It may run several times and is to have no effect of its own. [`Repository::execute`] calls it again after a conflict, by
+//! default up to [`DEFAULT_EXECUTE_ATTEMPTS`] times. With a [`Decision`] it also asks for items of the caller's own and
+//! appends to other streams in the same transaction, and returns a value to the caller.
+//!
+//! # Versions from outside
+//!
+//! [`CommandContext::expecting`] names the version that the sender of a command has seen: an HTTP request's `If-Match`. At any
+//! other version the command ends with [`ExecuteError::Conflict`]. The `ETag` of the answer is the version of
+//! [`Saved::appended`]'s position, or where nothing was appended that of [`Saved::loaded`].
+//!
+//! # Many commands on one stream
+//!
+//! Commands on one stream that come from one repository and its clones take turns, in the order in which they come, for a load and an
+//! append each. Repositories of other processes race: one append wins, the others read on and decide again, after waits that grow.
+//! A stream takes about as many commands a second as DynamoDB takes appends one after the other. If that is too few, the events
+//! belong into several streams.
 //!
 //! # Commands that may come twice
 //!
-//! A command with an id ([`Command::with_id`]) is stored once, although it is delivered several times: the id is the
-//! append's id, and before the decision runs, the stream's newest events are looked through for it. A repeat gets the
-//! first result, and nothing is decided. What that covers, and what it does not:
+//! A command with an id ([`CommandContext::with_id`]) is stored once, although it is delivered several times: the id is the
+//! append's id, and before the decision runs, the stream's newest events are searched for it; [`Repository::save_with`] searches
+//! those up to the version that it was loaded at. A repeat gets the first result, and nothing is decided. What that covers, and
+//! what it does not:
 //!
-//! - A repeat is recognised while fewer than the [repeat window](RepositoryBuilder::repeat_window)'s events (100 by
+//! - A repeat is recognised while fewer than the [deduplication window](RepositoryBuilder::deduplication_window)'s events (100 by
 //!   default) have followed. Whether a snapshot or a cache is there makes no difference. `u64::MAX` looks through the
-//!   whole stream.
+//!   whole stream. The window has to cover what one stream takes in while a command can still be repeated: at 2 events a second
+//!   and retries for 10 minutes, 1,200. A repeat that comes later is carried out as a new command; its events have ids of their own.
 //! - A command that stored no event leaves no trace: its repeat decides again.
 //! - The same id may be used in different streams, and counts in each of them once.
 //! - For ever, and at no cost: [`EventStore::append_with_id`](crate::EventStore::append_with_id) with the version that
@@ -97,10 +113,10 @@
 //! Where the events looked through are not known from the load or the cache, they are read: one request, at most the
 //! window's events.
 //!
-//! # More in the same transaction
+//! # Several aggregates in one transaction
 //!
-//! [`Repository::transaction`] begins a [`Transaction`](crate::Transaction) with the aggregate's events, to which appends to other
-//! streams and items of the caller's own are added.
+//! [`Repository::transaction`] begins an [`AggregateTransaction`], to which other aggregates' events, appends to other streams and items
+//! of the caller's own are added. For one aggregate a [`Decision`] does the same, and is made again after a conflict.
 //!
 //! # Snapshots
 //!
@@ -133,30 +149,36 @@ mod cache;
 mod codec;
 mod command;
 mod counters;
+mod decision;
 mod entry;
 mod error;
 mod execute;
 mod load;
+mod queue;
 mod recent;
 mod replay;
 mod repository;
 mod snapshots;
+mod transaction;
 mod upcast;
 
 pub use self::error::ExecuteError;
 pub use crate::error::UnknownEvent;
-pub use builder::{DEFAULT_EXECUTE_ATTEMPTS, DEFAULT_REPEAT_WINDOW, RepositoryBuilder};
+pub use builder::{DEFAULT_DEDUPLICATION_WINDOW, DEFAULT_EXECUTE_ATTEMPTS, RepositoryBuilder};
 pub use cache::{CacheSettings, DEFAULT_CACHE_BYTES, DEFAULT_CACHE_ENTRIES};
 pub use codec::{DecodeError, DomainEvent};
-pub use command::{Command, Saved};
+pub use command::{CommandContext, Saved};
 pub use counters::RepositoryStats;
+pub use decision::{Decision, IntoDecision};
 pub use entry::Loaded;
+pub use queue::MAX_QUEUED_COMMANDS;
 pub(crate) use replay::Replay;
 pub use repository::Repository;
 pub use snapshots::{
     DEFAULT_SNAPSHOT_INTERVAL, EveryEvents, MAX_SNAPSHOTS_IN_FLIGHT, Never, SnapshotPoint, SnapshotPolicy,
     SnapshotResult,
 };
+pub use transaction::AggregateTransaction;
 pub use upcast::{UpcastError, Upcasters};
 
 /// State that follows from the events of a stream. See the [module](self).

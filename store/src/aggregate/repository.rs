@@ -8,14 +8,15 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Aggregate, Command, ExecuteError, Loaded, Replay, RepositoryStats, Saved, SnapshotResult,
+    Aggregate, CommandContext, ExecuteError, IntoDecision, Loaded, Replay, RepositoryStats, Saved, SnapshotResult,
     cache::Cache,
     counters::Counters,
     entry::{Entry, KnownSnapshot},
+    queue::Queues,
     snapshots::{Snapshots, take},
 };
 use crate::{
-    EventStore, ExpectedVersion, Transaction,
+    EventStore,
     error::Error,
     json,
     stream::{StreamId, StreamIdError, excerpt},
@@ -32,7 +33,8 @@ pub(super) struct Shared<A: Aggregate> {
     pub(super) snapshots: Option<Snapshots<A>>,
     pub(super) cache: Option<Cache<A>>,
     pub(super) execute_attempts: u32,
-    pub(super) repeat_window: u64,
+    pub(super) deduplication_window: u64,
+    pub(super) queues: Queues,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -91,80 +93,67 @@ impl<A: Aggregate> Repository<A> {
         loaded: &Loaded<A>,
         events: impl IntoIterator<Item = A::Event>,
     ) -> Result<Saved<A>, Error> {
-        self.save_with(loaded, &Command::new(), events).await
+        self.save_with(loaded, &CommandContext::new(), events).await
     }
 
-    /// Saves as [`save`](Self::save) does, with what is known about the command. A command's id is recognised where the
-    /// aggregate was loaded at the version that it was first stored behind; anywhere else it is a conflict.
+    /// Saves as [`save`](Self::save) does, with the context of the command. A command's id is recognised if it was stored within the
+    /// [deduplication window](super#commands-that-may-come-twice) before the place where the aggregate was loaded, or right behind it.
     ///
     /// # Errors
-    /// As [`save`](Self::save).
+    /// As [`save`](Self::save); [`Error::Conflict`] also if the aggregate was not loaded at the version that the command
+    /// [expects](CommandContext::expecting).
     pub async fn save_with(
         &self,
         loaded: &Loaded<A>,
-        command: &Command,
+        command: &CommandContext,
         events: impl IntoIterator<Item = A::Event>,
     ) -> Result<Saved<A>, Error> {
         let events = events.into_iter().collect();
-        Box::pin(self.commit(loaded, command, events)).await
+        Box::pin(self.save_loaded(loaded, command, events)).await
     }
 
-    /// Begins a transaction with an append of events at the place where the aggregate was loaded: for what is to be atomic with them,
-    /// an append to another stream or an item of the caller's own. A conflict is the caller's to handle: load again, decide again.
-    /// The next load of the aggregate finds the events; no snapshot is taken after them.
+    /// Loads the aggregate `id`, lets `decide` look at it, and stores what it asks for: events, and with a [`Decision`](super::Decision) also
+    /// items and appends to other streams in the same transaction. If another writer was first, what is new is read and `decide`
+    /// is called again: up to [`DEFAULT_EXECUTE_ATTEMPTS`](super::DEFAULT_EXECUTE_ATTEMPTS) times, the later ones after a short, jittered wait.
     ///
-    /// # Errors
-    /// [`Error::Invalid`]: an event can't be stored, or not be read back.
-    pub fn transaction(
-        &self,
-        loaded: &Loaded<A>,
-        command: &Command,
-        events: impl IntoIterator<Item = A::Event>,
-    ) -> Result<Transaction, Error> {
-        let events: Vec<_> = events.into_iter().collect();
-        let at = ExpectedVersion::At(loaded.position().clone());
-        let transaction = self.store().transaction().append(loaded.stream(), at, self.prepare(command, &events)?.new);
-        Ok(match command.id {
-            Some(id) => transaction.with_id(id),
-            None => transaction,
-        })
-    }
-
-    /// Loads the aggregate `id`, lets `decide` look at its state, and appends the events that it returns. If another
-    /// writer was first, what is new is read and `decide` is asked again: up to [`DEFAULT_EXECUTE_ATTEMPTS`](super::DEFAULT_EXECUTE_ATTEMPTS) times, the
-    /// later ones after a short, jittered wait.
+    /// `decide` gets the aggregate with its version; the state's own methods can be called on it. It returns events, none if there
+    /// is nothing to do, or an error of its own. It may be called several times and is to have no effect of its own.
     ///
-    /// `decide` returns events, none if there is nothing to do, or an error of its own; it may be called several
-    /// times.
+    /// Commands on one stream that come from one repository and its clones take turns, in the order in which they come: they do not
+    /// conflict with each other.
     ///
     /// # Errors
     /// - [`ExecuteError::Rejected`]: `decide`'s own error. Nothing was written.
-    /// - [`ExecuteError::Contended`]: other writers were first each time.
-    /// - [`ExecuteError::Store`]: those of [`load`](Self::load) and [`save`](Self::save).
-    pub async fn execute<I, E>(
+    /// - [`ExecuteError::Conflict`]: a stream is not where it is expected. Nothing was written.
+    /// - [`ExecuteError::Contended`]: other writers were first each time. Nothing was written.
+    /// - [`ExecuteError::Store`]: those of [`load`](Self::load) and [`save`](Self::save); [`Error::ItemRefused`] if the condition of an item
+    ///   does not hold; [`Error::Invalid`] if a decision has items or appends and no event; [`Error::Busy`] if
+    ///   [`MAX_QUEUED_COMMANDS`](super::MAX_QUEUED_COMMANDS) commands wait on the stream, or its turn does not come within the
+    ///   [operation timeout](crate::EventStoreBuilder::operation_timeout).
+    pub async fn execute<D, E>(
         &self,
         id: impl Display,
-        decide: impl FnMut(&A) -> Result<I, E>,
-    ) -> Result<Saved<A>, ExecuteError<E>>
+        decide: impl FnMut(&Loaded<A>) -> Result<D, E>,
+    ) -> Result<Saved<A, D::Value>, ExecuteError<E>>
     where
-        I: IntoIterator<Item = A::Event>,
+        D: IntoDecision<A::Event>,
     {
-        self.execute_with(id, &Command::new(), decide).await
+        self.execute_with(id, &CommandContext::new(), decide).await
     }
 
-    /// Executes as [`execute`](Self::execute) does, with what is known about the command: metadata for the events, and
-    /// an id by which a second delivery is recognised ([what that covers](super#commands-that-may-come-twice)).
+    /// Executes as [`execute`](Self::execute) does, with the context of the command: metadata for the events, an id by which a second
+    /// delivery is recognised ([what that covers](super#commands-that-may-come-twice)), the version that its sender has seen.
     ///
     /// # Errors
     /// As [`execute`](Self::execute).
-    pub async fn execute_with<I, E>(
+    pub async fn execute_with<D, E>(
         &self,
         id: impl Display,
-        command: &Command,
-        decide: impl FnMut(&A) -> Result<I, E>,
-    ) -> Result<Saved<A>, ExecuteError<E>>
+        command: &CommandContext,
+        decide: impl FnMut(&Loaded<A>) -> Result<D, E>,
+    ) -> Result<Saved<A, D::Value>, ExecuteError<E>>
     where
-        I: IntoIterator<Item = A::Event>,
+        D: IntoDecision<A::Event>,
     {
         let stream = Self::stream_id(id)?;
         Box::pin(self.execute_stream(&stream, command, decide)).await

@@ -34,7 +34,19 @@ pub(super) struct Call<'a> {
     pub(super) outcome_unknown: bool,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    pub(super) fn new(
+        table: &'a Table,
+        append_id: Uuid,
+        parts: &'a [Part],
+        own: &'a [TransactWriteItem],
+        subject: &'a str,
+    ) -> Self {
+        let deadline = Instant::now() + table.operation_timeout();
+        let operation = table.operation("append", subject);
+        Self { table, append_id, parts, own, deadline, operation, outcome_unknown: false }
+    }
+
     /// The position behind the append of an event.
     pub(super) fn behind(&self, event: &RecordedEvent) -> StreamPosition {
         event.append_position(self.table.full_name())

@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 use uuid::Uuid;
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
 use crate::{error::Error, stream::ExpectedVersion, table::Table};
 
 /// Stores appends and items of the caller's own, all or nothing, and returns the results of the appends.
-pub(super) fn commit<'a>(
+pub(crate) fn commit<'a>(
     table: &'a Table,
     append_id: Uuid,
     parts: &'a mut [Part],
@@ -25,20 +25,35 @@ pub(super) fn commit<'a>(
     let run = async move {
         table.add_trace_context(parts.iter_mut().flat_map(|part| &mut part.events));
         check(table, append_id, parts, own)?;
-        let subject = parts.iter().map(|part| part.stream.as_str()).collect::<Vec<_>>().join(", ");
-        let call = Call {
-            table,
-            append_id,
-            parts,
-            own,
-            deadline: Instant::now() + table.operation_timeout(),
-            operation: table.operation("append", &subject),
-            outcome_unknown: false,
-        };
-        call.run().await
+        let subject = subject(parts);
+        Call::new(table, append_id, parts, own, &subject).run().await
     };
     // A request of the SDK is a large and deeply nested future, and callers hold theirs in their own.
     run.boxed()
+}
+
+fn subject(parts: &[Part]) -> String {
+    parts.iter().map(|part| part.stream.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// The results of a call whose items are known to be stored, wherever they stand. `found`: those that the caller knows, one for each
+/// append.
+pub(crate) async fn stored_before(
+    table: &Table,
+    append_id: Uuid,
+    parts: &[Part],
+    found: impl IntoIterator<Item = Option<Appended>>,
+) -> Result<Vec<Appended>, Error> {
+    let subject = subject(parts);
+    let call = Call::new(table, append_id, parts, &[], &subject);
+    let mut results = Vec::with_capacity(parts.len());
+    for ((part, append), found) in parts.iter().enumerate().zip(found) {
+        results.push(match found {
+            Some(appended) => appended,
+            None => call.repeated(&call.search(part, append).await?),
+        });
+    }
+    Ok(results)
 }
 
 impl Call<'_> {

@@ -24,6 +24,7 @@ mod transaction;
 
 use uuid::Uuid;
 
+pub(crate) use self::commit::{commit, stored_before};
 pub use self::transaction::{Committed, Transaction};
 use crate::{
     error::Error,
@@ -66,14 +67,18 @@ impl Appended {
 
 /// The append to one stream within a transaction.
 #[derive(Clone, Debug)]
-struct Part {
-    stream: StreamId,
+pub(crate) struct Part {
+    pub(crate) stream: StreamId,
     expected: ExpectedVersion,
     events: Vec<NewEvent>,
 }
 
 impl Part {
-    fn new(stream: &StreamId, expected: ExpectedVersion, events: impl IntoIterator<Item = NewEvent>) -> Self {
+    pub(crate) fn new(
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Self {
         Self { stream: stream.clone(), expected, events: events.into_iter().collect() }
     }
 
@@ -92,6 +97,6 @@ pub(crate) async fn append(
     events: impl IntoIterator<Item = NewEvent>,
 ) -> Result<Appended, Error> {
     let part = Part::new(stream, expected, events);
-    let mut results = commit::commit(table, append_id, &mut [part], &[]).await?;
+    let mut results = commit(table, append_id, &mut [part], &[]).await?;
     Ok(results.swap_remove(0))
 }

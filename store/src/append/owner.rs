@@ -65,7 +65,7 @@ impl Call<'_> {
                 found = self.find_stored(part, append).await?;
                 &found
             };
-            results.push(Appended::stored_before(event.append.first, self.behind(event), event.recorded_at_ms));
+            results.push(self.repeated(event));
         }
         Ok(results)
     }
@@ -83,16 +83,30 @@ impl Call<'_> {
             if self.is_ours(&event, version + 1) {
                 return Ok(event);
             }
-        } else {
-            let mut newest = EventStream::new(self.table.clone(), append.stream.clone(), ReadOptions::backward());
-            while let Some(event) = self.in_time(newest.try_next()).await? {
-                if event.append.id == self.append_id {
-                    return Ok(event);
-                }
+            return Err(self.missing(part));
+        }
+        self.search(part, append).await
+    }
+
+    /// The newest event of an append that is known to be stored somewhere in its stream.
+    pub(super) async fn search(&self, part: usize, append: &Part) -> Result<RecordedEvent, Error> {
+        let mut newest = EventStream::new(self.table.clone(), append.stream.clone(), ReadOptions::backward());
+        while let Some(event) = self.in_time(newest.try_next()).await? {
+            if event.append.id == self.append_id {
+                return Ok(event);
             }
         }
+        Err(self.missing(part))
+    }
+
+    /// The result of the append that an event came with.
+    pub(super) fn repeated(&self, event: &RecordedEvent) -> Appended {
+        Appended::stored_before(event.append.first, self.behind(event), event.recorded_at_ms)
+    }
+
+    fn missing(&self, part: usize) -> Error {
         let what = "an event of the transaction is missing, but its other events are there";
-        Err(self.corrupt(part, format!("append {}", self.append_id), what))
+        self.corrupt(part, format!("append {}", self.append_id), what)
     }
 
     async fn event(&self, stream: &StreamId, version: u64) -> Result<RecordedEvent, Error> {

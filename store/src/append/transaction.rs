@@ -66,6 +66,15 @@ pub struct Committed {
     pub write_units: f64,
 }
 
+impl Committed {
+    pub(crate) fn of(appends: Vec<Appended>) -> Self {
+        // The same of all appends.
+        let (already_stored, write_units) =
+            appends.first().map_or((false, 0.0), |append| (append.already_stored, append.write_units));
+        Self { appends, already_stored, write_units }
+    }
+}
+
 impl Transaction {
     pub(crate) fn new(table: Table) -> Self {
         Self { table, append_id: Uuid::new_v4(), parts: Vec::new(), items: Vec::new() }
@@ -110,10 +119,6 @@ impl Transaction {
     /// - [`Error::Unavailable`], [`Error::Configuration`], [`Error::Corrupt`]: as with [`EventStore::append`](crate::EventStore::append).
     pub async fn commit(self) -> Result<Committed, Error> {
         let Self { table, append_id, mut parts, items } = self;
-        let appends = commit(&table, append_id, &mut parts, &items).await?;
-        // The same of all appends.
-        let (already_stored, write_units) =
-            appends.first().map_or((false, 0.0), |append| (append.already_stored, append.write_units));
-        Ok(Committed { appends, already_stored, write_units })
+        Ok(Committed::of(commit(&table, append_id, &mut parts, &items).await?))
     }
 }

@@ -5,19 +5,20 @@ use std::fmt::Debug;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
-use crate::aggregate::{Aggregate, DomainEvent, Replay};
+use crate::aggregate::{Aggregate, Decision, DomainEvent, IntoDecision, Loaded, Replay};
 
 /// An aggregate in the state that a history has given it.
 #[derive(Clone, Debug)]
 #[must_use = "a state alone checks nothing: continue with `when`"]
 pub struct Given<A> {
     state: A,
+    version: u64,
 }
 
 impl<A: Aggregate> Given<A> {
     /// A stream without events.
     pub fn nothing() -> Self {
-        Self { state: A::default() }
+        Self { state: A::default(), version: 0 }
     }
 
     /// A history of these events, each of which has been stored and read back (in memory).
@@ -32,6 +33,7 @@ impl<A: Aggregate> Given<A> {
             for event in read_back(&replay, &event) {
                 given.state.apply(&event);
             }
+            given.version += 1;
         }
         given
     }
@@ -50,28 +52,35 @@ impl<A: Aggregate> Given<A> {
                 Ok(events) => events.iter().for_each(|event| given.state.apply(event)),
                 Err(error) => panic!("the stored event {event_type} can't be read: {error}"),
             }
+            given.version += 1;
         }
         given
     }
 
-    /// This very state.
+    /// This very state, at version 0.
     pub fn state(state: A) -> Self {
-        Self { state }
+        Self { state, version: 0 }
     }
 
-    /// Runs one decision.
+    /// The same state at this version.
+    pub fn at_version(self, version: u64) -> Self {
+        Self { version, ..self }
+    }
+
+    /// Makes one decision, as [`Repository::execute`](crate::aggregate::Repository::execute) does; the aggregate's id is `given`.
     ///
     /// # Panics
     /// If an event that was decided on can't be stored, or does not decode again.
     #[track_caller]
-    pub fn when<I, E>(self, decide: impl FnOnce(&A) -> Result<I, E>) -> Outcome<A, E>
+    pub fn when<D, E>(self, decide: impl FnOnce(&Loaded<A>) -> Result<D, E>) -> Outcome<A, E, D::Value>
     where
-        I: IntoIterator<Item = A::Event>,
+        D: IntoDecision<A::Event>,
     {
-        let Self { mut state } = self;
-        let decision = decide(&state).map(|events| events.into_iter().collect::<Vec<_>>());
+        let Self { mut state, version } = self;
+        let decision = decide(&Loaded::given(state.clone(), version)).map(IntoDecision::into_decision);
         let replay = Replay::<A>::new();
-        for event in decision.iter().flatten().flat_map(|event| read_back(&replay, event)) {
+        let events = decision.iter().flat_map(Decision::events);
+        for event in events.flat_map(|event| read_back(&replay, event)) {
             state.apply(&event);
         }
         Outcome { state, decision }
@@ -89,12 +98,12 @@ fn read_back<A: Aggregate>(replay: &Replay<A>, event: &A::Event) -> Vec<A::Event
 
 /// The outcome of a decision. Each check returns the outcome again, for the next one.
 #[derive(Debug)]
-pub struct Outcome<A: Aggregate, E> {
+pub struct Outcome<A: Aggregate, E, T = ()> {
     state: A,
-    decision: Result<Vec<A::Event>, E>,
+    decision: Result<Decision<A::Event, T>, E>,
 }
 
-impl<A: Aggregate, E> Outcome<A, E> {
+impl<A: Aggregate, E, T> Outcome<A, E, T> {
     /// Checks that the decision was for exactly these events.
     ///
     /// # Panics
@@ -107,8 +116,8 @@ impl<A: Aggregate, E> Outcome<A, E> {
     {
         let expected: Vec<_> = expected.into_iter().collect();
         match &self.decision {
-            Ok(events) if *events == expected => self,
-            Ok(events) => panic!("other events than expected\n{}", difference(&expected, events)),
+            Ok(decision) if decision.events() == expected => self,
+            Ok(decision) => panic!("other events than expected\n{}", difference(&expected, &decision.events())),
             Err(error) => panic!("rejected, but events were expected\n{}", difference(&expected, error)),
         }
     }
@@ -139,7 +148,26 @@ impl<A: Aggregate, E> Outcome<A, E> {
         match &self.decision {
             Err(error) if error == expected => self,
             Err(error) => panic!("another error than expected\n{}", difference(expected, error)),
-            Ok(events) => panic!("events, but an error was expected\n{}", difference(expected, events)),
+            Ok(decision) => {
+                panic!("events, but an error was expected\n{}", difference(expected, &decision.events()))
+            }
+        }
+    }
+
+    /// Checks the value that the decision returns.
+    ///
+    /// # Panics
+    /// If it is another one, or the decision was rejected; the message shows the difference.
+    #[track_caller]
+    pub fn then_returned(&self, expected: &T) -> &Self
+    where
+        E: Debug,
+        T: Debug + PartialEq,
+    {
+        match &self.decision {
+            Ok(decision) if decision.value() == expected => self,
+            Ok(decision) => panic!("another value than expected\n{}", difference(expected, decision.value())),
+            Err(error) => panic!("rejected, but a value was expected\n{}", difference(expected, error)),
         }
     }
 
@@ -154,7 +182,7 @@ impl<A: Aggregate, E> Outcome<A, E> {
     ///
     /// # Errors
     /// The error that the decision was rejected with.
-    pub fn into_decision(self) -> Result<Vec<A::Event>, E> {
+    pub fn into_decision(self) -> Result<Decision<A::Event, T>, E> {
         self.decision
     }
 }

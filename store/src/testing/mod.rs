@@ -46,9 +46,9 @@
 //! }
 //!
 //! let placed = || OrderEvent::Placed { total_cents: 4990 };
-//! Given::<Order>::events([placed()]).when(Order::ship).then([OrderEvent::Shipped]);
-//! Given::<Order>::events([placed(), OrderEvent::Shipped]).when(Order::ship).then_nothing();
-//! Given::<Order>::nothing().when(Order::ship).then_error(&NotPlaced);
+//! Given::<Order>::events([placed()]).when(|order| order.ship()).then([OrderEvent::Shipped]);
+//! Given::<Order>::events([placed(), OrderEvent::Shipped]).when(|order| order.ship()).then_nothing();
+//! Given::<Order>::nothing().when(|order| order.ship()).then_error(&NotPlaced);
 //! ```
 //!
 //! Events that old versions of the service have stored are tested as they stand in the table: [`Given::stored`].

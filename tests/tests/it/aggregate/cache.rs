@@ -173,7 +173,7 @@ async fn a_state_weighs_what_its_text_does_however_many_events_have_led_to_it() 
     let table = TestTable::create().await;
     // A counter of some 60 bytes, and 15,000 bytes of events. The payloads of 4 KB beyond the last measurement count,
     // too.
-    let repository = cached(&table, CacheSettings::new().bytes(9_000)).repeat_window(0).build();
+    let repository = cached(&table, CacheSettings::new().bytes(9_000)).deduplication_window(0).build();
     fill(&repository, "1", [99; 10]).await;
     table.wire.take();
     assert_eq!(repository.load("1").await.unwrap().version(), 990);

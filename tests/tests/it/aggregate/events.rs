@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use streambox::{
     Error, ExpectedVersion, Invalid, Metadata, NewEvent, StreamIdError,
-    aggregate::{Aggregate, Command, DecodeError, DomainEvent, Repository, UnknownEvents, Upcasters},
+    aggregate::{Aggregate, CommandContext, DecodeError, DomainEvent, Repository, UnknownEvents, Upcasters},
 };
 use streambox_tests::{
     engine::{TestTable, stream},
@@ -30,7 +30,7 @@ async fn typed_events_are_stored_by_type_and_payload_with_the_commands_metadata(
     let metadata = Metadata::new().with(Metadata::CORRELATION_ID, "c-1");
 
     let events = [added(2), OrderEvent::Weighed(1.0), OrderEvent::Shipped];
-    let command = Command::new().with_metadata(metadata.clone());
+    let command = CommandContext::new().with_metadata(metadata.clone());
     let saved = repository.save_with(&order, &command, events).await.unwrap();
 
     assert_eq!(saved.appended.unwrap().first_version, 1);
@@ -235,7 +235,7 @@ async fn an_event_type_may_map_itself_by_hand() {
     let table = TestTable::create().await;
     store(&table, "bell-1", &[("rung", json!({}))]).await;
     let bells = Repository::<Bell>::builder_without_snapshots(table.store.clone()).build();
-    let command = Command::new().with_metadata(Metadata::new().with("bell", "?").with("by", "hand"));
+    let command = CommandContext::new().with_metadata(Metadata::new().with("bell", "?").with("by", "hand"));
     let bell = bells.load("1").await.unwrap();
     let saved = bells.save_with(&bell, &command, [Rung(3)]).await.unwrap();
     assert_eq!((saved.loaded.state().0, saved.loaded.version()), (4, 2));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use streambox::{
     Error, EventStore, Metadata, Uuid,
-    aggregate::{CacheSettings, Command, ExecuteError, Never, Repository},
+    aggregate::{CacheSettings, CommandContext, ExecuteError, Never, Repository},
 };
 use streambox_tests::{
     engine::{TestTable, client, stream},
@@ -86,15 +86,15 @@ async fn a_decision_that_conflicts_each_time_ends_at_the_bound_with_the_last_con
 async fn a_rejection_comes_out_as_it_is_and_nothing_to_do_is_no_append() {
     let table = TestTable::create().await;
     let repository = orders(&table).build();
-    let error = repository.execute("1", Order::ship).await.unwrap_err();
+    let error = repository.execute("1", |order| order.ship()).await.unwrap_err();
     assert!(matches!(error, ExecuteError::Rejected(Refusal::Empty)), "{error}");
     assert_eq!(table.items().await, 0);
 
     fill(&repository, "1", [1]).await;
-    let shipped = repository.execute("1", Order::ship).await.unwrap();
+    let shipped = repository.execute("1", |order| order.ship()).await.unwrap();
     assert_eq!((shipped.loaded.version(), shipped.attempts), (2, 1));
     table.wire.take();
-    let again = repository.execute("1", Order::ship).await.unwrap();
+    let again = repository.execute("1", |order| order.ship()).await.unwrap();
     assert!(again.appended.is_none() && again.loaded.version() == 2);
     assert_eq!(table.wire.take_costs(), [("Query".to_owned(), Metering::of_tests().read(1.0))]);
 }
@@ -103,7 +103,7 @@ async fn a_rejection_comes_out_as_it_is_and_nothing_to_do_is_no_append() {
 async fn an_error_of_the_store_is_told_from_a_rejection() {
     let table = TestTable::create().await;
     let elsewhere = Repository::<Order>::new(EventStore::new(table.client(), "no-such-table"));
-    let error = elsewhere.execute("1", Order::ship).await.unwrap_err();
+    let error = elsewhere.execute("1", |order| order.ship()).await.unwrap_err();
     assert!(matches!(error, ExecuteError::Store(Error::Configuration { .. })), "{error}");
 }
 
@@ -137,7 +137,7 @@ async fn a_rejection_or_silence_on_a_stale_state_is_made_sure_of() {
     other.execute("1", |order| order.add(2)).await.unwrap();
     assert_eq!(repository.load("1").await.unwrap().version(), 0, "stale, as allowed");
 
-    let shipped = repository.execute("1", Order::ship).await.unwrap();
+    let shipped = repository.execute("1", |order| order.ship()).await.unwrap();
     assert_eq!((shipped.loaded.version(), shipped.attempts), (2, 2), "not rejected as empty");
 
     // A rejection that stands: one more request has made sure of it.
@@ -150,7 +150,7 @@ async fn a_rejection_or_silence_on_a_stale_state_is_made_sure_of() {
 #[tokio::test]
 async fn g3_a_command_that_comes_twice_is_carried_out_once_whatever_has_followed() {
     let table = TestTable::create().await;
-    let command = Command::new().with_id(Uuid::new_v4()).with_metadata(Metadata::new().with("by", "message-1"));
+    let command = CommandContext::new().with_id(Uuid::new_v4()).with_metadata(Metadata::new().with("by", "message-1"));
     let first = orders(&table).build().execute_with("1", &command, |order| order.add(2)).await.unwrap();
     fill(&another(&table), "1", [1; 20]).await;
 
@@ -176,14 +176,14 @@ async fn g9_whether_a_repeat_is_recognised_depends_on_the_window_alone() {
     let id = Uuid::new_v4();
     let plain = another(&table);
     let execute = |repository: Repository<Order>| async move {
-        let command = Command::new().with_id(id);
+        let command = CommandContext::new().with_id(id);
         repository.execute_with("1", &command, |order| order.add(2)).await.unwrap().appended.unwrap().already_stored
     };
     assert!(!execute(plain.clone()).await);
     fill(&plain, "1", [1; 29]).await;
     // The command's event is the 30th from the end: recognised in a window of 30, however the state was come by.
     let kinds = |window: u64| {
-        let builder = || orders(&table).repeat_window(window);
+        let builder = || orders(&table).deduplication_window(window);
         [builder().no_cache().build(), builder().build(), builder().no_cache().snapshots(Never).build()]
     };
     for repository in kinds(30) {
@@ -206,7 +206,7 @@ async fn g9_whether_a_repeat_is_recognised_depends_on_the_window_alone() {
         assert!(!execute(repository.clone()).await);
         fill(&plain, "1", [1; 29]).await;
     }
-    let everything = orders(&table).repeat_window(u64::MAX).build();
+    let everything = orders(&table).deduplication_window(u64::MAX).build();
     assert!(execute(everything).await);
 }
 
@@ -217,7 +217,7 @@ async fn g3_a_command_whose_answer_is_lost_is_found_stored_when_it_comes_again()
     let impatient = EventStore::builder(client(table.url(), Some(&wire)), &table.name)
         .operation_timeout(Duration::from_secs(2))
         .build();
-    let command = Command::new().with_id(Uuid::new_v4());
+    let command = CommandContext::new().with_id(Uuid::new_v4());
     wire.lose_answers("TransactWriteItems", u32::MAX);
     let impatient = Repository::<Order>::new(impatient);
     let error = impatient.execute_with("1", &command, |order| order.add(2)).await.unwrap_err();
@@ -230,7 +230,7 @@ async fn g3_a_command_whose_answer_is_lost_is_found_stored_when_it_comes_again()
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn g3_one_command_in_many_processes_at_once_is_stored_once() {
     let table = TestTable::create().await;
-    let command = Command::new().with_id(Uuid::new_v4());
+    let command = CommandContext::new().with_id(Uuid::new_v4());
     let mut processes = JoinSet::new();
     for process in 0..8 {
         let (repository, command) = (another(&table), command.clone());
@@ -248,16 +248,41 @@ async fn g3_one_command_in_many_processes_at_once_is_stored_once() {
 }
 
 #[tokio::test]
-async fn a_saved_command_is_recognised_at_its_place_and_a_conflict_elsewhere() {
+async fn g3_a_saved_command_is_recognised_wherever_the_aggregate_was_loaded() {
     let table = TestTable::create().await;
     let repository = orders(&table).build();
-    let command = Command::new().with_id(Uuid::new_v4());
+    let command = CommandContext::new().with_id(Uuid::new_v4());
     let empty = repository.load("1").await.unwrap();
     repository.save_with(&empty, &command, [added(2)]).await.unwrap();
     let repeat = repository.save_with(&empty, &command, [added(9)]).await.unwrap();
     assert!(repeat.appended.unwrap().already_stored);
     assert_eq!(repeat.loaded.state().items, 2, "what is stored, not what was asked for");
-    let other = Command::new().with_id(Uuid::new_v4());
+    let other = CommandContext::new().with_id(Uuid::new_v4());
     let error = repository.save_with(&empty, &other, [added(2)]).await.unwrap_err();
     assert!(matches!(error, Error::Conflict(_)), "{error}");
+
+    // Loaded anew, behind what the command has stored; without a cache it is read for the purpose.
+    for repository in [repository, another(&table)] {
+        let loaded = repository.load("1").await.unwrap();
+        let repeat = repository.save_with(&loaded, &command, [added(9)]).await.unwrap();
+        let appended = repeat.appended.unwrap();
+        assert!(appended.already_stored && appended.first_version == 1 && repeat.returned.is_none());
+    }
+    assert_eq!(types(&table.store, "order-1").await.len(), 1);
+}
+
+/// A consumer that deduplicates by the message id must not take one event for another.
+#[tokio::test]
+async fn two_events_never_share_an_id_though_two_appends_do() {
+    let table = TestTable::create().await;
+    let repository = orders(&table).deduplication_window(0).build();
+    let command = CommandContext::new().with_id(Uuid::new_v4());
+    for _ in 0..2 {
+        let loaded = repository.load("1").await.unwrap();
+        let saved = repository.save_with(&loaded, &command, [added(1), added(1)]).await.unwrap();
+        assert!(!saved.appended.unwrap().already_stored, "it lies outside of the window");
+    }
+    let history = table.store.read(&stream("order-1")).await.unwrap();
+    let ids: std::collections::HashSet<_> = history.events.iter().map(|event| event.event_id).collect();
+    assert_eq!((history.events.len(), ids.len()), (4, 4));
 }

@@ -1,6 +1,7 @@
 //! Typed events, commands, snapshots and the cache.
 
 mod cache;
+mod decision;
 mod events;
 mod execute;
 mod snapshot;

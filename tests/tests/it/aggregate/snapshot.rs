@@ -253,7 +253,7 @@ async fn policies_of_ones_own_none_and_snapshots_off() {
     fill(&shipped, "1", [3, 3]).await;
     shipped.snapshots_settled().await;
     assert_eq!(shipped.stats().snapshots_taken, 0);
-    shipped.execute("1", Order::ship).await.unwrap();
+    shipped.execute("1", |order| order.ship()).await.unwrap();
     shipped.snapshots_settled().await;
     assert_eq!(shipped.stats().snapshots_taken, 1);
 
@@ -560,7 +560,7 @@ async fn g9_histories_with_and_without_snapshots_and_caches_are_the_same() {
                 events => {
                     let items = u64::from(events);
                     let decide =
-                        |_: &Order| Ok::<_, String>(vec![OrderEvent::ItemsAdded { items }; usize::from(events - 2)]);
+                        |_: &_| Ok::<_, String>(vec![OrderEvent::ItemsAdded { items }; usize::from(events - 2)]);
                     repository.execute(id, decide).await.unwrap();
                 }
             }

@@ -6,5 +6,5 @@ mod limits;
 mod lost_answer;
 mod positions;
 mod private;
-mod transaction;
+pub(crate) mod transaction;
 mod writers;

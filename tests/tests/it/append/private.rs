@@ -121,7 +121,7 @@ async fn an_aggregate_says_which_of_its_events_are_private() {
     };
     let filed = claims.execute("1", |_| Ok::<_, std::convert::Infallible>([ClaimEvent::Filed { cents: 5_000 }]));
     filed.await.unwrap();
-    let scored = claims.execute("1", score).await.unwrap();
+    let scored = claims.execute("1", |order| score(order)).await.unwrap();
 
     assert_eq!(scored.loaded.state().risk_percent, 80);
     let history = table.store.read(&stream("claim-1")).await.unwrap();

@@ -8,7 +8,7 @@ use streambox::{
     Error,
     ExpectedVersion::{Any, At, Exact, NoStream},
     Invalid, Uuid,
-    aggregate::Command,
+    aggregate::CommandContext,
 };
 use streambox_tests::{
     engine::{TestTable, event, stream},
@@ -18,7 +18,7 @@ use streambox_tests::{
 };
 
 /// A table of the caller's own, with one text as its key.
-async fn own_table(table: &TestTable) -> String {
+pub(crate) async fn own_table(table: &TestTable) -> String {
     let name = unique("emails");
     let key = KeySchemaElement::builder()
         .attribute_name("email")
@@ -35,7 +35,8 @@ async fn own_table(table: &TestTable) -> String {
     name
 }
 
-fn reserve(table: &str, email: &str, owner: &str) -> TransactWriteItem {
+/// A put that reserves an address, if nobody has it.
+pub(crate) fn reserve(table: &str, email: &str, owner: &str) -> TransactWriteItem {
     let put = Put::builder()
         .table_name(table)
         .item("email", AttributeValue::S(email.to_owned()))
@@ -300,7 +301,7 @@ async fn g1_an_aggregates_events_and_an_own_item_are_stored_together_or_not_at_a
     let repository = orders(&table).build();
     let added = || [OrderEvent::ItemsAdded { items: 3 }];
     let loaded = repository.load("1").await.unwrap();
-    let command = Command::new().with_id(Uuid::new_v4());
+    let command = CommandContext::new().with_id(Uuid::new_v4());
     let begin = |owner: &str| {
         let transaction = repository.transaction(&loaded, &command, added()).unwrap();
         transaction.item(reserve(&emails, "ann@example.org", owner))
@@ -312,12 +313,12 @@ async fn g1_an_aggregates_events_and_an_own_item_are_stored_together_or_not_at_a
     assert!(begin("order-1").commit().await.unwrap().already_stored, "the command's id makes a repeat harmless");
 
     let other = repository.load("2").await.unwrap();
-    let refused = repository.transaction(&other, &Command::new(), added()).unwrap();
+    let refused = repository.transaction(&other, &CommandContext::new(), added()).unwrap();
     let refused = refused.item(reserve(&emails, "ann@example.org", "order-2")).commit().await.unwrap_err();
     assert!(matches!(refused, Error::ItemRefused(_)), "{refused}");
     assert_eq!(repository.load("2").await.unwrap().version(), 0);
 
-    let stale = repository.transaction(&loaded, &Command::new(), added()).unwrap().commit().await.unwrap_err();
+    let stale = repository.transaction(&loaded, &CommandContext::new(), added()).unwrap().commit().await.unwrap_err();
     assert!(matches!(stale, Error::Conflict(_)), "{stale}");
 }
 

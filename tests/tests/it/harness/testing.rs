@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde_json::json;
 use streambox::{
     ExpectedVersion,
+    aggregate::Decision,
     testing::{self, EmbeddedDynamoDb, Given},
 };
 use streambox_tests::{
@@ -26,15 +27,28 @@ fn failure(check: impl FnOnce()) -> String {
 #[test]
 fn a_decision_is_checked_by_its_events_its_error_or_its_silence() {
     let placed = || Given::<Order>::events([added(2)]);
-    placed().when(Order::ship).then([OrderEvent::Shipped]).then_state(|order| assert!(order.is_shipped));
-    Given::<Order>::events([added(2), OrderEvent::Shipped]).when(Order::ship).then_nothing();
-    Given::<Order>::nothing().when(Order::ship).then_error(&Refusal::Empty);
+    placed().when(|order| order.ship()).then([OrderEvent::Shipped]).then_state(|order| assert!(order.is_shipped));
+    Given::<Order>::events([added(2), OrderEvent::Shipped]).when(|order| order.ship()).then_nothing();
+    Given::<Order>::nothing().when(|order| order.ship()).then_error(&Refusal::Empty);
     Given::state(Order { is_shipped: true, ..Order::default() })
         .when(|order| order.add(1))
         .then_error(&Refusal::Shipped);
     let stored = Given::<Order>::stored([("ItemsAdded", json!({ "items": 3 })), ("Weighed", json!(1.5))]);
     stored.when(|order| order.add(1)).then([added(1)]).then_state(|order| assert_eq!(order.items, 4));
-    assert_eq!(placed().when(Order::ship).into_decision(), Ok(vec![OrderEvent::Shipped]));
+    assert_eq!(placed().when(|order| order.ship()).into_decision().unwrap().events(), [OrderEvent::Shipped]);
+}
+
+#[test]
+fn a_decision_sees_the_version_of_the_given_history_and_its_value_is_checked() {
+    let versions =
+        |given: Given<Order>| given.when(|order| Ok::<_, Refusal>(Decision::new([]).returning(order.version())));
+    versions(Given::events([added(2), added(1)])).then_nothing().then_returned(&2);
+    versions(Given::stored([("ItemsAdded", json!({ "items": 3 }))])).then_returned(&1);
+    versions(Given::nothing().at_version(7)).then_returned(&7);
+    let said = failure(|| {
+        versions(Given::nothing()).then_returned(&1);
+    });
+    assert!(said.contains("- 1") && said.contains("+ 0"), "{said}");
 }
 
 #[test]
@@ -52,7 +66,7 @@ fn a_check_that_fails_shows_the_difference_line_by_line() {
     });
     assert!(said.contains("- Empty") && said.contains("+     ItemsAdded"), "{said}");
     let said = failure(|| {
-        Given::<Order>::nothing().when(Order::ship).then_nothing();
+        Given::<Order>::nothing().when(|order| order.ship()).then_nothing();
     });
     assert!(said.contains("rejected") && said.contains("+ Empty"), "{said}");
     let said = failure(|| {
@@ -60,7 +74,7 @@ fn a_check_that_fails_shows_the_difference_line_by_line() {
     });
     assert!(said.contains("+         items: 5"), "{said}");
     let said = failure(|| {
-        Given::<Order>::events([added(1)]).when(Order::ship).then_error(&Refusal::Empty);
+        Given::<Order>::events([added(1)]).when(|order| order.ship()).then_error(&Refusal::Empty);
     });
     assert!(said.contains("an error was expected") && said.contains("+     Shipped"), "{said}");
 }

@@ -10,7 +10,9 @@ use futures_util::future::join_all;
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 use streambox::{
     EventStore, ExpectedVersion, NewEvent, Uuid,
-    aggregate::{Aggregate as _, CacheSettings, Command, EveryEvents, ExecuteError, Loaded, Never, Repository, Saved},
+    aggregate::{
+        Aggregate as _, CacheSettings, CommandContext, EveryEvents, ExecuteError, Loaded, Never, Repository, Saved,
+    },
 };
 use streambox_tests::{
     engine::{TestTable, stream},
@@ -160,10 +162,10 @@ impl Deed {
         }
     }
 
-    fn command(self) -> Command {
+    fn command(self) -> CommandContext {
         match self.id {
-            None => Command::new(),
-            Some(id) => Command::new().with_id(Uuid::from_u128(1 + u128::from(id))),
+            None => CommandContext::new(),
+            Some(id) => CommandContext::new().with_id(Uuid::from_u128(1 + u128::from(id))),
         }
     }
 }

@@ -100,13 +100,19 @@ impl Table {
 
     /// Checks that a position is one of this table.
     pub(crate) fn check_position(&self, position: &StreamPosition) -> Result<(), Invalid> {
-        match position.table() {
-            Some(other) if *other != self.0.full_name => {
-                let (table, position_of) = (self.0.full_name.to_string(), other.to_string());
-                Err(Invalid::PositionOfOtherTable { table, position_of })
-            }
-            _ => Ok(()),
+        position.table().map_or(Ok(()), |other| self.check_is(other))
+    }
+
+    pub(crate) fn check_same(&self, other: &Self) -> Result<(), Invalid> {
+        self.check_is(&other.0.full_name)
+    }
+
+    fn check_is(&self, other: &Arc<str>) -> Result<(), Invalid> {
+        if *other == self.0.full_name {
+            return Ok(());
         }
+        let (table, position_of) = (self.0.full_name.to_string(), other.to_string());
+        Err(Invalid::PositionOfOtherTable { table, position_of })
     }
 
     /// An operation of several requests, none of which has been sent.

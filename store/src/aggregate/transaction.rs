@@ -38,6 +38,8 @@ trait Member: Send + Sync {
 
     fn conflicted(&self);
 
+    fn repeated(&self);
+
     fn stored(self: Box<Self>, appended: &Appended);
 }
 
@@ -68,6 +70,10 @@ impl<A: Aggregate> Member for AggregateMember<A> {
 
     fn conflicted(&self) {
         self.repository.shared.counters.conflicts.count();
+    }
+
+    fn repeated(&self) {
+        self.repository.shared.counters.repeats.count();
     }
 
     fn stored(self: Box<Self>, appended: &Appended) {
@@ -103,13 +109,15 @@ impl AggregateTransaction {
     /// not part of the transaction.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: an event can't be stored, or not be read back.
+    /// [`Error::Invalid`]: the repository is on another table, or an event can't be stored, or not be read back.
     pub fn and<A: Aggregate>(
         mut self,
         repository: &Repository<A>,
         loaded: &Loaded<A>,
         events: impl IntoIterator<Item = A::Event>,
     ) -> Result<Self, Error> {
+        // An aggregate without events has a position that names no table.
+        self.table.check_same(&repository.shared.store.table)?;
         let events: Vec<_> = events.into_iter().collect();
         let prepared = repository.prepare(&self.command, &events)?;
         if !events.is_empty() {
@@ -165,6 +173,9 @@ impl AggregateTransaction {
                 found.push(member.repeat(id).await?);
             }
             if found.iter().any(Option::is_some) {
+                for member in &members {
+                    member.repeated();
+                }
                 let found = found.into_iter().chain(iter::repeat(None));
                 return Ok(Committed::of(append::stored_before(&table, id, &parts, found).await?));
             }
@@ -186,9 +197,11 @@ impl AggregateTransaction {
             }
         };
         let committed = Committed::of(appends);
-        // What an earlier delivery has stored need not be what this one has decided on.
-        if !committed.already_stored {
-            for (member, appended) in members.into_iter().zip(&committed.appends) {
+        for (member, appended) in members.into_iter().zip(&committed.appends) {
+            // What an earlier delivery has stored need not be what this one has decided on.
+            if committed.already_stored {
+                member.repeated();
+            } else {
                 member.stored(appended);
             }
         }

@@ -101,8 +101,13 @@ impl Transaction {
 
     /// Adds an item of the caller's own, which must be in another table than the store's. If its condition does not hold,
     /// the whole transaction is refused with [`Error::ItemRefused`], which names it by its place among the own items.
-    pub fn item(mut self, item: TransactWriteItem) -> Self {
-        self.items.push(item);
+    pub fn item(self, item: TransactWriteItem) -> Self {
+        self.items([item])
+    }
+
+    /// Adds items of the caller's own, as [`item`](Self::item) does.
+    pub fn items(mut self, items: impl IntoIterator<Item = TransactWriteItem>) -> Self {
+        self.items.extend(items);
         self
     }
 

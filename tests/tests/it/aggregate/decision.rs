@@ -154,6 +154,8 @@ async fn g1_two_aggregates_change_together_and_caches_snapshots_and_counters_fol
     let build = || orders(&table).snapshot_when(|_| true).build();
     let (from, to) = (build(), build());
     fill(&from, "1", [5]).await;
+    // An older one is not written over a newer one.
+    from.snapshots_settled().await;
     let command = CommandContext::new().with_id(Uuid::new_v4());
     let (one, two) = (from.load("1").await.unwrap(), to.load("2").await.unwrap());
     let begin = || from.transaction(&one, &command, [added(1)]).unwrap().and(&to, &two, [added(2)]).unwrap();

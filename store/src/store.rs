@@ -47,9 +47,9 @@ impl EventStore {
     /// sent to the same place, the events are stored once, and each repeat reports the first result. There is no time
     /// limit. Derive the id from what is being done (a command's id, a message's id), not from the clock.
     ///
-    /// "The same place" is the version that `expected` names. At another place the same id is another append, whose events
-    /// have the same event ids, since these derive from it. With [`ExpectedVersion::Any`] a repeat is recognised only
-    /// while the append is the stream's newest.
+    /// "The same place" is the version that `expected` names. At another place the same id is another append, whose events have
+    /// ids of their own, since these derive from the version, too. [`ExpectedVersion::Any`] and
+    /// [`ExpectedVersion::StreamExists`] name no version: a repeat is recognised only while the append is the stream's newest.
     ///
     /// # Errors
     /// As [`append`](Self::append).

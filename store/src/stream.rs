@@ -245,6 +245,9 @@ pub enum ExpectedVersion {
     /// again whenever another writer was quicker. A repeated append id is recognised only while that append is the
     /// stream's newest: use one of the others if a repeat must be harmless for ever.
     Any,
+    /// The stream has at least one event; the events go to its end, wherever that is, as with [`Any`](Self::Any) and at its
+    /// cost. A stream without events is a conflict at version 0.
+    StreamExists,
     /// The stream has no event yet. No read is needed: the first event decides. If that one was deleted by hand and others are
     /// left, an append of one event does not notice; [`Exact(0)`](Self::Exact) does.
     NoStream,
@@ -255,10 +258,18 @@ pub enum ExpectedVersion {
     At(StreamPosition),
 }
 
+impl ExpectedVersion {
+    /// Whether it names no version: the append goes to the stream's end, and again if another writer was quicker.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Any | Self::StreamExists)
+    }
+}
+
 impl fmt::Display for ExpectedVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => f.write_str("any version"),
+            Self::StreamExists => f.write_str("an existing stream"),
             Self::NoStream | Self::Exact(0) => f.write_str("no stream"),
             Self::Exact(version) => write!(f, "version {version}"),
             Self::At(position) => write!(f, "version {}", position.version),

@@ -65,11 +65,15 @@ fn failure(error: Error, append_id: Uuid, options: &AppendOptions) -> Failure {
             }
         ),
         // At its end an append is recognised only as long as it is the newest.
-        Error::Unavailable { outcome_unknown: true, .. } if options.expect == ExpectedVersion::Any => format!(
-            " (--append-id {append_id}), unless another event has been appended behind it meanwhile: `streambox read {} \
+        Error::Unavailable { outcome_unknown: true, .. }
+            if matches!(options.expect, ExpectedVersion::Any | ExpectedVersion::StreamExists) =>
+        {
+            format!(
+                " (--append-id {append_id}), unless another event has been appended behind it meanwhile: `streambox read {} \
              --backward --limit 1` shows the newest",
-            options.stream
-        ),
+                options.stream
+            )
+        }
         Error::Unavailable { outcome_unknown: true, .. } => format!(" (--append-id {append_id})"),
         _ => String::new(),
     };

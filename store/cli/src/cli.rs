@@ -178,8 +178,9 @@ pub(crate) struct AppendOptions {
     #[arg(long, value_name = "JSON")]
     pub(crate) metadata: Option<String>,
 
-    /// The expected version: any (the event goes to the end), none (the stream has no event yet), or the number of the newest event.
-    #[arg(long, value_name = "any|none|VERSION", default_value = "any", value_parser = expected_version)]
+    /// The expected version: any (the event goes to the end), exists (the same, if the stream has an event), none (it has no event
+    /// yet), or the number of the newest event.
+    #[arg(long, value_name = "any|exists|none|VERSION", default_value = "any", value_parser = expected_version)]
     pub(crate) expect: ExpectedVersion,
 
     /// The append's id: an append that is repeated with the same id is stored once. Random by default.
@@ -194,12 +195,13 @@ pub(crate) struct AppendOptions {
 fn expected_version(text: &str) -> Result<ExpectedVersion, String> {
     match text {
         "any" => Ok(ExpectedVersion::Any),
+        "exists" => Ok(ExpectedVersion::StreamExists),
         // Reads the end, so that a stream that has lost its first event is noticed.
         "none" => Ok(ExpectedVersion::Exact(0)),
         version => version
             .parse()
             .map(ExpectedVersion::Exact)
-            .map_err(|_| "allowed is any, none, or a version such as 7".to_owned()),
+            .map_err(|_| "allowed is any, exists, none, or a version such as 7".to_owned()),
     }
 }
 

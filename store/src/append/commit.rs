@@ -13,7 +13,7 @@ use super::{
     owner::Owner,
     send::Answer,
 };
-use crate::{error::Error, stream::ExpectedVersion, table::Table};
+use crate::{error::Error, table::Table};
 
 /// Stores appends and items of the caller's own, all or nothing, and returns the results of the appends.
 pub(crate) fn commit<'a>(
@@ -72,7 +72,7 @@ impl Call<'_> {
                 Owner::Ours(stored) => return self.stored_before(stored).await,
                 Owner::Others(taken) => taken,
             };
-            let is_final = |&part: &usize| self.parts[part].expected != ExpectedVersion::Any;
+            let is_final = |&part: &usize| !self.parts[part].expected.is_end();
             if let Some(part) = taken.into_iter().find(is_final) {
                 let append = &self.parts[part];
                 let end = self.end(&append.stream).await?;

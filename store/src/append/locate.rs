@@ -36,9 +36,11 @@ impl Call<'_> {
         match append.expected {
             ExpectedVersion::At(ref position) => Ok(Located::At(position.clone())),
             ExpectedVersion::NoStream => Ok(Located::At(start())),
-            ExpectedVersion::Any => match self.end(&append.stream).await? {
+            ExpectedVersion::Any | ExpectedVersion::StreamExists => match self.end(&append.stream).await? {
                 Some(end) if end.append.id == self.append_id => stored_before(end),
-                end => Ok(Located::At(end.map_or_else(start, |end| self.behind(&end)))),
+                Some(end) => Ok(Located::At(self.behind(&end))),
+                None if append.expected == ExpectedVersion::StreamExists => Err(conflict(append, start())),
+                None => Ok(Located::At(start())),
             },
             ExpectedVersion::Exact(expected) => {
                 let end = self.end(&append.stream).await?;

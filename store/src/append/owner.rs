@@ -76,7 +76,7 @@ impl Call<'_> {
             ExpectedVersion::At(position) => Some(position.version()),
             ExpectedVersion::NoStream => Some(0),
             ExpectedVersion::Exact(version) => Some(*version),
-            ExpectedVersion::Any => None,
+            ExpectedVersion::Any | ExpectedVersion::StreamExists => None,
         };
         if let Some(version) = at {
             let event = self.event(&append.stream, version + 1).await?;

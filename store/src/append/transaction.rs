@@ -115,7 +115,8 @@ impl Transaction {
     /// costs in any transaction, 2 write units for each KB.
     ///
     /// A repeat under the same append id is recognised as long as one of its appends is recognised; the other appends of it
-    /// are then looked for, backward from their streams' ends if they are expected at [`ExpectedVersion::Any`].
+    /// are then looked for, backward from their streams' ends if they are expected at [`ExpectedVersion::Any`] or
+    /// [`ExpectedVersion::StreamExists`].
     ///
     /// # Errors
     /// - [`Error::Conflict`]: one of the streams is elsewhere; the error says which and where. Nothing was written.

@@ -1,6 +1,6 @@
-//! Where an append may go: positions of other tables, streams that have lost their first event.
+//! Where an append may go: positions of other tables, streams that have lost their first event, streams that must exist.
 
-use streambox::{Error, ExpectedVersion, Invalid, StreamPosition};
+use streambox::{Error, ExpectedVersion, Invalid, StreamPosition, Uuid};
 use streambox_tests::{
     engine::{TestTable, event, stream},
     programs::run,
@@ -49,4 +49,86 @@ async fn g2_a_stream_without_its_first_event_is_not_begun_again_by_version_zero(
     assert_eq!(refused.code(), Some(1));
     assert!(refused.stderr.contains("stream order-1 is at version 3, expected no stream"), "{}", refused.stderr);
     assert_eq!(table.items().await, items, "nothing was written");
+}
+
+#[tokio::test]
+async fn an_append_to_an_existing_stream_goes_to_its_end_and_a_stream_without_events_is_a_conflict() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    let sent = || table.wire.take().into_iter().map(|exchange| exchange.operation).collect::<Vec<_>>();
+    let append = async || {
+        table.wire.take();
+        table.store.append(&order, ExpectedVersion::StreamExists, [event(3), event(4)]).await
+    };
+
+    let error = append().await.unwrap_err();
+    assert_eq!(error.to_string(), "stream order-1 is at version 0, expected an existing stream");
+    assert!(matches!(&error, Error::Conflict(conflict) if conflict.current == StreamPosition::start(order.clone())));
+    assert_eq!(sent(), ["Query"]);
+    assert_eq!(table.items().await, 0, "nothing was written");
+
+    table.fill(&order, 2).await;
+    let appended = append().await.unwrap();
+    assert_eq!((appended.first_version, appended.position.version()), (3, 4));
+    assert_eq!(sent(), ["Query", "TransactWriteItems"]);
+}
+
+#[tokio::test]
+async fn g3_a_repeat_at_the_end_of_an_existing_stream_is_recognised_while_it_is_the_newest() {
+    let table = TestTable::create().await;
+    let (order, append_id) = (stream("order-1"), Uuid::new_v4());
+    table.fill(&order, 1).await;
+    let append = async || {
+        let (store, _) = table.another();
+        store.append_with_id(append_id, &order, ExpectedVersion::StreamExists, [event(2)]).await.unwrap()
+    };
+    let (first, repeat) = (append().await, append().await);
+    assert!(repeat.already_stored && !first.already_stored);
+    assert_eq!(repeat.position, first.position);
+    table.store.append(&order, ExpectedVersion::At(first.position.clone()), [event(3)]).await.unwrap();
+    let late = append().await;
+    assert!(!late.already_stored, "as with `Any`: at the end it is another append");
+    let ids: std::collections::HashSet<_> = first.event_ids().chain(late.event_ids()).collect();
+    assert_eq!((late.first_version, ids.len()), (4, 2), "whose event has an id of its own");
+}
+
+#[tokio::test]
+async fn g2_an_append_at_the_end_is_tried_again_if_another_writer_was_quicker() {
+    let table = TestTable::create().await;
+    for (number, expected) in [ExpectedVersion::Any, ExpectedVersion::StreamExists].into_iter().enumerate() {
+        let order = stream(&format!("order-{number}"));
+        table.fill(&order, 1).await;
+        table.wire.take();
+        table.store.position(&order).await.unwrap();
+        // Its end as it was before the other writer came.
+        let mut earlier = Some(table.wire.take().remove(0).answer);
+        table.store.append(&order, expected.clone(), [event(2)]).await.unwrap();
+        table.wire.set_fault(move |exchange| {
+            if let Some(earlier) = earlier.take_if(|_| exchange.operation == "Query") {
+                exchange.answer = earlier;
+            }
+        });
+        table.wire.take();
+        let appended = table.store.append(&order, expected, [event(3)]).await.unwrap();
+        assert_eq!(appended.first_version, 3);
+        let sent: Vec<_> = table.wire.take().into_iter().map(|exchange| exchange.operation).collect();
+        assert_eq!(sent, ["Query", "TransactWriteItems", "Query", "TransactWriteItems"]);
+        table.wire.clear_faults();
+    }
+}
+
+#[tokio::test]
+async fn g1_a_transaction_with_a_stream_that_must_exist_and_does_not_stores_nothing() {
+    let table = TestTable::create().await;
+    let (order, customer) = (stream("order-1"), stream("customer-7"));
+    table.fill(&order, 1).await;
+    let commit = async || {
+        let transaction = table.store.transaction().append(&order, ExpectedVersion::StreamExists, [event(2)]);
+        transaction.append(&customer, ExpectedVersion::StreamExists, [event(1)]).commit().await
+    };
+    let error = commit().await.unwrap_err();
+    assert!(matches!(&error, Error::Conflict(conflict) if *conflict.current.stream() == customer), "{error}");
+    assert_eq!(table.items().await, 2, "nothing was written");
+    table.fill(&customer, 1).await;
+    assert_eq!(commit().await.unwrap().appends.len(), 2);
 }

@@ -5,7 +5,7 @@
 use std::{future::ready, time::Duration};
 
 use streambox::{
-    ExpectedVersion::{Any, At, Exact, NoStream},
+    ExpectedVersion::{Any, At, Exact, NoStream, StreamExists},
     NewEvent,
     outbox::PendingKey,
 };
@@ -38,7 +38,7 @@ async fn expected_versions_from_outside_cost_one_read_of_the_end() {
     let order = stream("order-1");
     table.fill(&order, 100).await;
     table.wire.take();
-    for expected in [Any, Exact(101)] {
+    for expected in [Any, StreamExists, Exact(102)] {
         table.store.append(&order, expected, [event(1)]).await.unwrap();
         let append = Metering::of_tests().append(1);
         assert_eq!(table.wire.take_costs(), costs(&[("Query", 1.0), ("TransactWriteItems", append)]));

@@ -34,6 +34,8 @@ pub(crate) struct Append {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Place {
     Anywhere,
+    /// At the end, behind at least one event.
+    BehindSome,
     Behind(u64),
 }
 
@@ -63,8 +65,9 @@ impl History {
         let version = match (place, self.events.last()) {
             (Place::Behind(version), _) => version,
             // A repeat is recognised while it is the newest.
-            (Place::Anywhere, Some(newest)) if newest.append.id == id => newest.append.first - 1,
-            (Place::Anywhere, _) => self.version(),
+            (Place::Anywhere | Place::BehindSome, Some(newest)) if newest.append.id == id => newest.append.first - 1,
+            (Place::BehindSome, None) => return Outcome::Conflict { current: 0 },
+            (Place::Anywhere | Place::BehindSome, _) => self.version(),
         };
         match self.event(version + 1) {
             None if version == self.version() => Outcome::Stored { first: version + 1, last: version + events as u64 },

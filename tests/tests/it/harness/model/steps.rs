@@ -56,6 +56,7 @@ pub(crate) enum Id {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Expected {
     Any,
+    StreamExists,
     NoStream,
     /// So far from the stream's end.
     Exact(i8),
@@ -130,6 +131,7 @@ fn id() -> impl Strategy<Value = Id> {
 fn expected() -> impl Strategy<Value = Expected> {
     prop_oneof![
         3 => Just(Expected::Any),
+        1 => Just(Expected::StreamExists),
         1 => Just(Expected::NoStream),
         3 => (-4..=1_i8).prop_map(Expected::Exact),
         3 => Just(Expected::At(0)),

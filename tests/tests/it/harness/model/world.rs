@@ -183,6 +183,7 @@ impl World {
         let end = line.history.version();
         let (expected, place) = match append.expected {
             Expected::Any => (ExpectedVersion::Any, Place::Anywhere),
+            Expected::StreamExists => (ExpectedVersion::StreamExists, Place::BehindSome),
             Expected::NoStream => (ExpectedVersion::NoStream, Place::Behind(0)),
             Expected::Exact(distance) => {
                 let version = end.saturating_add_signed(distance.into());

@@ -107,6 +107,7 @@ async fn a_conflict_says_where_the_stream_is_and_stores_nothing() {
         ("order-1", "none", "stream order-1 is at version 3, expected no stream"),
         ("order-1", "2", "stream order-1 is at version 3, expected version 2"),
         ("order-2", "2", "decide again, or --expect none"),
+        ("order-2", "exists", "stream order-2 is at version 0, expected an existing stream"),
     ] {
         let failed = streambox(&table, &["append", id, "--type", "A", "--data", "1", "--expect", expect]).await;
         assert_eq!((failed.code(), failed.stdout.as_str()), (FAILED, ""));
@@ -142,7 +143,7 @@ async fn what_can_not_be_appended_is_refused_before_anything_is_sent() {
         (
             vec!["order-1", "--type", "A", "--data", "1", "--expect", "last"],
             USAGE,
-            "allowed is any, none, or a version",
+            "allowed is any, exists, none, or a version",
         ),
         (vec!["order-1", "--data", "1"], USAGE, "--type"),
     ] {

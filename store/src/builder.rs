@@ -2,12 +2,14 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use aws_sdk_dynamodb::Client;
 
 use crate::{
+    observe::Observation,
     retry::Jitter,
     schema::Compression,
     store::EventStore,
@@ -40,6 +42,7 @@ impl EventStore {
             compression: Compression::default(),
             jitter: Jitter::default(),
             trace_context: None,
+            observer: None,
             clock: Box::new(SystemTime::now),
         };
         EventStoreBuilder { settings }
@@ -80,6 +83,17 @@ impl EventStoreBuilder {
     #[must_use]
     pub fn jitter(mut self, source: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
         self.settings.jitter = Jitter::new(source);
+        self
+    }
+
+    /// Calls `observer` after each operation with what it has done: for metrics. See the module [`observe`](crate::observe). Nobody
+    /// unless set; once more replaces it.
+    ///
+    /// It runs on the task of the operation, between its end and its return, so it is to be quick and not to block. If it panics, that
+    /// is logged as an error, and the operation returns as if nothing were wrong.
+    #[must_use]
+    pub fn observe(mut self, observer: impl Fn(&Observation) + Send + Sync + 'static) -> Self {
+        self.settings.observer = Some(Arc::new(observer));
         self
     }
 

@@ -54,6 +54,7 @@ mod json;
 pub mod limits;
 mod metadata;
 mod misconfiguration;
+pub mod observe;
 pub mod outbox;
 mod read;
 mod retry;

@@ -7,6 +7,7 @@ use crate::{
     definition,
     error::Error,
     event::{NewEvent, RecordedEvent},
+    observe::{Operation, Watch},
     outbox::Outbox,
     read::{self, EventReader, EventStream, History, ReadOptions},
     scan::{EventScan, ScanOptions, StreamScan},
@@ -75,12 +76,15 @@ impl EventStore {
     /// - [`Error::Corrupt`]: an event is missing or unreadable; the error says which.
     /// - [`Error::Unavailable`], [`Error::Configuration`]: as DynamoDB answers.
     pub async fn read(&self, stream: &StreamId) -> Result<History, Error> {
-        let mut reader = self.reader(stream);
-        let mut events = reader.next_page().await?.unwrap_or_default();
-        while let Some(page) = reader.next_page().await? {
-            events.extend(page);
-        }
-        Ok(History { events, position: reader.position().clone(), read_units: reader.read_units() })
+        let whole = async {
+            let mut reader = self.reader(stream);
+            let mut events = reader.fetch().await?.unwrap_or_default();
+            while let Some(page) = reader.fetch().await? {
+                events.extend(page);
+            }
+            Ok(History { events, position: reader.position().clone(), read_units: reader.read_units() })
+        };
+        self.watch(Operation::Read, stream).over(whole).await
     }
 
     /// Loads a stream as [`read`](Self::read) does, but page by page: for streams that need not fit into memory.
@@ -132,7 +136,7 @@ impl EventStore {
     /// # Errors
     /// [`Error::Corrupt`] if the newest event is unreadable; [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn position(&self, stream: &StreamId) -> Result<StreamPosition, Error> {
-        read::end(&self.table, stream).await
+        self.watch(Operation::Position, stream).over(read::end(&self.table, stream)).await
     }
 
     /// Whether a stream has an event. One request, strongly consistent; read units of its first event alone.
@@ -140,7 +144,7 @@ impl EventStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn exists(&self, stream: &StreamId) -> Result<bool, Error> {
-        read::exists(&self.table, stream).await
+        self.watch(Operation::Exists, stream).over(read::exists(&self.table, stream)).await
     }
 
     /// The event at one version, or `None` if there is none (yet). One request, strongly consistent; one read unit for
@@ -149,7 +153,7 @@ impl EventStore {
     /// # Errors
     /// [`Error::Corrupt`] if the event is unreadable; [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers.
     pub async fn event(&self, stream: &StreamId, version: u64) -> Result<Option<RecordedEvent>, Error> {
-        read::event_at(&self.table, stream, version).await
+        self.watch(Operation::Event, stream).over(read::event_at(&self.table, stream, version)).await
     }
 
     /// All events of the table, or of a category: by a parallel `Scan`, as a [`futures::Stream`](futures_core::Stream) that
@@ -220,7 +224,7 @@ impl EventStore {
         stream: &StreamId,
         is_usable: impl FnOnce(&Snapshot) -> bool,
     ) -> Result<SnapshotLoad, Error> {
-        snapshot::load(&self.table, stream, is_usable).await
+        self.watch(Operation::LoadSnapshot, stream).over(snapshot::load(&self.table, stream, is_usable)).await
     }
 
     /// Stores a snapshot, in place of the one that is there: unless that one is newer, or of a newer schema.
@@ -236,7 +240,7 @@ impl EventStore {
     /// [`Error::Invalid`]: the item has more than 400 KB; nothing was sent. [`Error::Unavailable`] and [`Error::Configuration`]
     /// as DynamoDB answers.
     pub async fn write_snapshot(&self, stream: &StreamId, snapshot: &NewSnapshot) -> Result<SnapshotWrite, Error> {
-        snapshot::write(&self.table, stream, snapshot).await
+        self.watch(Operation::WriteSnapshot, stream).over(snapshot::write(&self.table, stream, snapshot)).await
     }
 
     /// The pending entries, as a relay sees them.
@@ -258,5 +262,9 @@ impl EventStore {
     #[must_use]
     pub fn table(&self) -> &str {
         self.table.name()
+    }
+
+    fn watch(&self, operation: Operation, stream: &StreamId) -> Watch {
+        self.table.watch(operation, stream.as_str())
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     event::NewEvent,
     failure::{Operation, RequestContext},
     limits::MAX_RECORDED_AT_MS,
+    observe::{Observer, Operation as Observed, Watch},
     retry::{Backoff, Jitter},
     schema::{self, Compression, ENTITY, STREAM_ID},
     stream::StreamPosition,
@@ -41,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) compression: Compression,
     pub(crate) jitter: Jitter,
     pub(crate) trace_context: Option<Box<dyn Fn() -> Option<TraceContext> + Send + Sync>>,
+    pub(crate) observer: Option<Observer>,
     pub(crate) clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
@@ -113,6 +115,11 @@ impl Table {
         }
         let (table, position_of) = (self.0.full_name.to_string(), other.to_string());
         Err(Invalid::PositionOfOtherTable { table, position_of })
+    }
+
+    /// Watches an operation, which begins, for spans and observer. `stream`: its id, or several.
+    pub(crate) fn watch(&self, operation: Observed, stream: &str) -> Watch {
+        Watch::new(operation, stream, self.0.settings.observer.as_ref())
     }
 
     /// An operation of several requests, none of which has been sent.

@@ -1,6 +1,9 @@
 //! What can go wrong with an aggregate beyond what can go wrong with a stream.
 
-use crate::error::{Conflict, Error};
+use crate::{
+    error::{Conflict, Error},
+    observe::{Failure, Outcome},
+};
 
 /// Why a command was not carried out. These are all ways in which one can end: a `match` needs no catch-all.
 #[derive(Debug, thiserror::Error)]
@@ -27,4 +30,15 @@ pub enum ExecuteError<E> {
     /// The stream could not be loaded or appended to.
     #[error(transparent)]
     Store(#[from] Error),
+}
+
+impl<E> Failure for ExecuteError<E> {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Rejected(_) => Outcome::Rejected,
+            Self::Conflict(_) => Outcome::Conflict,
+            Self::Contended { .. } => Outcome::Contended,
+            Self::Store(error) => error.outcome(),
+        }
+    }
 }

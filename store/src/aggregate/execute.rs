@@ -16,6 +16,7 @@ use crate::{
     append::{self, Appended, Part},
     error::{Conflict, Error, Invalid},
     event::{AppendRange, NewEvent},
+    observe::{self, count},
     stream::{ExpectedVersion, StreamId, StreamPosition},
 };
 
@@ -63,6 +64,7 @@ impl<A: Aggregate> Repository<A> {
             let is_expected = command.expected.is_none_or(|expected| loaded.version() == expected);
             let decision = if is_expected {
                 attempts += 1;
+                count::attempt();
                 Some(decide(&loaded).map(IntoDecision::into_decision))
             } else {
                 None
@@ -79,6 +81,7 @@ impl<A: Aggregate> Repository<A> {
             }
             let Some(decision) = decision else {
                 let expected = ExpectedVersion::Exact(command.expected.unwrap_or_default());
+                observe::conflict(stream.as_str(), &expected, loaded.version());
                 return Err(ExecuteError::Conflict(Conflict { expected, current: loaded.position().clone() }.into()));
             };
             let Decision { events, appends, items, value } = decision.map_err(ExecuteError::Rejected)?;
@@ -118,6 +121,7 @@ impl<A: Aggregate> Repository<A> {
         }
         if let Some(expected) = command.expected.filter(|expected| *expected != loaded.version()) {
             let (expected, current) = (ExpectedVersion::Exact(expected), loaded.position().clone());
+            observe::conflict(loaded.stream().as_str(), &expected, current.version());
             return Err(Conflict { expected, current }.into());
         }
         let committed = self.commit(&loaded, command, events, Vec::new(), Vec::new()).await?;

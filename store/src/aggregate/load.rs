@@ -12,6 +12,7 @@ use super::{
 use crate::{
     error::Error,
     event::RecordedEvent,
+    observe::Operation,
     read::EventReader,
     snapshot::{IgnoredSnapshot, SnapshotLoad},
     stream::{StreamId, StreamPosition},
@@ -19,6 +20,11 @@ use crate::{
 
 impl<A: Aggregate> Repository<A> {
     pub(super) async fn load_stream(&self, stream: &StreamId) -> Result<Loaded<A>, Error> {
+        let watch = self.shared.store.table.watch(Operation::Load, stream.as_str());
+        watch.over(self.load_now(stream)).await
+    }
+
+    async fn load_now(&self, stream: &StreamId) -> Result<Loaded<A>, Error> {
         let Some(cache) = &self.shared.cache else {
             return Ok(Loaded { entry: self.cold(stream).await?, is_fresh: true });
         };
@@ -31,10 +37,14 @@ impl<A: Aggregate> Repository<A> {
 
     /// The same aggregate as it is now: only what is new is read.
     pub(super) async fn refresh(&self, loaded: &Loaded<A>) -> Result<Loaded<A>, Error> {
-        match &self.shared.cache {
-            Some(cache) => self.load_shared(cache, loaded.stream(), Some(&loaded.entry)).await,
-            None => Ok(Loaded { entry: self.tail_or_cold(Arc::clone(&loaded.entry)).await?, is_fresh: true }),
-        }
+        let watch = self.shared.store.table.watch(Operation::Load, loaded.stream().as_str());
+        let refreshed = async {
+            match &self.shared.cache {
+                Some(cache) => self.load_shared(cache, loaded.stream(), Some(&loaded.entry)).await,
+                None => Ok(Loaded { entry: self.tail_or_cold(Arc::clone(&loaded.entry)).await?, is_fresh: true }),
+            }
+        };
+        watch.over(refreshed).await
     }
 
     async fn load_shared(
@@ -88,7 +98,7 @@ impl<A: Aggregate> Repository<A> {
             if !events.is_empty() {
                 self.take_in(newer.get_or_insert_with(|| (*entry).clone()), &events)?;
             }
-            page = reader.next_page().await?;
+            page = reader.fetch().await?;
         }
         Ok(Some(newer.map_or(entry, |newer| self.arrived(newer, reader.position().clone()))))
     }
@@ -124,7 +134,7 @@ impl<A: Aggregate> Repository<A> {
             _ => Self::start(stream),
         };
         entry.snapshot.replaces = self.unusable(&load, is_damaged);
-        while let Some(page) = load.next_page().await? {
+        while let Some(page) = load.fetch().await? {
             self.take_in(&mut entry, &page)?;
         }
         Ok(self.arrived(entry, load.position().clone()))
@@ -160,7 +170,7 @@ impl<A: Aggregate> Repository<A> {
         let (table, stream) = (self.shared.store.table.clone(), loaded.stream().clone());
         let mut reader = EventReader::beginning_with(table, stream, unknown.start).reaching(unknown.end - 1);
         let mut older = RecentAppends::from_version(unknown.start);
-        while let Some(page) = reader.next_page().await? {
+        while let Some(page) = reader.fetch().await? {
             for event in &page {
                 older.push_event(event);
             }

@@ -19,6 +19,7 @@ use crate::{
     EventStore,
     error::Error,
     json,
+    observe::Operation,
     stream::{StreamId, StreamIdError, excerpt},
 };
 
@@ -45,12 +46,17 @@ impl<A: Aggregate + Serialize + DeserializeOwned> Repository<A> {
     /// Those of [`load`](Self::load); [`Error::Invalid`] if the state has more than 400 KB as JSON or can't be
     /// written as JSON.
     pub async fn snapshot(&self, id: impl Display) -> Result<SnapshotResult, Error> {
-        let loaded = self.load(id).await?;
-        if loaded.version() == 0 {
-            return Ok(SnapshotResult::Empty);
-        }
-        let (store, counters) = (&self.shared.store, &self.shared.counters);
-        take(store, &loaded.entry, |state| json::to_text(state), counters).await
+        let stream = Self::stream_id(id)?;
+        let watch = self.shared.store.table.watch(Operation::Snapshot, stream.as_str());
+        let snapshot = async {
+            let loaded = self.load_stream(&stream).await?;
+            if loaded.version() == 0 {
+                return Ok(SnapshotResult::Empty);
+            }
+            let (store, counters) = (&self.shared.store, &self.shared.counters);
+            take(store, &loaded.entry, |state| json::to_text(state), counters).await
+        };
+        watch.over(snapshot).await
     }
 }
 
@@ -77,8 +83,7 @@ impl<A: Aggregate> Repository<A> {
     /// - [`Error::Unavailable`], [`Error::Configuration`]: as DynamoDB answers.
     pub async fn load(&self, id: impl Display) -> Result<Loaded<A>, Error> {
         let stream = Self::stream_id(id)?;
-        // The future of a request of the SDK is large; callers hold theirs in their own.
-        Box::pin(self.load_stream(&stream)).await
+        self.load_stream(&stream).await
     }
 
     /// Appends events at the place where the aggregate was loaded. No events: nothing is sent.
@@ -109,7 +114,8 @@ impl<A: Aggregate> Repository<A> {
         events: impl IntoIterator<Item = A::Event>,
     ) -> Result<Saved<A>, Error> {
         let events = events.into_iter().collect();
-        Box::pin(self.save_loaded(loaded, command, events)).await
+        let watch = self.shared.store.table.watch(Operation::Save, loaded.stream().as_str());
+        watch.over(self.save_loaded(loaded, command, events)).await
     }
 
     /// Loads the aggregate `id`, lets `decide` look at it, and stores what it asks for: events, and with a [`Decision`](super::Decision) also
@@ -156,7 +162,8 @@ impl<A: Aggregate> Repository<A> {
         D: IntoDecision<A::Event>,
     {
         let stream = Self::stream_id(id)?;
-        Box::pin(self.execute_stream(&stream, command, decide)).await
+        let watch = self.shared.store.table.watch(Operation::Execute, stream.as_str());
+        watch.over(self.execute_stream(&stream, command, decide)).await
     }
 
     /// What has been done so far.

@@ -11,6 +11,7 @@ use crate::{
     append::{self, Appended, Committed, Part},
     error::Error,
     event::NewEvent,
+    observe::Operation,
     stream::{ExpectedVersion, StreamId},
     table::Table,
 };
@@ -29,6 +30,8 @@ pub struct AggregateTransaction {
 
 /// An aggregate with events of the transaction, whatever its kind.
 trait Member: Send + Sync {
+    fn stream(&self) -> &StreamId;
+
     fn part(&self) -> Part;
 
     /// The append of a command that was carried out before.
@@ -51,6 +54,10 @@ struct AggregateMember<A: Aggregate> {
 }
 
 impl<A: Aggregate> Member for AggregateMember<A> {
+    fn stream(&self) -> &StreamId {
+        self.loaded.stream()
+    }
+
     fn part(&self) -> Part {
         let at = ExpectedVersion::At(self.loaded.position().clone());
         Part::new(self.loaded.stream(), at, self.prepared.new.iter().cloned())
@@ -158,7 +165,10 @@ impl AggregateTransaction {
     /// # Errors
     /// Those of [`Transaction::commit`](crate::Transaction::commit).
     pub async fn commit(self) -> Result<Committed, Error> {
-        Box::pin(self.run()).await
+        let member = self.members.first().map(|member| member.stream());
+        let stream = member.or(self.appends.first().map(|append| &append.stream));
+        let watch = self.table.watch(Operation::Transaction, stream.map_or("", StreamId::as_str));
+        watch.over(self.run()).await
     }
 
     async fn run(self) -> Result<Committed, Error> {

@@ -11,7 +11,7 @@ use crate::{
     error::{Conflict, Corrupt, Error},
     event::RecordedEvent,
     failure::Operation,
-    read,
+    observe, read,
     retry::Backoff,
     stream::{StreamId, StreamPosition},
     table::Table,
@@ -73,5 +73,6 @@ impl<'a> Call<'a> {
 }
 
 pub(super) fn conflict(append: &Part, current: StreamPosition) -> Error {
+    observe::conflict(append.stream.as_str(), &append.expected, current.version());
     Conflict { expected: append.expected.clone(), current }.into()
 }

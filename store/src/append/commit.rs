@@ -13,7 +13,11 @@ use super::{
     owner::Owner,
     send::Answer,
 };
-use crate::{error::Error, table::Table};
+use crate::{
+    error::Error,
+    observe::{self, Operation},
+    table::Table,
+};
 
 /// Stores appends and items of the caller's own, all or nothing, and returns the results of the appends.
 pub(crate) fn commit<'a>(
@@ -22,14 +26,15 @@ pub(crate) fn commit<'a>(
     parts: &'a mut [Part],
     own: &'a [TransactWriteItem],
 ) -> BoxFuture<'a, Result<Vec<Appended>, Error>> {
+    let subject = subject(parts);
+    let operation = if parts.len() == 1 && own.is_empty() { Operation::Append } else { Operation::Transaction };
+    let watch = table.watch(operation, &subject);
     let run = async move {
         table.add_trace_context(parts.iter_mut().flat_map(|part| &mut part.events));
         check(table, append_id, parts, own)?;
-        let subject = subject(parts);
         Call::new(table, append_id, parts, own, &subject).run().await
     };
-    // A request of the SDK is a large and deeply nested future, and callers hold theirs in their own.
-    run.boxed()
+    watch.over(run).boxed()
 }
 
 fn subject(parts: &[Part]) -> String {
@@ -73,11 +78,15 @@ impl Call<'_> {
                 Owner::Others(taken) => taken,
             };
             let is_final = |&part: &usize| !self.parts[part].expected.is_end();
-            if let Some(part) = taken.into_iter().find(is_final) {
+            if let Some(part) = taken.iter().copied().find(is_final) {
                 let append = &self.parts[part];
                 let end = self.end(&append.stream).await?;
                 let current = end.map_or_else(|| positions[part].clone(), |end| self.behind(&end));
                 return Err(conflict(append, current));
+            }
+            if let Some(&part) = taken.first() {
+                let append = &self.parts[part];
+                observe::conflict(append.stream.as_str(), &append.expected, positions[part].version() + 1);
             }
             // Nothing of ours is there, and the place is taken for ever.
             self.outcome_unknown = false;

@@ -19,6 +19,7 @@ use crate::{
     error::{Error, ItemRefused},
     failure::{Transactional, Verdict},
     misconfiguration::Misconfiguration,
+    observe::count,
     read,
     stream::StreamPosition,
 };
@@ -37,6 +38,7 @@ impl Call<'_> {
         let mut backoff = self.backoff();
         loop {
             self.operation.attempts += 1;
+            count::request();
             let sent = self
                 .table
                 .client()
@@ -49,6 +51,7 @@ impl Call<'_> {
                 Err(elapsed) => return Err(self.operation.unavailable(true, elapsed)),
                 Ok(Ok(output)) => {
                     let write_units = output.consumed_capacity().iter().filter_map(|used| used.capacity_units).sum();
+                    count::written(write_units, self.parts.iter().map(|part| part.events.len()).sum());
                     return Ok(Answer::Stored(request.results(write_units)));
                 }
                 Ok(Err(error)) => error,

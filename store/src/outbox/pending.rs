@@ -140,7 +140,7 @@ impl Outbox {
     /// answers.
     pub async fn events(&self, stream: &StreamId, from: u64, last: u64) -> Result<Vec<OutboxEvent>, Error> {
         let mut reader = EventReader::beginning_with(self.table.clone(), stream.clone(), from).reaching(last);
-        let page = reader.next_page().await?.unwrap_or_default();
+        let page = reader.fetch().await?.unwrap_or_default();
         Ok(page.into_iter().map(OutboxEvent::from).collect())
     }
 

@@ -7,7 +7,13 @@ use super::{
     page_size::PageSize,
     query::{self, Page},
 };
-use crate::{error::Error, event::RecordedEvent, stream::StreamId, table::Table};
+use crate::{
+    error::Error,
+    event::RecordedEvent,
+    observe::{Operation, Watch},
+    stream::StreamId,
+    table::Table,
+};
 
 /// Reads a stream backward, with the same checks as forward.
 #[derive(Debug)]
@@ -31,6 +37,11 @@ impl BackwardReader {
 
     /// As [`EventReader::next_page`](super::EventReader::next_page), in the other direction.
     pub(super) async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
+        let watch = if self.done { Watch::nothing() } else { self.table.watch(Operation::Page, self.stream.as_str()) };
+        watch.over(self.fetch()).await
+    }
+
+    async fn fetch(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
         let mut watch = GapWatch::new(&self.table);
         while !self.done {
             let (Top::Next(to) | Top::End(to)) = self.top;

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     error::Error,
     event::RecordedEvent,
+    observe::{Operation, Watch},
     stream::{StreamId, StreamPosition},
     table::Table,
 };
@@ -58,7 +59,7 @@ impl EventReader {
         let Some(append_id) = position.append_id() else { return Ok(Some((Self::new(table, position), Vec::new()))) };
         table.check_position(&position)?;
         let mut reader = Self::beginning_with(table, position.stream().clone(), position.version());
-        let mut page = reader.next_page().await?.unwrap_or_default();
+        let mut page = reader.fetch().await?.unwrap_or_default();
         if page.first().is_none_or(|event| event.append.id != append_id) {
             return Ok(None);
         }
@@ -98,6 +99,19 @@ impl EventReader {
     /// [`Error::Corrupt`] if the next event is missing or unreadable, after those before it were handed out; [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB
     /// answers. The reader can be asked again after an error; it continues where it was.
     pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
+        self.watch().over(self.fetch()).await
+    }
+
+    /// Watches the next page, if there is one to fetch.
+    pub(crate) fn watch(&self) -> Watch {
+        if self.done {
+            return Watch::nothing();
+        }
+        self.table.watch(Operation::Page, self.position.stream().as_str())
+    }
+
+    /// The next page, as a part of another operation.
+    pub(crate) async fn fetch(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
         self.table.check_position(&self.position)?;
         let mut watch = GapWatch::new(&self.table);
         while !self.done {

@@ -1,11 +1,12 @@
 //! One request: where a stream ends, whether there is one, the event at a version.
 
-use aws_sdk_dynamodb::types::{ReturnConsumedCapacity, Select};
+use aws_sdk_dynamodb::types::{ConsumedCapacity, ReturnConsumedCapacity, Select};
 
 use super::query;
 use crate::{
     error::Error,
     event::RecordedEvent,
+    observe::count,
     schema,
     stream::{StreamId, StreamPosition},
     table::Table,
@@ -14,13 +15,16 @@ use crate::{
 /// The newest event, if there is one: one request, read units by its size.
 pub(crate) async fn last_event(table: &Table, stream: &StreamId) -> Result<Option<RecordedEvent>, Error> {
     let operation = table.request("read the end", stream.as_str());
+    count::request();
     let output = query::events(table, stream, 1..=u64::MAX)
         .scan_index_forward(false)
         .limit(1)
         .send()
         .await
         .map_err(|error| operation.failed(error))?;
+    let units = units(output.consumed_capacity());
     let newest = output.items.unwrap_or_default().into_iter().next();
+    count::read(units, newest.iter().len());
     Ok(newest.map(schema::read_event).transpose()?)
 }
 
@@ -33,12 +37,14 @@ pub(crate) async fn end(table: &Table, stream: &StreamId) -> Result<StreamPositi
 /// Whether there is an event, without transferring one.
 pub(crate) async fn exists(table: &Table, stream: &StreamId) -> Result<bool, Error> {
     let operation = table.request("look for", stream.as_str());
+    count::request();
     let output = query::events(table, stream, 1..=u64::MAX)
         .select(Select::Count)
         .limit(1)
         .send()
         .await
         .map_err(|error| operation.failed(error))?;
+    count::read(units(output.consumed_capacity()), 0);
     Ok(output.count() > 0)
 }
 
@@ -48,6 +54,7 @@ pub(crate) async fn event_at(table: &Table, stream: &StreamId, version: u64) -> 
         return Ok(None);
     }
     let operation = table.request("read", stream.as_str());
+    count::request();
     let output = table
         .client()
         .get_item()
@@ -58,5 +65,10 @@ pub(crate) async fn event_at(table: &Table, stream: &StreamId, version: u64) -> 
         .send()
         .await
         .map_err(|error| operation.failed(error))?;
+    count::read(units(output.consumed_capacity()), output.item.iter().len());
     Ok(output.item.map(schema::read_event).transpose()?)
+}
+
+fn units(consumed: Option<&ConsumedCapacity>) -> f64 {
+    consumed.and_then(|used| used.capacity_units).unwrap_or_default()
 }

@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::{error::SdkError, operation::query::builders::QueryFluentB
 use super::{Direction, gap::GapWatch, page_size::PageSize};
 use crate::{
     error::Error,
+    observe::count,
     schema::{self, Item},
     stream::StreamId,
     table::{SortKeys, Table},
@@ -37,6 +38,7 @@ pub(super) async fn page(
 ) -> Result<Page, Error> {
     let request = events(table, stream, versions).scan_index_forward(direction == Direction::Forward);
     let output = loop {
+        count::request();
         match request.clone().set_limit(size.limit(limit)).send().await {
             // The time in all is over, and the connection was not silent: it is slow.
             Err(SdkError::TimeoutError(_)) if size.shrink() => {}
@@ -47,7 +49,9 @@ pub(super) async fn page(
     size.grow();
     let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
     let is_last = output.last_evaluated_key().is_none_or(Item::is_empty);
-    Ok(Page { items: output.items.unwrap_or_default(), is_last, read_units })
+    let items = output.items.unwrap_or_default();
+    count::read(read_units, items.len());
+    Ok(Page { items, is_last, read_units })
 }
 
 /// A page of everything that a stream has, behind the entity `after`: its items, the key to continue behind, read units.

@@ -148,7 +148,7 @@ impl EventSource {
     /// What was not visible to the scan, by a Query that waits for it.
     async fn fill(&mut self, stream: &StreamId, from: u64, to: u64) -> Result<(), Error> {
         let mut reader = EventReader::beginning_with(self.segment.table.clone(), stream.clone(), from).reaching(to);
-        while let Some(page) = reader.next_page().await? {
+        while let Some(page) = reader.fetch().await? {
             for event in page {
                 self.push(event);
             }
@@ -181,6 +181,13 @@ impl Source for EventSource {
     type Row = Scanned<RecordedEvent>;
 
     async fn next_page(&mut self) -> Result<Rows<Self::Row>, Error> {
+        let watch = self.segment.watch();
+        watch.over(self.fetch()).await
+    }
+}
+
+impl EventSource {
+    async fn fetch(&mut self) -> Result<Rows<Scanned<RecordedEvent>>, Error> {
         let page = self.segment.next_page().await?;
         self.read_units = page.read_units;
         let mut damaged: Option<StreamId> = None;

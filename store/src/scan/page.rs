@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::operation::scan::builders::ScanFluentBuilder;
 use super::{ScanOptions, token::Progress};
 use crate::{
     error::Error,
+    observe::{Operation, Watch, count},
     read::PageSize,
     schema::{self, ENTITY, EVENT_PREFIX, Item, STREAM_ID},
     stream::StreamId,
@@ -63,6 +64,14 @@ impl Segment {
         Some((stream, version))
     }
 
+    /// Watches the next page, if there is one to fetch.
+    pub(crate) fn watch(&self) -> Watch {
+        if self.progress == Progress::End {
+            return Watch::nothing();
+        }
+        self.table.watch(Operation::Scan, self.options.category.as_deref().unwrap_or_default())
+    }
+
     /// The next page, and [`progress`](Self::progress) behind it. If DynamoDB does not answer or has no capacity left, it is asked
     /// again.
     pub(crate) async fn next_page(&mut self) -> Result<ScannedPage, Error> {
@@ -73,6 +82,7 @@ impl Segment {
         let mut operation = self.table.operation("scan", self.table.name());
         let output = loop {
             operation.attempts += 1;
+            count::request();
             match self.request().send().await.map_err(|error| operation.failed(error)) {
                 Err(Error::Unavailable { .. }) if operation.attempts < SCAN_ATTEMPTS => {
                     // Over a slow link, and if capacity is short, fewer items get through.
@@ -86,7 +96,9 @@ impl Segment {
         let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
         let key = output.last_evaluated_key.filter(|key| !key.is_empty());
         self.progress = key.as_ref().map_or(Progress::End, Progress::behind_key);
-        Ok(ScannedPage { items: output.items.unwrap_or_default(), read_units })
+        let items = output.items.unwrap_or_default();
+        count::read(read_units, items.len());
+        Ok(ScannedPage { items, read_units })
     }
 
     fn request(&self) -> ScanFluentBuilder {

@@ -97,7 +97,8 @@ impl Source for StreamSource {
     type Row = Scanned<StreamSummary>;
 
     async fn next_page(&mut self) -> Result<Rows<Self::Row>, Error> {
-        let page = self.segment.next_page().await?;
+        let watch = self.segment.watch();
+        let page = watch.over(self.segment.next_page()).await?;
         let mut rows = VecDeque::new();
         for item in page.items {
             if self.damaged.as_ref().is_some_and(|damaged| damaged.as_str() == schema::stream_text(&item)) {

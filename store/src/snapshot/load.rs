@@ -5,6 +5,7 @@ use super::Snapshot;
 use crate::{
     error::{Corrupt, Error},
     event::RecordedEvent,
+    observe::{Watch, count},
     read::EventReader,
     schema::{self, EVENT_PREFIX, Item, SNAPSHOT, VERSION},
     stream::{StreamId, StreamPosition},
@@ -94,11 +95,18 @@ impl SnapshotLoad {
     /// [`Error::Corrupt`] if an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as
     /// DynamoDB answers.
     pub async fn next_page(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
+        let watch =
+            self.reader.as_ref().filter(|_| self.first.is_empty()).map_or_else(Watch::nothing, EventReader::watch);
+        watch.over(self.fetch()).await
+    }
+
+    /// The next events, as a part of another operation.
+    pub(crate) async fn fetch(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
         if !self.first.is_empty() {
             return Ok(Some(std::mem::take(&mut self.first)));
         }
         if let Some(reader) = &mut self.reader
-            && let Some(page) = reader.next_page().await?
+            && let Some(page) = reader.fetch().await?
         {
             return Ok(Some(page));
         }
@@ -160,7 +168,7 @@ impl SnapshotLoad {
         if let Some(snapshot) = &self.snapshot {
             let (version, append_id) = (snapshot.version, snapshot.append_id);
             let mut reader = beginning_with(version);
-            let ignored = match reader.next_page().await? {
+            let ignored = match reader.fetch().await? {
                 Some(mut page) if page.first().is_some_and(|event| event.append.id == append_id) => {
                     page.remove(0);
                     (self.first, self.reader) = (page, Some(reader));
@@ -224,6 +232,7 @@ struct Top {
 impl Top {
     async fn read(table: &Table, stream: &StreamId) -> Result<Self, Error> {
         let operation = table.request("load", stream.as_str());
+        count::request();
         let output = table
             .query(stream.as_str(), SortKeys::All)
             .scan_index_forward(false)
@@ -233,7 +242,10 @@ impl Top {
             .map_err(|error| operation.failed(error))?;
         let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
         let is_whole = output.last_evaluated_key().is_none_or(Item::is_empty);
-        Ok(Self::sort(output.items.unwrap_or_default(), is_whole, read_units))
+        let items = output.items.unwrap_or_default();
+        let is_event = |item: &&Item| schema::read_entity(item).starts_with(EVENT_PREFIX);
+        count::read(read_units, items.iter().filter(is_event).count());
+        Ok(Self::sort(items, is_whole, read_units))
     }
 
     /// `items` from the newest on; `is_whole`: there is nothing below them.

@@ -7,6 +7,7 @@ use crate::{
     error::{Error, Invalid},
     failure::Cancelled,
     limits::MAX_ITEM_BYTES,
+    observe::count,
     schema::{self, ENTITY, SCHEMA_VERSION, VERSION, item_bytes},
     stream::StreamId,
     table::Table,
@@ -38,6 +39,7 @@ pub(crate) async fn write(table: &Table, stream: &StreamId, new: &NewSnapshot) -
     let put = condition(Put::builder().table_name(table.name()).set_item(Some(item)), new)
         .build()
         .expect("a put has a table and an item");
+    count::request();
     let sent = table
         .client()
         .transact_write_items()
@@ -48,6 +50,7 @@ pub(crate) async fn write(table: &Table, stream: &StreamId, new: &NewSnapshot) -
     match sent {
         Ok(output) => {
             let write_units = output.consumed_capacity().iter().filter_map(|used| used.capacity_units).sum();
+            count::written(write_units, 0);
             Ok(SnapshotWrite::Stored { write_units })
         }
         Err(error) if Cancelled::of(&error) == Some(Cancelled::ConditionFailed) => Ok(SnapshotWrite::Superseded),

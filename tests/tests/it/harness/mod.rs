@@ -5,5 +5,6 @@ mod imports;
 mod model;
 mod own_broker;
 mod readme;
+mod send;
 mod simulator;
 mod testing;

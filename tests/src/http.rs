@@ -19,14 +19,38 @@ pub struct Answer {
     pub body: String,
 }
 
+impl Answer {
+    /// A header's value, by its name in small letters.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head
+            .lines()
+            .find_map(|line| line.split_once(": ").filter(|(is, _)| is.to_lowercase() == name))
+            .map(|(_, value)| value)
+    }
+}
+
 /// Asks for something at `address` (host and port).
 ///
 /// # Panics
 /// If nobody answers, or not in HTTP.
 pub async fn ask(address: &str, method: &str, path: &str) -> Answer {
+    send(address, method, path, &[], "").await
+}
+
+/// Asks as [`ask`] does, with these headers and this body.
+///
+/// # Panics
+/// As [`ask`].
+pub async fn send(address: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers = headers.concat();
     let asked = async {
         let mut stream = TcpStream::connect(address).await.expect("somebody listens");
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).await.expect("the request is read");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("the answer comes");

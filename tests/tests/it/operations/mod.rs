@@ -8,6 +8,7 @@ mod logs;
 mod observations;
 mod observe;
 mod programs;
+mod reservations;
 mod setup;
 mod slow_link;
 mod spans;

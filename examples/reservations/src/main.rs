@@ -1,0 +1,61 @@
+//! A service on streambox, to copy from: seats of concerts over HTTP, and a read model that follows the queue.
+//!
+//! Settings come from the environment; the README beside this file lists them.
+
+mod api;
+mod concert;
+mod projection;
+mod table;
+
+use std::{env, error::Error};
+
+use streambox::{EventStore, aggregate::Repository, client_from_env, create_table};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    api::Service,
+    projection::Projection,
+    table::{Emails, FreeSeats},
+};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let setting = |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
+    let (events, own) = (setting("STREAMBOX_TABLE", "streambox"), setting("RESERVATIONS_TABLE", "reservations"));
+    let client = client_from_env().await;
+    if env::var_os("RESERVATIONS_CREATE_TABLES").is_some() {
+        create_table(&client, &events).await?;
+        table::create(&client, &own).await?;
+    }
+
+    let free_seats = FreeSeats::new(client.clone(), &own);
+    let projection = Projection {
+        url: setting("STREAMBOX_AMQP_URL", "amqp://127.0.0.1:5672/%2f"),
+        exchange: setting("STREAMBOX_EXCHANGE", "streambox"),
+        queue: setting("RESERVATIONS_QUEUE", "free-seats"),
+        free_seats: free_seats.clone(),
+    };
+    let concerts = Repository::new(EventStore::new(client, events));
+    let service = Service { concerts: concerts.clone(), emails: Emails::new(own), free_seats };
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let listener = TcpListener::bind(setting("RESERVATIONS_HTTP", "127.0.0.1:8080")).await?;
+    eprintln!("listening on {}", listener.local_addr()?);
+    let (stop, stopped) = watch::channel(false);
+    let projection = tokio::spawn(projection.run(stopped));
+    axum::serve(listener, api::router(service))
+        .with_graceful_shutdown(async move {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        })
+        .await?;
+
+    // No request is under way any more.
+    stop.send(true)?;
+    projection.await?;
+    concerts.snapshots_settled().await;
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! The read model's consumer: each event counts once and in order, although it may come more than once.
+
+use std::{convert::Infallible, time::Duration};
+
+use futures_util::StreamExt as _;
+use lapin::{
+    Channel, Connection, ConnectionProperties, ExchangeKind,
+    message::Delivery,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, ExchangeDeclareOptions,
+        QueueBindOptions, QueueDeclareOptions,
+    },
+    types::{AMQPValue, FieldTable},
+};
+use streambox::{StreamId, aggregate::DomainEvent as _};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use crate::{concert::ConcertEvent, table::FreeSeats};
+
+const PREFETCH: u16 = 100;
+const RECONNECT_DELAY: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+pub(crate) struct Projection {
+    pub(crate) url: String,
+    pub(crate) exchange: String,
+    pub(crate) queue: String,
+    pub(crate) free_seats: FreeSeats,
+}
+
+impl Projection {
+    /// Consumes until `stop` is true. After a failure, of an event or of the broker, it begins again at the first event that was
+    /// not counted: the queue keeps them in order.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
+        while let Err(error) = self.consume(&mut stop).await {
+            eprintln!("the projection begins again in {RECONNECT_DELAY:?}: {error}");
+            tokio::select! {
+                () = sleep(RECONNECT_DELAY) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    async fn consume(&self, stop: &mut watch::Receiver<bool>) -> Result<(), Failure> {
+        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        self.declare(&channel).await?;
+        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        let (queue, none) = (self.queue.as_str().into(), FieldTable::default());
+        let mut deliveries = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), none).await?;
+        eprintln!("the projection follows queue {}", self.queue);
+        let outcome = tokio::select! {
+            Err(error) = self.count_all(&mut deliveries) => Err(error),
+            _ = stop.wait_for(|stop| *stop) => Ok(()),
+        };
+        // Before `deliveries` is dropped: lapin would cancel the consumer, and RabbitMQ put what is unacknowledged behind the rest.
+        let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "the projection ends".into())).await;
+        outcome
+    }
+
+    /// A queue that keeps the order, has one consumer at a time, and deletes nothing.
+    async fn declare(&self, channel: &Channel) -> Result<(), Failure> {
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let (text, dead) = (|text: &str| AMQPValue::LongString(text.into()), format!("{}.dead", self.queue));
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text("quorum"));
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(i32::MAX));
+        channel.queue_declare(dead.as_str().into(), durable, arguments.clone()).await?;
+        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        arguments.insert("x-dead-letter-exchange".into(), text(""));
+        arguments.insert("x-dead-letter-routing-key".into(), text(&dead));
+        channel.queue_declare(self.queue.as_str().into(), durable, arguments).await?;
+
+        let (exchange, none) = (self.exchange.as_str(), FieldTable::default());
+        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        channel.exchange_declare(exchange.into(), ExchangeKind::Topic, durable, none.clone()).await?;
+        let (queue, binding) = (self.queue.as_str().into(), "concert.#".into());
+        Ok(channel.queue_bind(queue, exchange.into(), binding, QueueBindOptions::default(), none).await?)
+    }
+
+    async fn count_all(&self, deliveries: &mut lapin::Consumer) -> Result<Infallible, Failure> {
+        loop {
+            let delivery = deliveries.next().await.ok_or("the broker has ended the consumer")??;
+            if header(&delivery, "x-streambox-replay").is_none() {
+                let Some(stream) = header(&delivery, "stream_id").and_then(AMQPValue::as_long_string) else {
+                    // Not an event: a dead letter leaves no gap in a stream.
+                    delivery.acker.reject(BasicRejectOptions { requeue: false }).await?;
+                    continue;
+                };
+                let stream = StreamId::new(stream.to_string())?;
+                let version = header(&delivery, "version").and_then(AMQPValue::as_long_long_int);
+                let version = version.ok_or("an event without a version")?.try_into()?;
+                let event_type = delivery.properties.kind().as_ref().map_or("", |kind| kind.as_str());
+                let event = ConcertEvent::decode(event_type, str::from_utf8(&delivery.data)?)?;
+                self.free_seats.count(&stream, version, change(&event)).await?;
+            }
+            // Only now: what is not acknowledged comes again.
+            delivery.acker.ack(BasicAckOptions::default()).await?;
+        }
+    }
+}
+
+fn header<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a AMQPValue> {
+    delivery.properties.headers().as_ref()?.inner().get(name)
+}
+
+/// By how many the free seats change.
+fn change(event: &ConcertEvent) -> i64 {
+    match event {
+        ConcertEvent::Announced { seats } => i64::from(*seats),
+        ConcertEvent::SeatReserved { .. } => -1,
+        ConcertEvent::SeatReleased { .. } => 1,
+    }
+}

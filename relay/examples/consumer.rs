@@ -38,11 +38,14 @@ use lapin::{
         BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, ExchangeDeclareOptions,
         QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use streambox_relay::broker::{REPLAY_ENDED_HEADER, REPLAY_HEADER, STREAM_ID_HEADER, VERSION_HEADER};
+use streambox::{
+    StreamId,
+    message::{HeaderValue, MessageError, Properties, Received},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep, sleep_until, timeout},
@@ -66,6 +69,8 @@ const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(10);
 /// message beyond that, and since RabbitMQ 4.0 the default is 20. `-1` means "no limit" from 4.0 on only: on 3.10 it
 /// deletes every message that comes back for the first time.
 const DELIVERY_LIMIT: i32 = i32::MAX;
+
+const WAITS: &str = "its stream waits for a version of this program that can read it";
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -149,7 +154,7 @@ struct Consumer<'a> {
 /// Streams that wait for something that this program can't do, and how many of their messages are here, unacknowledged.
 #[derive(Default)]
 struct Held {
-    streams: HashSet<String>,
+    streams: HashSet<StreamId>,
     messages: u16,
     since: Option<Instant>,
 }
@@ -164,7 +169,7 @@ enum Ended {
 enum Verdict {
     Ack,
     DeadLetter,
-    Hold(String),
+    Hold(StreamId),
     ReplayEnded,
 }
 
@@ -215,16 +220,22 @@ impl Consumer<'_> {
     /// order: to take it could put `last_seen` ahead of live events that have not come yet, and these would be dropped. So a
     /// consumer that follows an exchange drops whatever is marked as a replay, and one that rebuilds takes nothing else.
     async fn take(&mut self, delivery: &Delivery) -> Result<Verdict, Failure> {
-        let Some(stream) = text(delivery, STREAM_ID_HEADER) else {
-            eprintln!("dead letter: it has no stream id, so it is no event");
-            return Ok(Verdict::DeadLetter);
+        let event = match received(delivery) {
+            Ok(event) => event,
+            Err(error @ MessageError::NotAnEvent) => {
+                eprintln!("dead letter: {error}");
+                return Ok(Verdict::DeadLetter);
+            }
+            Err(MessageError::Broken { stream_id, part, why }) => {
+                eprintln!("held {stream_id}: the {part} of a message {why}; {WAITS}");
+                return Ok(Verdict::Hold(stream_id));
+            }
         };
-        let replay = text(delivery, REPLAY_HEADER);
-        let name = format!("{stream} {}", header(delivery, VERSION_HEADER).map_or_else(String::new, shown));
-        if header(delivery, REPLAY_ENDED_HEADER).is_some() && self.is_rebuild {
-            return self.compare_with(&serde_json::from_slice(&delivery.data)?);
+        let name = format!("{} {}", event.stream_id, event.version);
+        if event.is_replay_end() && self.is_rebuild {
+            return self.compare_with(&event.payload()?);
         }
-        match replay {
+        match event.replay {
             Some(_) if !self.is_rebuild => {
                 println!("dropped {name} (replay)");
                 return Ok(Verdict::Ack);
@@ -239,32 +250,31 @@ impl Consumer<'_> {
             }
             _ => {}
         }
-        if self.held.streams.contains(stream) {
+        if self.held.streams.contains(&event.stream_id) {
             println!("held {name}: its stream is held");
-            return Ok(Verdict::Hold(stream.to_owned()));
+            return Ok(Verdict::Hold(event.stream_id));
         }
-        let event = match Event::of(stream, delivery) {
-            Ok(event) => event,
-            Err(why) => {
-                eprintln!(
-                    "held {name}: it can't be decoded: {why}; its stream waits for a version of this program that can"
-                );
-                return Ok(Verdict::Hold(stream.to_owned()));
+        // What a consumer of one's own decodes the payload into.
+        let data = match serde_json::from_str::<&RawValue>(&event.payload) {
+            Ok(data) => data,
+            Err(error) => {
+                eprintln!("held {name}: it can't be decoded: {error}; {WAITS}");
+                return Ok(Verdict::Hold(event.stream_id));
             }
         };
-        let what = if self.handle(&event).await? { "handled" } else { "dropped" };
-        println!("{what} {name}{}", if replay.is_some() { " (replay)" } else { "" });
+        let what = if self.handle(&event, data).await? { "handled" } else { "dropped" };
+        println!("{what} {name}{}", if event.replay.is_some() { " (replay)" } else { "" });
         Ok(Verdict::Ack)
     }
 
     /// Handles an event, again and again until that succeeds: what is behind it has to wait. Returns whether it was new.
-    async fn handle(&mut self, event: &Event<'_>) -> Result<bool, Failure> {
+    async fn handle(&mut self, event: &Received, data: &RawValue) -> Result<bool, Failure> {
         let (began, mut delay) = (Instant::now(), FIRST_RETRY_DELAY);
         loop {
-            match self.journal()?.handle(event) {
+            match self.journal()?.handle(event, data) {
                 Ok(is_new) => return Ok(is_new),
                 Err(error) if began.elapsed() > HOLD_LIMIT => return Err(error.into()),
-                Err(error) => eprintln!("{} {} failed, it is tried again: {error}", event.stream, event.version),
+                Err(error) => eprintln!("{} {} failed, it is tried again: {error}", event.stream_id, event.version),
             }
             sleep(delay).await;
             delay = LONGEST_RETRY_DELAY.min(delay * 2);
@@ -286,16 +296,23 @@ impl Consumer<'_> {
     }
 }
 
-fn header<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a AMQPValue> {
-    delivery.properties.headers().as_ref()?.inner().get(name)
-}
-
-fn text<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a str> {
-    std::str::from_utf8(header(delivery, name)?.as_long_string()?.as_bytes()).ok()
-}
-
-fn shown(value: &AMQPValue) -> String {
-    value.as_long_long_int().map_or_else(|| format!("{value:?}"), |version| version.to_string())
+/// An event of what lapin delivers.
+fn received(delivery: &Delivery) -> Result<Received, MessageError> {
+    let properties = &delivery.properties;
+    let headers = properties.headers().iter().flat_map(FieldTable::inner).filter_map(|(name, value)| {
+        let value = match value {
+            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok()?.into(),
+            AMQPValue::LongLongInt(number) => HeaderValue::from(*number),
+            _ => return None,
+        };
+        Some((name.as_str(), value))
+    });
+    let properties = Properties {
+        message_id: properties.message_id().as_ref().map(ShortString::as_str),
+        event_type: properties.kind().as_ref().map(ShortString::as_str),
+        content_type: properties.content_type().as_ref().map(ShortString::as_str),
+    };
+    Received::from_parts(properties, headers, &delivery.data)
 }
 
 /// The body of the message that ends a replay.
@@ -303,26 +320,6 @@ fn shown(value: &AMQPValue) -> String {
 struct ReplayEnded {
     replay: String,
     published: u64,
-}
-
-/// What this consumer needs of an event.
-struct Event<'a> {
-    stream: &'a str,
-    version: u64,
-    kind: &'a str,
-    data: &'a RawValue,
-}
-
-impl<'a> Event<'a> {
-    fn of(stream: &'a str, delivery: &'a Delivery) -> Result<Self, Failure> {
-        let version = header(delivery, VERSION_HEADER).and_then(AMQPValue::as_long_long_int);
-        Ok(Self {
-            stream,
-            version: version.ok_or("it has no version")?.try_into()?,
-            kind: delivery.properties.kind().as_ref().map_or("", |kind| kind.as_str()),
-            data: serde_json::from_slice(&delivery.data)?,
-        })
-    }
 }
 
 /// A line of the file.
@@ -342,7 +339,7 @@ struct Journal {
     file: File,
     whole_bytes: u64,
     events: u64,
-    last_seen: HashMap<String, u64>,
+    last_seen: HashMap<StreamId, u64>,
 }
 
 impl Journal {
@@ -357,7 +354,7 @@ impl Journal {
         let mut text = String::new();
         while lines.read_line(&mut text)? > 0 && text.ends_with('\n') {
             let line: Line<'_> = serde_json::from_str(&text)?;
-            last_seen.insert(line.stream.into_owned(), line.version);
+            last_seen.insert(StreamId::new(line.stream)?, line.version);
             whole_bytes += text.len() as u64;
             events += 1;
             text.clear();
@@ -366,13 +363,13 @@ impl Journal {
     }
 
     /// Returns whether the event was new.
-    fn handle(&mut self, event: &Event<'_>) -> io::Result<bool> {
-        if event.version <= self.last_seen.get(event.stream).copied().unwrap_or(0) {
+    fn handle(&mut self, event: &Received, data: &RawValue) -> io::Result<bool> {
+        if event.version <= self.last_seen.get(&event.stream_id).copied().unwrap_or(0) {
             return Ok(false);
         }
-        let (stream, event_type) = (event.stream.into(), event.kind.into());
+        let (stream, event_type) = (event.stream_id.as_str().into(), event.event_type.as_str().into());
         // One object a line: in JSON, line breaks stand between tokens only.
-        let line = serde_json::to_string(&Line { stream, version: event.version, event_type, data: event.data })?;
+        let line = serde_json::to_string(&Line { stream, version: event.version, event_type, data })?;
         let line = format!("{}\n", line.replace(['\n', '\r'], " "));
         // An attempt that failed may have left a part of a line.
         self.file.set_len(self.whole_bytes)?;
@@ -380,7 +377,7 @@ impl Journal {
         self.file.sync_data()?;
         self.whole_bytes += line.len() as u64;
         self.events += 1;
-        self.last_seen.insert(event.stream.to_owned(), event.version);
+        self.last_seen.insert(event.stream_id.clone(), event.version);
         Ok(true)
     }
 }

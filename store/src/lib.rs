@@ -52,6 +52,7 @@ mod failure;
 pub mod guide {}
 mod json;
 pub mod limits;
+pub mod message;
 mod metadata;
 mod misconfiguration;
 pub mod observe;

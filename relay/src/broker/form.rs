@@ -1,21 +1,13 @@
 //! The form of messages and where they go: settings of the whole relay, or of a replay.
 
 use lapin::types::{AMQPValue, ShortString};
-use streambox::{StreamId, Uuid, outbox::OutboxEvent};
-
-use super::{
-    cloudevents::{self, CLOUDEVENTS_CONTENT_TYPE},
-    message::{Message, Unpublishable, iso_8601_ms},
+use streambox::{
+    StreamId, Uuid,
+    message::{CLOUDEVENTS_CONTENT_TYPE, REPLAY_ENDED_HEADER, REPLAY_ENDED_TYPE, REPLAY_HEADER, cloud_event},
+    outbox::OutboxEvent,
 };
 
-/// Header of a message that was published by `replay`: the replay's id.
-pub const REPLAY_HEADER: &str = "x-streambox-replay";
-
-/// Header of the message that says that a replay has ended: `true`.
-pub const REPLAY_ENDED_HEADER: &str = "x-streambox-replay-ended";
-
-/// The type of that message.
-pub const REPLAY_ENDED_TYPE: &str = "streambox.ReplayEnded";
+use super::message::{Message, Unpublishable};
 
 /// The version of a message that is not an event: stored events begin with 1.
 const NO_EVENT: u64 = 0;
@@ -66,8 +58,7 @@ impl MessageForm {
     pub fn message(&self, stream: &StreamId, event: &OutboxEvent) -> Result<Message, Unpublishable> {
         let mut message = Message::new(stream, event)?;
         if self.format == MessageFormat::CloudEvents {
-            let time = iso_8601_ms(event.recorded_at_ms)?;
-            message.body = Some(cloudevents::body(&self.cloudevents_source, stream, event, &time)?);
+            message.body = Some(cloud_event(&self.cloudevents_source, stream, event)?);
             message.properties = message.properties.with_content_type(CLOUDEVENTS_CONTENT_TYPE.into());
         }
         if let Some(replay) = &self.replay {

@@ -4,26 +4,21 @@ use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
 };
-use streambox::{Metadata, StreamId, outbox::OutboxEvent};
-use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+use streambox::{
+    StreamId,
+    message::{self, APP_ID, CONTENT_TYPE, HeaderValue},
+    outbox::OutboxEvent,
+};
 
-/// Header: the stream id.
-pub const STREAM_ID_HEADER: &str = "stream_id";
-/// Header: the version in the stream (a 64-bit number).
-pub const VERSION_HEADER: &str = "version";
-/// Header: when the event was recorded (ISO 8601, UTC, milliseconds).
-pub const RECORDED_AT_HEADER: &str = "recorded_at";
-
-const APP_ID: &str = "streambox";
-const CONTENT_TYPE: &str = "application/json";
 const PERSISTENT: u8 = 2;
+const MS_PER_SECOND: i64 = 1_000;
 
-const ISO_8601_MS: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-
-/// An event that no message can carry.
+/// An event that no message of AMQP can carry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unpublishable {
+    /// No message can.
+    #[error(transparent)]
+    Event(#[from] message::Unpublishable),
     /// AMQP's short strings end at 255 bytes.
     #[error("the {what} has {bytes} bytes, AMQP carries at most 255")]
     TooLong {
@@ -32,9 +27,6 @@ pub enum Unpublishable {
         /// Its bytes.
         bytes: usize,
     },
-    /// A CloudEvent can't carry a payload that is not JSON.
-    #[error("the payload is not JSON, which the data of a CloudEvent has to be")]
-    NotJson,
     /// The headers do not fit into one frame.
     #[error(
         "its headers take a frame of {bytes} bytes, and the connection's frames have at most {limit}: the event's metadata \
@@ -45,14 +37,6 @@ pub enum Unpublishable {
         bytes: usize,
         /// The most that a frame can have on this connection.
         limit: usize,
-    },
-    /// A number that is not a valid time or version.
-    #[error("the {what} {value} is out of range")]
-    OutOfRange {
-        /// What is out of range.
-        what: &'static str,
-        /// Its value.
-        value: i128,
     },
 }
 
@@ -100,19 +84,16 @@ impl Message {
     /// # Errors
     /// [`Unpublishable`]: AMQP can't carry the event. The store refuses such events; a table written by hand may have one.
     pub fn new(stream: &StreamId, event: &OutboxEvent) -> Result<Self, Unpublishable> {
-        let out_of_range = |what, value: i128| Unpublishable::OutOfRange { what, value };
-        let routing_key = short("routing key", format!("{}.{}", stream.category(), event.event_type))?;
-        let version = i64::try_from(event.version).map_err(|_| out_of_range("version", event.version.into()))?;
-        let (recorded_at, iso) = (time(event.recorded_at_ms)?, iso_8601_ms(event.recorded_at_ms)?);
-
+        let routing_key = short("routing key", message::routing_key(stream, &event.event_type))?;
         let mut headers = FieldTable::default();
-        headers.insert(STREAM_ID_HEADER.into(), AMQPValue::LongString(stream.as_str().into()));
-        headers.insert(VERSION_HEADER.into(), AMQPValue::LongLongInt(version));
-        headers.insert(RECORDED_AT_HEADER.into(), AMQPValue::LongString(iso.into()));
-        for name in Metadata::HEADERS {
-            if let Some(value) = event.metadata.header_text(name) {
-                headers.insert(name.into(), AMQPValue::LongString(value.as_ref().into()));
-            }
+        for (name, value) in message::headers(stream, event)? {
+            headers.insert(
+                name.into(),
+                match value {
+                    HeaderValue::Text(text) => AMQPValue::LongString(text.as_ref().into()),
+                    HeaderValue::Integer(number) => AMQPValue::LongLongInt(number),
+                },
+            );
         }
         let properties = BasicProperties::default()
             .with_message_id(short("message id", event.event_id.to_string())?)
@@ -120,21 +101,11 @@ impl Message {
             .with_content_type(CONTENT_TYPE.into())
             .with_delivery_mode(PERSISTENT)
             .with_app_id(APP_ID.into())
-            // AMQP's timestamps have whole seconds; the header above has the milliseconds.
-            .with_timestamp(u64::try_from(recorded_at.unix_timestamp()).unwrap_or_default())
+            // AMQP's timestamps have whole seconds; the header has the milliseconds.
+            .with_timestamp(u64::try_from(event.recorded_at_ms.div_euclid(MS_PER_SECOND)).unwrap_or_default())
             .with_headers(headers);
         Ok(Self { routing_key, properties, body: None })
     }
-}
-
-/// Milliseconds since the Unix epoch as ISO 8601.
-pub(super) fn iso_8601_ms(ms: i64) -> Result<String, Unpublishable> {
-    time(ms)?.format(ISO_8601_MS).map_err(|_| Unpublishable::OutOfRange { what: "time", value: ms.into() })
-}
-
-fn time(ms: i64) -> Result<OffsetDateTime, Unpublishable> {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
-        .map_err(|_| Unpublishable::OutOfRange { what: "time", value: ms.into() })
 }
 
 fn short(what: &'static str, text: String) -> Result<ShortString, Unpublishable> {
@@ -144,7 +115,7 @@ fn short(what: &'static str, text: String) -> Result<ShortString, Unpublishable>
 
 #[cfg(test)]
 mod tests {
-    use streambox::Uuid;
+    use streambox::{Metadata, Uuid};
 
     use super::*;
 

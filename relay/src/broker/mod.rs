@@ -1,6 +1,7 @@
 //! Everything about RabbitMQ: how an event becomes a message, and how messages are published.
 //!
-//! - `message`: an event as a message; `form`, `cloudevents`: other forms of it, and other places for it.
+//! - `message`: an event as a message (names and contents are those of [`streambox::message`]); `form`: other forms of it, and other
+//!   places for it.
 //! - `publisher`: a task that publishes batches; `alone`: tasks that publish single events, because what they were published with
 //!   broke off. `submission`: what is handed to them; `connector`: opens connections for them, again and again.
 //! - `session`: one connection with one channel, the batch barrier; `opening`: how both are opened; `health`: whether they are
@@ -10,7 +11,6 @@
 //! - `url`: the broker's URL.
 
 mod alone;
-mod cloudevents;
 mod connector;
 mod failure;
 mod form;
@@ -28,13 +28,10 @@ mod url;
 use std::{fmt, time::Duration};
 
 pub use alone::Alone;
-pub use cloudevents::{CLOUDEVENTS_CONTENT_TYPE, MAX_CLOUDEVENTS_VERSION};
 pub use failure::Refusal;
 pub(crate) use form::replay_ended;
-pub use form::{
-    DEFAULT_CLOUDEVENTS_SOURCE, MessageForm, MessageFormat, REPLAY_ENDED_HEADER, REPLAY_ENDED_TYPE, REPLAY_HEADER,
-};
-pub use message::{Message, RECORDED_AT_HEADER, STREAM_ID_HEADER, Unpublishable, VERSION_HEADER};
+pub use form::{DEFAULT_CLOUDEVENTS_SOURCE, MessageForm, MessageFormat};
+pub use message::{Message, Unpublishable};
 pub use publisher::{Publisher, start};
 pub use state::{Link, PublisherState, UNROUTABLE_RUN, refusal_at_start};
 pub use submission::PublisherEnded;

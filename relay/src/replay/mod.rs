@@ -4,7 +4,7 @@
 //! side, an event that breaks what it is published with is published alone, and order holds as it does for the relay. Pending
 //! entries are neither read nor touched, private events never go out.
 //!
-//! A replay to a queue ends with a message of its own ([`REPLAY_ENDED_TYPE`](crate::broker::REPLAY_ENDED_TYPE)), so that
+//! A replay to a queue ends with a message of its own ([`REPLAY_ENDED_TYPE`](streambox::message::REPLAY_ENDED_TYPE)), so that
 //! the queue's consumer knows when it has everything. To the exchange there is none: no routing key reaches every queue.
 
 mod position;

@@ -365,8 +365,8 @@ fn start() -> AMQPFrame {
 
 fn identity(properties: &BasicProperties) -> Option<(String, u64)> {
     let headers = properties.headers().as_ref()?.inner();
-    let stream = headers.get(streambox_relay::broker::STREAM_ID_HEADER)?.as_long_string()?.to_string();
-    match headers.get(streambox_relay::broker::VERSION_HEADER)? {
+    let stream = headers.get(streambox::message::STREAM_ID_HEADER)?.as_long_string()?.to_string();
+    match headers.get(streambox::message::VERSION_HEADER)? {
         AMQPValue::LongLongInt(version) => Some((stream, u64::try_from(*version).ok()?)),
         _ => None,
     }

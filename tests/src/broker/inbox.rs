@@ -12,6 +12,11 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable, ShortString},
 };
+use streambox::{
+    StreamId, Uuid,
+    message::{HeaderValue, MessageError, Properties, Received},
+    outbox::OutboxEvent,
+};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -37,34 +42,45 @@ const QUEUE_EXPIRES_MS: i32 = 600_000;
 
 /// A message as a consumer gets it.
 #[derive(Clone, Debug)]
-pub struct Received {
+pub struct Message {
     /// The routing key.
     pub routing_key: String,
-    /// The header `stream_id`.
-    pub stream: String,
-    /// The header `version`.
-    pub version: u64,
+    /// The event.
+    pub event: Received,
     /// All properties.
     pub properties: BasicProperties,
     /// The body.
     pub body: Vec<u8>,
 }
 
-impl Received {
-    fn from(delivery: &Delivery) -> Option<Self> {
-        let headers = delivery.properties.headers().as_ref()?.inner();
-        let stream = headers.get(streambox_relay::broker::STREAM_ID_HEADER)?.as_long_string()?.to_string();
-        let AMQPValue::LongLongInt(version) = headers.get(streambox_relay::broker::VERSION_HEADER)? else {
-            return None;
-        };
+impl Message {
+    fn new(delivery: &Delivery) -> Option<Self> {
         Some(Self {
             routing_key: delivery.routing_key.to_string(),
-            stream,
-            version: u64::try_from(*version).ok()?,
+            event: received(delivery).ok()?,
             properties: delivery.properties.clone(),
             body: delivery.data.clone(),
         })
     }
+}
+
+/// The event of a delivery.
+fn received(delivery: &Delivery) -> Result<Received, MessageError> {
+    let properties = &delivery.properties;
+    let headers = properties.headers().iter().flat_map(FieldTable::inner).filter_map(|(name, value)| {
+        let value = match value {
+            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok()?.into(),
+            AMQPValue::LongLongInt(number) => HeaderValue::from(*number),
+            _ => return None,
+        };
+        Some((name.as_str(), value))
+    });
+    let properties = Properties {
+        message_id: properties.message_id().as_ref().map(ShortString::as_str),
+        event_type: properties.kind().as_ref().map(ShortString::as_str),
+        content_type: properties.content_type().as_ref().map(ShortString::as_str),
+    };
+    Received::from_parts(properties, headers, &delivery.data)
 }
 
 /// A durable queue that is bound to an exchange and has no consumer yet.
@@ -151,7 +167,7 @@ impl BoundQueue {
 #[derive(Debug)]
 pub struct Inbox {
     queue: BoundQueue,
-    messages: mpsc::Receiver<Received>,
+    messages: mpsc::Receiver<Message>,
     tally: Tally,
     consumer: JoinHandle<()>,
 }
@@ -183,14 +199,14 @@ impl Inbox {
     ///
     /// # Panics
     /// If none comes within [`PATIENCE`].
-    pub async fn next(&mut self) -> Received {
+    pub async fn next(&mut self) -> Message {
         self.next_within(PATIENCE).await.unwrap_or_else(|| panic!("no message came; so far: {}", summary(&self.tally)))
     }
 
     /// Waits for the next message; `None` if none comes within `limit`.
-    pub async fn next_within(&mut self, limit: Duration) -> Option<Received> {
+    pub async fn next_within(&mut self, limit: Duration) -> Option<Message> {
         let received = timeout(limit, self.messages.recv()).await.ok()??;
-        self.tally.count(&received.stream, received.version);
+        self.tally.count(received.event.stream_id.as_str(), received.event.version);
         Some(received)
     }
 
@@ -216,23 +232,21 @@ impl Inbox {
         let connection = connect(&self.queue.url).await?;
         let channel = connection.create_channel().await?;
         // A sentinel behind everything else: when it arrives, all before it has.
-        let sentinel = unique("sentinel");
-        let headers = FieldTable::from(std::collections::BTreeMap::from([
-            (streambox_relay::broker::STREAM_ID_HEADER.into(), AMQPValue::LongString(sentinel.as_str().into())),
-            (streambox_relay::broker::VERSION_HEADER.into(), AMQPValue::LongLongInt(0)),
-        ]));
-        let properties = BasicProperties::default().with_headers(headers);
+        let sentinel = StreamId::new(unique("sentinel")).expect("a stream id");
+        let event = OutboxEvent::new(1, Uuid::new_v4(), "Sentinel", "null");
+        let properties = streambox_relay::broker::Message::new(&sentinel, &event).expect("a message").properties;
         let options = lapin::options::BasicPublishOptions::default();
-        channel.basic_publish("".into(), self.queue.name.as_str().into(), options, b"", properties).await?;
+        channel.basic_publish("".into(), self.queue.name.as_str().into(), options, b"null", properties).await?;
         loop {
             let Ok(Some(received)) = timeout(PATIENCE, self.messages.recv()).await else {
                 panic!("the queue's end does not come; so far: {}", summary(&self.tally))
             };
-            if received.stream == sentinel {
+            let Received { stream_id, version, .. } = &received.event;
+            if *stream_id == sentinel {
                 return Ok(&self.tally);
             }
-            if !received.stream.starts_with("sentinel-") {
-                self.tally.count(&received.stream, received.version);
+            if stream_id.category() != sentinel.category() {
+                self.tally.count(stream_id.as_str(), *version);
             }
         }
     }
@@ -314,7 +328,7 @@ async fn declare(
     connection.close(200, "done".into()).await
 }
 
-async fn consume_for_ever(url: String, queue: String, messages: mpsc::Sender<Received>) {
+async fn consume_for_ever(url: String, queue: String, messages: mpsc::Sender<Message>) {
     while !messages.is_closed() {
         // The broker may be away, that is what some tests are about.
         let _ = consume(&url, &queue, &messages).await;
@@ -322,7 +336,7 @@ async fn consume_for_ever(url: String, queue: String, messages: mpsc::Sender<Rec
     }
 }
 
-async fn consume(url: &str, queue: &str, messages: &mpsc::Sender<Received>) -> lapin::Result<()> {
+async fn consume(url: &str, queue: &str, messages: &mpsc::Sender<Message>) -> lapin::Result<()> {
     let subscribed = async {
         let connection = connect(url).await?;
         let channel: Channel = connection.create_channel().await?;
@@ -347,7 +361,7 @@ async fn consume(url: &str, queue: &str, messages: &mpsc::Sender<Received>) -> l
                 Err(_) => return Ok(()),
             },
         };
-        if let Some(received) = Received::from(&delivery)
+        if let Some(received) = Message::new(&delivery)
             && messages.send(received).await.is_err()
         {
             return Ok(());

@@ -72,7 +72,7 @@ async fn the_relay_publishes_public_events_alone_small_and_large() {
     let mut received = Vec::new();
     for _ in 0..6 {
         let message = inbox.next().await;
-        received.push((message.stream, message.version));
+        received.push((message.event.stream_id.to_string(), message.event.version));
     }
     received.sort();
     let expected = ["order-1", "order-2"].iter().flat_map(|id| [1, 3, 5].map(|version| ((*id).to_owned(), version)));

@@ -1,9 +1,18 @@
 //! What the README shows is what the store does.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use serde_json::Value;
-use streambox::{EventStore, ExpectedVersion, Metadata, NewEvent, Uuid, snapshot::NewSnapshot};
+use streambox::{
+    EventStore, ExpectedVersion, Metadata, NewEvent, Uuid,
+    message::{REPLAY_ENDED_HEADER, REPLAY_HEADER},
+    outbox::OutboxEvent,
+    snapshot::NewSnapshot,
+};
+use streambox_relay::broker::{MessageForm, MessageFormat};
 use streambox_tests::engine::{TestTable, stream};
 
 const README: &str = include_str!("../../../../README.md");
@@ -45,4 +54,50 @@ async fn the_example_of_the_stored_format_is_what_an_append_writes() {
     let written: Vec<_> = puts.map(|put| put["Put"]["Item"].clone()).collect();
     let shown: Vec<Value> = blocks("json").iter().map(|text| serde_json::from_str(text).expect(text)).collect();
     assert_eq!(shown, written, "{}", serde_json::to_string_pretty(&written).unwrap());
+}
+
+/// What stands in backticks in each row of a section's table: in its first column, and in all others.
+fn table(section: &str, first_row: &str) -> Vec<(Vec<&'static str>, Vec<&'static str>)> {
+    let quoted = |text: &'static str| text.split('`').skip(1).step_by(2).collect::<Vec<_>>();
+    let section = README.split("\n## ").find(|text| text.starts_with(section)).expect("the section");
+    let rows = section.lines().skip_while(|line| !line.starts_with(first_row)).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row[1..].split_once('|').expect("two columns"))
+        .map(|(name, rest)| (quoted(name), quoted(rest)))
+        .collect()
+}
+
+#[test]
+fn the_tables_of_the_message_name_what_a_message_has() {
+    let names = Metadata::HEADERS.into_iter();
+    let mut event = OutboxEvent::new(1, Uuid::new_v4(), "OrderPlaced", "{}");
+    event.metadata = names.fold(Metadata::new(), |metadata, name| metadata.with(name, "text"));
+    let order = stream("order-4711");
+    let plain = MessageForm::default().message(&order, &event).unwrap();
+    let headers = |message: &streambox_relay::broker::Message| -> BTreeSet<String> {
+        let headers = message.properties.headers().as_ref().expect("headers").inner();
+        headers.keys().map(ToString::to_string).collect()
+    };
+
+    let rows = table("Message", "| routing key");
+    let row = |name: &str| rows.iter().find(|(first, _)| first.contains(&name)).expect(name).1.clone();
+    assert_eq!(rows[0].1, ["{category}.{event type}", plain.routing_key.as_str()]);
+    let properties = &plain.properties;
+    let values = [properties.content_type(), properties.app_id()].map(|value| value.as_ref().expect("set").as_str());
+    assert_eq!(row("message_id"), values, "type, content type and app id");
+    assert!(properties.message_id().is_some() && properties.kind().is_some());
+    assert_eq!((row("timestamp"), properties.timestamp()), (vec![], &Some(0)));
+    let shown: BTreeSet<_> = rows.last().expect("headers").1.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, headers(&plain));
+
+    let form =
+        MessageForm { format: MessageFormat::CloudEvents, replay: Some("r-1".to_owned()), ..MessageForm::default() };
+    let cloud = form.message(&order, &event).unwrap();
+    let body: Value = serde_json::from_slice(cloud.body(&event)).unwrap();
+    let shown: BTreeSet<_> = table("Message", "| `id`, `type`").into_iter().flat_map(|(names, _)| names).collect();
+    let attributes: BTreeSet<_> = body.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(shown, &attributes - &BTreeSet::from(["specversion"]));
+    let content_type = cloud.properties.content_type().as_ref().expect("set").as_str();
+    assert!(README.contains(&format!("`{content_type}`")), "{content_type}");
+    assert_eq!(&headers(&cloud) - &headers(&plain), BTreeSet::from([REPLAY_HEADER.to_owned()]));
+    assert!(README.contains(&format!("`{REPLAY_HEADER}` and `{REPLAY_ENDED_HEADER}` (`true`)")));
 }

@@ -156,7 +156,7 @@ async fn whatever_a_relay_does_the_relays_policy_grants() {
     let watched = Watched::start(&table).await;
     let arguments = ["run", "--exchange", inbox.exchange()];
     let relay = Process::start("streambox-relay", Some(&watched.table), Some(&shared_broker_url()), arguments);
-    assert_eq!(inbox.next().await.version, 2);
+    assert_eq!(inbox.next().await.event.version, 2);
     table.wait_for_nothing_pending().await;
     relay.signal(Signal::SIGTERM);
     assert_eq!(relay.finish().await.code(), Some(0));

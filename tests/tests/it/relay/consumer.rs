@@ -14,9 +14,11 @@ use lapin::{
         BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
         ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
-    types::{AMQPValue, FieldTable},
+    types::FieldTable,
 };
 use nix::sys::signal::Signal;
+use streambox::{Uuid, outbox::OutboxEvent};
+use streambox_relay::broker::Message;
 use streambox_tests::{
     PATIENCE,
     broker::shared_broker_url,
@@ -161,11 +163,9 @@ fn only(stream: &str, versions: impl IntoIterator<Item = u64>) -> HashMap<String
 }
 
 /// What the relay puts into a message.
-fn properties(stream: &str, version: i64) -> BasicProperties {
-    let mut headers = FieldTable::default();
-    headers.insert("stream_id".into(), AMQPValue::LongString(stream.into()));
-    headers.insert("version".into(), AMQPValue::LongLongInt(version));
-    BasicProperties::default().with_headers(headers)
+fn properties(of: &str, version: u64) -> BasicProperties {
+    let event = OutboxEvent::new(version, Uuid::new_v4(), "OrderPlaced", "{}");
+    Message::new(&stream(of), &event).expect("a message").properties
 }
 
 /// How large a file the consumer may write: `0` or `unlimited`.
@@ -370,11 +370,13 @@ async fn an_event_that_cannot_be_decoded_holds_its_stream_and_what_is_no_event_b
     setting.publish(properties("order-1", 1), "no JSON").await;
     setting.publish(properties("order-1", 2), "{}").await;
     setting.publish(BasicProperties::default(), "no event").await;
+    setting.publish(properties("order-3", 1).with_message_id("7".into()), "{}").await;
     setting.publish(properties("order-2", 1), "{}").await;
 
     let mut consumer = setting.waiting().await;
     consumer.prints("handled order-2 1").await;
     consumer.logs("held order-1 1: it can't be decoded").await;
+    consumer.logs("held order-3: the property message_id of a message is not a UUID").await;
     consumer.prints("held order-1 2").await;
     consumer.signal(Signal::SIGTERM);
     assert_eq!(consumer.finish().await.code(), Some(0));

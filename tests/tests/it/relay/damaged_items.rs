@@ -176,7 +176,7 @@ async fn g7_a_stream_with_a_damaged_item_is_halted_under_a_running_relay_until_i
     table.store.append(&stream("order-1"), NoStream, [event(1)]).await.unwrap();
     table.store.append(&stream("order-2"), NoStream, [event(1)]).await.unwrap();
     let next = inbox.next().await;
-    assert_eq!((next.stream.as_str(), next.version), ("order-2", 1), "no other stream is halted");
+    assert_eq!((next.event.stream_id.as_str(), next.event.version), ("order-2", 1), "no other stream is halted");
 
     // The worker's row says so with its next heartbeat.
     let named = async {
@@ -195,7 +195,7 @@ async fn g7_a_stream_with_a_damaged_item_is_halted_under_a_running_relay_until_i
     let skipped = relay(&table, &["skip", "order-1", key, "--reason", "it is no entry"]).await;
     assert_eq!(skipped.code(), Some(0), "{}", skipped.stderr);
     let next = inbox.next().await;
-    assert_eq!((next.stream.as_str(), next.version), ("order-1", 1), "the stream goes on by itself");
+    assert_eq!((next.event.stream_id.as_str(), next.event.version), ("order-1", 1), "the stream goes on by itself");
     relay_process.signal(Signal::SIGTERM);
     assert_eq!(relay_process.finish().await.code(), Some(0));
     inbox.close().await.unwrap();

@@ -262,7 +262,7 @@ async fn g7_a_proof_that_is_throttled_is_read_again_and_halts_nothing() {
         });
         relay.logs(code).await;
         let next = inbox.next().await;
-        assert_eq!((next.stream.as_str(), next.version), ("order-1", 2));
+        assert_eq!((next.event.stream_id.as_str(), next.event.version), ("order-1", 2));
         table.wait_for_nothing_pending().await;
         relay.signal(Signal::SIGTERM);
         let finished = relay.finish().await;
@@ -282,7 +282,7 @@ async fn g7_a_proof_that_another_transaction_is_always_in_the_way_of_halts_its_s
     relay.logs("no Query shows its pending entry").await;
     proxy.behave();
     let next = inbox.next().await;
-    assert_eq!((next.stream.as_str(), next.version), ("order-1", 2));
+    assert_eq!((next.event.stream_id.as_str(), next.event.version), ("order-1", 2));
     relay.signal(Signal::SIGTERM);
     assert_eq!(relay.finish().await.code(), Some(0));
     inbox.close().await.expect("the broker answers");

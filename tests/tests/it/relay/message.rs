@@ -53,7 +53,7 @@ async fn a_message_carries_the_event_as_it_was_appended() {
     assert!(!headers.contains_key("clerk"), "what is the service's own stays in the store");
 
     let message = inbox.next().await;
-    assert_eq!((message.version, message.routing_key.as_str()), (2, "order.OrderGrown"));
+    assert_eq!((message.event.version, message.routing_key.as_str()), (2, "order.OrderGrown"));
     assert_eq!(String::from_utf8(message.body).unwrap(), large_payload);
     inbox.close().await.unwrap();
 }

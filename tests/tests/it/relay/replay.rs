@@ -8,7 +8,7 @@ use streambox::{
     NewEvent,
 };
 use streambox_tests::{
-    broker::{BoundQueue, Inbox, Received, shared_broker_url},
+    broker::{BoundQueue, Inbox, Message, shared_broker_url},
     engine::{TestTable, event, stream},
     programs::{Finished, Process, run},
     unique,
@@ -28,7 +28,7 @@ async fn done(table: &TestTable, exchange: &str, arguments: &[&str]) -> Value {
     serde_json::from_str(&finished.stdout).expect("one JSON object")
 }
 
-fn mark(message: &Received) -> Option<String> {
+fn mark(message: &Message) -> Option<String> {
     let headers = message.properties.headers().as_ref()?.inner();
     headers.get("x-streambox-replay").and_then(AMQPValue::as_long_string).map(ToString::to_string)
 }
@@ -55,8 +55,8 @@ async fn a_replayed_stream_comes_as_it_came_first_but_marked_and_nothing_pending
         assert_eq!(mark(&repeat).as_deref(), Some("again"));
         assert_eq!(mark(original), None);
         assert_eq!(
-            (repeat.version, &repeat.body, &repeat.routing_key),
-            (original.version, &original.body, &original.routing_key)
+            (repeat.event.version, &repeat.body, &repeat.routing_key),
+            (original.event.version, &original.body, &original.routing_key)
         );
         let headers = repeat.properties.headers().clone().unwrap_or_default();
         let mut inner = headers.inner().clone();
@@ -82,7 +82,8 @@ async fn a_part_of_a_stream_goes_to_one_queue_and_to_no_other() {
 
     assert_eq!(report["published"], 3);
     let mut rebuilt = queue.consume();
-    let versions = [rebuilt.next().await.version, rebuilt.next().await.version, rebuilt.next().await.version];
+    let versions =
+        [rebuilt.next().await.event.version, rebuilt.next().await.event.version, rebuilt.next().await.event.version];
     assert_eq!(versions, [2, 3, 4]);
     assert_eq!(everybody.receive_rest().await.unwrap().received(), 0);
 
@@ -245,9 +246,9 @@ async fn a_replay_to_a_queue_ends_with_a_message_that_says_so_and_one_to_the_exc
 
     assert_eq!(everybody.receive_rest().await.unwrap().received(), 2);
     let mut rebuilt = queue.consume();
-    assert_eq!([rebuilt.next().await.version, rebuilt.next().await.version], [1, 3]);
+    assert_eq!([rebuilt.next().await.event.version, rebuilt.next().await.event.version], [1, 3]);
     let ended = rebuilt.next().await;
-    assert_eq!((mark(&ended).as_deref(), ended.version), (Some("again"), 0));
+    assert_eq!((mark(&ended).as_deref(), ended.event.version), (Some("again"), 0));
     let headers = ended.properties.headers().as_ref().unwrap().inner();
     assert_eq!(headers.get("x-streambox-replay-ended"), Some(&AMQPValue::Boolean(true)));
     assert_eq!(ended.properties.kind().as_ref().unwrap().as_str(), "streambox.ReplayEnded");

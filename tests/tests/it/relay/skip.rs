@@ -45,7 +45,7 @@ async fn g7_a_halted_stream_goes_on_after_a_skip_under_a_running_relay_and_the_r
     assert_eq!(printed["skipped_before"], Value::Bool(false));
 
     let next = inbox.next().await;
-    assert_eq!((next.stream.as_str(), next.version), ("permit-1", 2), "the stream goes on by itself");
+    assert_eq!((next.event.stream_id.as_str(), next.event.version), ("permit-1", 2), "the stream goes on by itself");
     relay.signal(Signal::SIGTERM);
     assert_eq!(relay.finish().await.code(), Some(0));
     assert_eq!(table.pending().await, 0);
@@ -200,7 +200,7 @@ async fn g7_an_entry_whose_previous_append_was_erased_is_skipped_only_by_a_flag_
     assert_eq!((records.len(), records[0].first, records[0].gave_up_previous), (1, 2, Some(1)));
 
     let next = inbox.next().await;
-    assert_eq!((next.stream.as_str(), next.version), ("order-1", 3), "the stream goes on behind it");
+    assert_eq!((next.event.stream_id.as_str(), next.event.version), ("order-1", 3), "the stream goes on behind it");
     table.wait_for_nothing_pending().await;
     relay.signal(Signal::SIGTERM);
     assert_eq!(relay.finish().await.code(), Some(0));

@@ -8,7 +8,7 @@ mod writers;
 use serde_json::{Value, json};
 use streambox::RecordedEvent;
 use streambox_tests::{
-    broker::{Inbox, Received},
+    broker::{Inbox, Message},
     engine::TestTable,
     items::{Item, item, put},
     programs::{Finished, run},
@@ -58,8 +58,8 @@ impl Expected {
         assert_eq!((event.is_private, metadata), (self.is_private(), self.metadata()));
     }
 
-    fn assert_is_message(&self, message: &Received) {
-        assert_eq!((message.stream.as_str(), message.version), (self.stream(), self.version()));
+    fn assert_is_message(&self, message: &Message) {
+        assert_eq!((message.event.stream_id.as_str(), message.event.version), (self.stream(), self.version()));
         assert_eq!(String::from_utf8_lossy(&message.body), self.text("payload"), "byte for byte");
         let property = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
         assert_eq!(property(message.properties.message_id()).as_deref(), Some(self.text("event_id")));
@@ -125,7 +125,7 @@ async fn assert_receives(inbox: &mut Inbox, expected: Vec<Expected>) {
         received.push(inbox.next().await);
     }
     // Streams come in any order; within one the order is that of the versions.
-    received.sort_by(|a, b| a.stream.cmp(&b.stream));
+    received.sort_by(|a, b| a.event.stream_id.cmp(&b.event.stream_id));
     for (expected, message) in expected.iter().zip(&received) {
         expected.assert_is_message(message);
     }

@@ -17,13 +17,11 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-use streambox::{Metadata, StreamId, outbox::OutboxEvent};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::message::Unpublishable;
-
-/// The content type of such a message.
-pub const CLOUDEVENTS_CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
+use super::{CONTENT_TYPE, Unpublishable, recorded_at};
+use crate::{metadata::Metadata, outbox::OutboxEvent, stream::StreamId};
 
 /// The largest version: an Integer of CloudEvents has 32 bits.
 pub const MAX_CLOUDEVENTS_VERSION: u64 = i32::MAX as u64;
@@ -37,7 +35,7 @@ struct Attributes<'a> {
     #[serde(rename = "type")]
     event_type: &'a str,
     subject: &'a str,
-    time: &'a str,
+    time: String,
     datacontenttype: &'static str,
     streamversion: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,12 +48,12 @@ struct Attributes<'a> {
     tracestate: Option<Cow<'a, str>>,
 }
 
-/// The body of the message of an event that was recorded at `time` (ISO 8601).
+/// An event as a CloudEvent: the body of its message, if messages are in that format.
 ///
 /// # Errors
-/// [`Unpublishable`]: the version is beyond [`MAX_CLOUDEVENTS_VERSION`], or the payload is not JSON, which the store refuses; a
-/// table written by hand may have one.
-pub(super) fn body(source: &str, stream: &StreamId, event: &OutboxEvent, time: &str) -> Result<String, Unpublishable> {
+/// [`Unpublishable`]: the version is beyond [`MAX_CLOUDEVENTS_VERSION`], the time is out of range, or the payload is not JSON.
+#[expect(clippy::missing_panics_doc, reason = "texts and a number are always JSON")]
+pub fn cloud_event(source: &str, stream: &StreamId, event: &OutboxEvent) -> Result<String, Unpublishable> {
     if event.version > MAX_CLOUDEVENTS_VERSION {
         return Err(Unpublishable::OutOfRange { what: "version", value: event.version.into() });
     }
@@ -69,8 +67,8 @@ pub(super) fn body(source: &str, stream: &StreamId, event: &OutboxEvent, time: &
         source,
         event_type: &event.event_type,
         subject: stream.as_str(),
-        time,
-        datacontenttype: "application/json",
+        time: recorded_at::text(event.recorded_at_ms)?,
+        datacontenttype: CONTENT_TYPE,
         streamversion: event.version,
         correlationid: metadata(Metadata::CORRELATION_ID),
         causationid: metadata(Metadata::CAUSATION_ID),
@@ -85,10 +83,20 @@ pub(super) fn body(source: &str, stream: &StreamId, event: &OutboxEvent, time: &
     Ok(body)
 }
 
+/// The data of a CloudEvent: the payload as it was appended, without the white space around it.
+pub(super) fn data(body: &str) -> Result<&str, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        #[serde(borrow)]
+        data: &'a RawValue,
+    }
+    serde_json::from_str::<Event<'_>>(body).map(|event| event.data.get())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use streambox::Uuid;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -100,14 +108,16 @@ mod tests {
     fn a_cloud_event_has_the_attributes_of_the_contract_and_its_data_byte_for_byte() {
         let payload = "{ \"total\": 49.90,\n \"a\": null }";
         let mut event = event(payload);
+        event.recorded_at_ms = 1_700_000_000_042;
         event.metadata = Metadata::new()
             .with("correlation_id", "c-1")
             .with("causation_id", 42)
             .with("traceparent", "00-a-b-01")
             .with("mine", 1);
         let stream = StreamId::new("order-\"1\"").unwrap();
-        let body = body("/shop", &stream, &event, "2023-11-14T22:13:20.042Z").unwrap();
+        let body = cloud_event("/shop", &stream, &event).unwrap();
         assert!(body.ends_with(&format!(",\"data\":{payload}}}")), "{body}");
+        assert_eq!(data(&body).unwrap(), payload);
         let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
         let expected = json!({
             "specversion": "1.0",
@@ -129,12 +139,12 @@ mod tests {
     #[test]
     fn what_is_no_cloud_event_is_an_error() {
         let order = StreamId::new("order-1").unwrap();
-        assert_eq!(body("/", &order, &event("{"), "t"), Err(Unpublishable::NotJson));
-        assert_eq!(body("/", &order, &event("1} , {\"x\":2"), "t"), Err(Unpublishable::NotJson));
+        assert_eq!(cloud_event("/", &order, &event("{")), Err(Unpublishable::NotJson));
+        assert_eq!(cloud_event("/", &order, &event("1} , {\"x\":2")), Err(Unpublishable::NotJson));
         let mut late = event("{}");
         late.version = MAX_CLOUDEVENTS_VERSION;
-        assert!(body("/", &order, &late, "t").is_ok());
+        assert!(cloud_event("/", &order, &late).is_ok());
         late.version += 1;
-        assert!(body("/", &order, &late, "t").unwrap_err().to_string().contains("2147483648"));
+        assert!(cloud_event("/", &order, &late).unwrap_err().to_string().contains("2147483648"));
     }
 }

@@ -1,7 +1,7 @@
 # The two commands of a fresh machine are `make demo` and `make test`; `make help` lists the others.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo system test test-containers test-dynamodb-local test-cloudformation bench bench-store lint infra-lint promises up down
+.PHONY: help demo system test test-containers test-dynamodb-local test-cloudformation bench bench-store lint infra-lint promises public-api up down
 
 # One set of features everywhere: with another one Cargo builds the AWS SDK a second time.
 WORKSPACE := --workspace --all-features
@@ -49,13 +49,17 @@ lint: ## Check format, lints, documentation and scripts, warnings denied
 	cargo fmt --all --check
 	cargo clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps --document-private-items
-	shellcheck .ci/run infra/lint localstack/{program,selftest,install-rabbitmq,init/ready.d/table.sh}
+	shellcheck .ci/run .ci/public-api infra/lint localstack/{program,selftest,install-rabbitmq,init/ready.d/table.sh}
 
 infra-lint: ## Check the CloudFormation templates with cfn-lint and checkov; needs Python 3
 	@infra/lint
 
 promises: ## Write tests/PROMISES.md, the list of promises and their tests, from the names of the tests
 	@STREAMBOX_UPDATE_PROMISES=1 cargo test --quiet $(WORKSPACE) --test promises -- every_promise
+
+public-api: ## Write store/public-api.txt, the list of the library's public items, from the code
+	@.ci/public-api --install
+	@.ci/public-api --write
 
 up: ## Start the local stack, or find it running; prints the settings to export
 	@localstack/up

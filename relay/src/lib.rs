@@ -14,6 +14,12 @@
 //! - [`config`]: the program's settings.
 //! - [`lines`]: standard output and standard error, which hold nothing up.
 //! - [`text`]: how values look to people.
+//!
+//! # Features
+//!
+//! - `credentials`, on by default: profiles of people's credentials, for the program. A service that runs the relay itself can do
+//!   without.
+//! - `opentelemetry`: traces, exported over OTLP.
 
 pub mod broker;
 pub mod config;

@@ -28,7 +28,6 @@
 //! # Ok(())
 //! # }
 //! ```
-
 //!
 //! # Features
 //!
@@ -36,8 +35,11 @@
 //!
 //! - `credentials`: profiles of `aws sso login` and `aws login`, and those with a `credential_process`. Keys, and the roles of
 //!   instances, containers and pods, need no feature.
-//! - `testing`: an in-memory engine, and given/when/then. `tune`: how often to take snapshots. `opentelemetry`: the current trace
-//!   context.
+//! - `testing`: an in-memory engine, and given/when/then.
+//! - `tune`: how often to take snapshots.
+//! - `opentelemetry`: the current trace context.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod aggregate;
 mod append;

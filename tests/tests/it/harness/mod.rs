@@ -4,6 +4,7 @@ mod examples;
 mod imports;
 mod model;
 mod own_broker;
+mod packaging;
 mod readme;
 mod send;
 mod simulator;

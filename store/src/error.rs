@@ -165,9 +165,11 @@ pub enum Invalid {
         /// The stream.
         stream: StreamId,
     },
-    /// More items than a transaction can hold: events, a pending entry for each append with public events, and the
-    /// caller's own. It is never split.
-    #[error("a transaction has at most {limit} items (events, one pending entry an append, your own), got {items}")]
+    /// More items than a transaction can hold: events, a pending entry for each append with public events, a marker for each
+    /// aggregate of a command that is recognised for ever, and the caller's own. It is never split.
+    #[error(
+        "a transaction has at most {limit} items (events, one pending entry an append, a command's markers, your own), got {items}"
+    )]
     TooManyItems {
         /// The most it may have.
         limit: usize,

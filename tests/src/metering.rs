@@ -41,6 +41,9 @@ impl Put {
     /// A pending entry, which never has more than 1 KB.
     pub const ENTRY: Self = Self { units: 1.0, is_indexed: true };
 
+    /// The marker of a command.
+    pub const MARKER: Self = Self { units: 1.0, is_indexed: false };
+
     /// An event of this many KB.
     #[must_use]
     pub const fn event_of(kilobytes: f64) -> Self {

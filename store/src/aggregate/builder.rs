@@ -124,7 +124,7 @@ impl<A: Aggregate> RepositoryBuilder<A> {
     }
 
     /// How many of a stream's last events are looked through for a command that may have been carried out before. 100
-    /// by default.
+    /// by default. With 0 only [markers](super::CommandContext::with_id_for_ever) count.
     #[must_use]
     pub fn deduplication_window(mut self, events: u64) -> Self {
         self.deduplication_window = events;

@@ -17,6 +17,7 @@ use crate::{
     error::{Conflict, Error, Invalid},
     event::{AppendRange, NewEvent},
     observe::{self, count},
+    read,
     stream::{ExpectedVersion, StreamId, StreamPosition},
 };
 
@@ -55,11 +56,10 @@ impl<A: Aggregate> Repository<A> {
         let mut backoff = table.backoff(FIRST_DELAY, LONGEST_DELAY);
         let mut attempts = 0;
         loop {
-            if let Some(id) = command.id {
-                loaded = self.with_recent(loaded).await?;
-                if let Some(append) = self.find(&loaded, id) {
-                    return Ok(self.repeat(loaded, append));
-                }
+            let carried_out;
+            (loaded, carried_out) = self.carried_out(loaded, command).await?;
+            if let Some(append) = carried_out {
+                return Ok(self.repeat(loaded, append).await?);
             }
             let is_expected = command.expected.is_none_or(|expected| loaded.version() == expected);
             let decision = if is_expected {
@@ -112,12 +112,9 @@ impl<A: Aggregate> Repository<A> {
         command: &CommandContext,
         events: Vec<A::Event>,
     ) -> Result<Saved<A>, Error> {
-        let mut loaded = loaded.clone();
-        if let Some(id) = command.id {
-            loaded = self.with_recent(loaded).await?;
-            if let Some(append) = self.find(&loaded, id) {
-                return Ok(self.repeat(loaded, append));
-            }
+        let (loaded, carried_out) = self.carried_out(loaded.clone(), command).await?;
+        if let Some(append) = carried_out {
+            return self.repeat(loaded, append).await;
         }
         if let Some(expected) = command.expected.filter(|expected| *expected != loaded.version()) {
             let (expected, current) = (ExpectedVersion::Exact(expected), loaded.position().clone());
@@ -148,7 +145,7 @@ impl<A: Aggregate> Repository<A> {
         let began = self.now();
         let at = ExpectedVersion::At(loaded.position().clone());
         let id = command.id.unwrap_or_else(Uuid::new_v4);
-        let mut parts = vec![Part::new(loaded.stream(), at, prepared.new.iter().cloned())];
+        let mut parts = vec![Part::new(loaded.stream(), at, prepared.new.iter().cloned()).marked(command.is_marked)];
         parts.extend(appends);
         let mut others = match append::commit(&self.shared.store.table, id, &mut parts, &items).await {
             Ok(appended) => appended,
@@ -213,8 +210,28 @@ impl<A: Aggregate> Repository<A> {
         Ok(prepared)
     }
 
+    /// The append of a command that was carried out before: from the deduplication window, which is known from then on, or by its
+    /// marker.
+    pub(super) async fn carried_out(
+        &self,
+        loaded: Loaded<A>,
+        command: &CommandContext,
+    ) -> Result<(Loaded<A>, Option<Appended>), Error> {
+        let Some(id) = command.id else { return Ok((loaded, None)) };
+        let loaded = self.with_recent(loaded).await?;
+        let found = self.find(&loaded, id);
+        // Where the window is all of the stream, there is nothing before it.
+        if found.is_some() || !command.is_marked || loaded.version() <= self.shared.deduplication_window {
+            return Ok((loaded, found));
+        }
+        let (table, stream) = (&self.shared.store.table, loaded.stream());
+        let marker = read::marker(table, stream, id).await?;
+        let found = marker.map(|marker| Appended::marked(table, stream, &marker));
+        Ok((loaded, found))
+    }
+
     /// The append of a command, if it is in the deduplication window.
-    pub(super) fn find(&self, loaded: &Loaded<A>, id: Uuid) -> Option<Appended> {
+    fn find(&self, loaded: &Loaded<A>, id: Uuid) -> Option<Appended> {
         let recent = &loaded.entry.recent;
         let RecentAppend { range, recorded_at_ms, newest_entry } =
             recent.find(id, loaded.version(), self.shared.deduplication_window)?;
@@ -223,8 +240,12 @@ impl<A: Aggregate> Repository<A> {
         Some(Appended::stored_before(range.first, position, recorded_at_ms))
     }
 
-    fn repeat<T>(&self, loaded: Loaded<A>, appended: Appended) -> Saved<A, T> {
+    async fn repeat<T>(&self, mut loaded: Loaded<A>, appended: Appended) -> Result<Saved<A, T>, Error> {
         self.shared.counters.repeats.count();
-        Saved { loaded, appended: Some(appended), others: Vec::new(), returned: None, attempts: 0 }
+        // The marker may be of an append that was stored after the load.
+        if loaded.version() < appended.position.version() {
+            loaded = self.refresh(&loaded).await?;
+        }
+        Ok(Saved { loaded, appended: Some(appended), others: Vec::new(), returned: None, attempts: 0 })
     }
 }

@@ -107,6 +107,9 @@
 //!   and retries for 10 minutes, 1,200. A repeat that comes later is carried out as a new command; its events have ids of their own.
 //! - A command that stored no event leaves no trace: its repeat decides again.
 //! - The same id may be used in different streams, and counts in each of them once.
+//! - For ever: [`CommandContext::with_id_for_ever`] stores a marker with the id beside the events. It costs 2 write units, and in a
+//!   stream that is longer than the window one read unit. A service that has only such commands sets the window to 0.
+//!   Exports have no markers: in a table that was imported from one, repeats of what the old table has are not recognised.
 //! - For ever, and at no cost: [`EventStore::append_with_id`](crate::EventStore::append_with_id) with the version that
 //!   the caller has seen.
 //!

@@ -102,7 +102,8 @@ impl<A: Aggregate> Repository<A> {
     }
 
     /// Saves as [`save`](Self::save) does, with the context of the command. A command's id is recognised if it was stored within the
-    /// [deduplication window](super#commands-that-may-come-twice) before the place where the aggregate was loaded, or right behind it.
+    /// [deduplication window](super#commands-that-may-come-twice) before the place where the aggregate was loaded, or right behind it;
+    /// one that is recognised [for ever](CommandContext::with_id_for_ever), wherever it was stored.
     ///
     /// # Errors
     /// As [`save`](Self::save); [`Error::Conflict`] also if the aggregate was not loaded at the version that the command

@@ -35,7 +35,7 @@ trait Member: Send + Sync {
     fn part(&self) -> Part;
 
     /// The append of a command that was carried out before.
-    fn repeat(&self, id: Uuid) -> BoxFuture<'_, Result<Option<Appended>, Error>>;
+    fn carried_out<'a>(&'a self, command: &'a CommandContext) -> BoxFuture<'a, Result<Option<Appended>, Error>>;
 
     fn begin(&mut self);
 
@@ -63,10 +63,10 @@ impl<A: Aggregate> Member for AggregateMember<A> {
         Part::new(self.loaded.stream(), at, self.prepared.new.iter().cloned())
     }
 
-    fn repeat(&self, id: Uuid) -> BoxFuture<'_, Result<Option<Appended>, Error>> {
+    fn carried_out<'a>(&'a self, command: &'a CommandContext) -> BoxFuture<'a, Result<Option<Appended>, Error>> {
         async move {
-            let loaded = self.repository.with_recent(self.loaded.clone()).await?;
-            Ok(self.repository.find(&loaded, id))
+            let (_, found) = self.repository.carried_out(self.loaded.clone(), command).await?;
+            Ok(found)
         }
         .boxed()
     }
@@ -160,7 +160,9 @@ impl AggregateTransaction {
     /// in the order in which they were added. If there is neither and no item, there is nothing to do, and nothing is sent.
     ///
     /// A command with an id that was carried out before is recognised if one of the aggregates has it within the
-    /// [deduplication window](super#commands-that-may-come-twice) before the place where it was loaded, or right behind it.
+    /// [deduplication window](super#commands-that-may-come-twice) before the place where it was loaded, or right behind it. With
+    /// [`with_id_for_ever`](CommandContext::with_id_for_ever) each aggregate's stream gets a marker, and one that is found suffices;
+    /// the appends to other streams are then looked for backward from the streams' ends.
     ///
     /// # Errors
     /// Those of [`Transaction::commit`](crate::Transaction::commit).
@@ -176,11 +178,12 @@ impl AggregateTransaction {
         if members.is_empty() && appends.is_empty() && items.is_empty() {
             return Ok(Committed::of(Vec::new()));
         }
-        let mut parts: Vec<_> = members.iter().map(|member| member.part()).chain(appends).collect();
+        let marked = members.iter().map(|member| member.part().marked(command.is_marked));
+        let mut parts: Vec<_> = marked.chain(appends).collect();
         if let Some(id) = command.id {
             let mut found = Vec::new();
             for member in &members {
-                found.push(member.repeat(id).await?);
+                found.push(member.carried_out(&command).await?);
             }
             if found.iter().any(Option::is_some) {
                 for member in &members {

@@ -35,8 +35,9 @@ pub(super) fn judge(reasons: &[CancellationReason], slots: &[Slot]) -> Cancelled
         .filter(|(reason, _)| code(reason) == "ConditionalCheckFailed")
         .map(|(reason, &slot)| Existing { slot, item: reason.item().filter(|item| !item.is_empty()).cloned() })
         .collect();
-    // An event that is there decides, whatever else there is: its place is taken for ever.
-    if failed.iter().any(|existing| matches!(existing.slot, Slot::Event { .. })) {
+    // An event that is there decides, whatever else there is: its place is taken for ever. So does a marker: the command was
+    // carried out.
+    if failed.iter().any(|existing| matches!(existing.slot, Slot::Event { .. } | Slot::Marker { .. })) {
         return Cancelled::Exist(failed);
     }
     let in_conflict = reasons.iter().any(|reason| code(reason) == "TransactionConflict");
@@ -84,6 +85,13 @@ mod tests {
         let slots = [Slot::Event { part: 0, index: 0 }, Slot::Event { part: 0, index: 1 }, Slot::Entry { part: 0 }];
         let reasons = reasons(&["TransactionConflict", "ConditionalCheckFailed", "None"]);
         assert_eq!(judge(&reasons, &slots), Cancelled::Exist(vec![existing(slots[1])]));
+    }
+
+    #[test]
+    fn a_marker_that_exists_decides_even_beside_an_own_item_that_is_refused_and_a_transaction_conflict() {
+        let slots = [Slot::Event { part: 0, index: 0 }, Slot::Marker { part: 0 }, Slot::Own { position: 0 }];
+        let reasons = reasons(&["TransactionConflict", "ConditionalCheckFailed", "ConditionalCheckFailed"]);
+        assert_eq!(judge(&reasons, &slots), Cancelled::Exist(vec![existing(slots[1]), existing(slots[2])]));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn check(table: &Table, append_id: Uuid, parts: &[Part], own: &[Trans
             return Err(Invalid::DuplicateStream { stream: part.stream.clone() });
         }
         bytes += check_part(table, part)?;
-        items += part.events.len() + usize::from(part.has_entry());
+        items += part.events.len() + usize::from(part.has_entry()) + usize::from(part.is_marked);
     }
     if items > MAX_TRANSACTION_ITEMS {
         return Err(Invalid::TooManyItems { limit: MAX_TRANSACTION_ITEMS, items });
@@ -69,7 +69,8 @@ fn check_part(table: &Table, part: &Part) -> Result<usize, Invalid> {
     }
     // A little more than the entry can have.
     let entry_bytes = part.stream.as_str().len() + MAX_INLINE_ENTRY_BYTES + 16 * part.events.len();
-    Ok(bytes + if part.has_entry() { entry_bytes } else { 0 })
+    let marker_bytes = schema::marker_bytes(&part.stream);
+    Ok(bytes + if part.has_entry() { entry_bytes } else { 0 } + if part.is_marked { marker_bytes } else { 0 })
 }
 
 impl NewEvent {
@@ -153,9 +154,7 @@ fn check_own(table: &str, position: usize, item: &TransactWriteItem) -> Result<u
     };
     // A table may be named by its ARN.
     if name == table || name.rsplit_once(":table/").is_some_and(|(_, name)| name == table) {
-        return refuse(
-            "it is in the store's own table, which has events, pending entries and snapshots alone; use another",
-        );
+        return refuse("it is in the store's own table, which is for the store's items alone; use another");
     }
     match item.put().map(|put| item_bytes(put.item())) {
         Some(bytes) if bytes > MAX_ITEM_BYTES => refuse("it has more than the 400 KB of an item"),

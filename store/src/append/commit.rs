@@ -67,7 +67,7 @@ impl Call<'_> {
         loop {
             let positions = match self.locate().await? {
                 Located::At(positions) => positions,
-                Located::StoredBefore(stored) => return self.stored_before(stored).await,
+                Located::StoredBefore(stored) => return self.stored_before(vec![stored]).await,
             };
             let existing = match self.send(&positions).await? {
                 Answer::Stored(results) => return Ok(results),

@@ -32,7 +32,7 @@ impl Call<'_> {
 
     async fn locate_part(&self, part: usize, append: &Part) -> Result<Located<StreamPosition>, Error> {
         let start = || StreamPosition::start(append.stream.clone());
-        let stored_before = |event| Ok(Located::StoredBefore(StoredPart { part, event: Box::new(event) }));
+        let stored_before = |event| Ok(Located::StoredBefore(StoredPart { part, appended: self.repeated(&event) }));
         match append.expected {
             ExpectedVersion::At(ref position) => Ok(Located::At(position.clone())),
             ExpectedVersion::NoStream => Ok(Located::At(start())),

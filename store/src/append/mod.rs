@@ -3,7 +3,8 @@
 //! Check the input and prepare the items (pure), send them until DynamoDB has decided, translate the decision (pure). The
 //! condition on each item is that it does not exist yet. If that fails, the item that DynamoDB returns shows whose it is:
 //! the same append id at the same place means that this very append was stored before, anything else means that another
-//! writer has the place. Since an event never changes, either answer holds for ever.
+//! writer has the place. Since an event never changes, either answer holds for ever. A command that is recognised for ever has a
+//! marker beside its events, whose key is its id: if that exists, the command was carried out, wherever its events stand.
 //!
 //! - `check.rs`: what is refused before anything is sent; `prepare.rs`: the items. Both are pure.
 //! - `commit.rs` repeats three steps of a call (`call.rs`) until there is a result: `locate.rs`, where each append goes; `send.rs`,
@@ -29,6 +30,7 @@ pub use self::transaction::{Committed, Transaction};
 use crate::{
     error::Error,
     event::{NewEvent, event_id},
+    schema::Marker,
     stream::{ExpectedVersion, StreamId, StreamPosition},
     table::Table,
 };
@@ -58,6 +60,13 @@ impl Appended {
         Self { append_id, first_version, position, recorded_at_ms, already_stored: true, write_units: 0.0 }
     }
 
+    /// The result of a command that had been carried out before, as its marker tells it.
+    pub(crate) fn marked(table: &Table, stream: &StreamId, marker: &Marker) -> Self {
+        let Marker { append, recorded_at_ms, newest_entry } = *marker;
+        let position = StreamPosition::after(table.full_name(), stream.clone(), append.last, append.id, newest_entry);
+        Self::stored_before(append.first, position, recorded_at_ms)
+    }
+
     /// The ids of its events, in order.
     pub fn event_ids(&self) -> impl Iterator<Item = Uuid> + '_ {
         let versions = self.first_version..=self.position.version();
@@ -71,6 +80,8 @@ pub(crate) struct Part {
     pub(crate) stream: StreamId,
     expected: ExpectedVersion,
     events: Vec<NewEvent>,
+    /// Whether a marker is stored with it, by which its repeat is recognised for ever.
+    is_marked: bool,
 }
 
 impl Part {
@@ -79,7 +90,11 @@ impl Part {
         expected: ExpectedVersion,
         events: impl IntoIterator<Item = NewEvent>,
     ) -> Self {
-        Self { stream: stream.clone(), expected, events: events.into_iter().collect() }
+        Self { stream: stream.clone(), expected, events: events.into_iter().collect(), is_marked: false }
+    }
+
+    pub(crate) fn marked(self, is_marked: bool) -> Self {
+        Self { is_marked, ..self }
     }
 
     /// Whether anything of it is to be published.

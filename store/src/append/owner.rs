@@ -11,20 +11,25 @@ use crate::{
     stream::{ExpectedVersion, StreamId, StreamPosition},
 };
 
-/// An event of a part that was stored before; so the whole transaction was.
+/// A part that was stored before; so the whole transaction was.
 pub(super) struct StoredPart {
     pub(super) part: usize,
-    pub(super) event: Box<RecordedEvent>,
+    pub(super) appended: Appended,
 }
 
 pub(super) enum Owner {
-    Ours(StoredPart),
+    /// At least one of the parts is known.
+    Ours(Vec<StoredPart>),
     /// Other writers have the places of these parts.
     Others(Vec<usize>),
 }
 
 impl Call<'_> {
     pub(super) async fn owner(&self, positions: &[StreamPosition], existing: Vec<Existing>) -> Result<Owner, Error> {
+        let marked = self.marked(&existing).await?;
+        if !marked.is_empty() {
+            return Ok(Owner::Ours(marked));
+        }
         let mut taken = Vec::new();
         // Beside an event that exists, nothing else matters.
         let events = existing.iter().any(|existing| matches!(existing.slot, Slot::Event { .. }));
@@ -43,11 +48,29 @@ impl Call<'_> {
                 None => self.event(&self.parts[part].stream, first + index as u64).await?,
             };
             if self.is_ours(&event, first) {
-                return Ok(Owner::Ours(StoredPart { part, event: Box::new(event) }));
+                return Ok(Owner::Ours(vec![StoredPart { part, appended: self.repeated(&event) }]));
             }
             taken.push(part);
         }
         Ok(Owner::Others(taken))
+    }
+
+    /// The parts whose markers are there: the command was carried out, wherever their events stand.
+    async fn marked(&self, existing: &[Existing]) -> Result<Vec<StoredPart>, Error> {
+        let mut parts = Vec::new();
+        for Existing { slot, item } in existing {
+            let &Slot::Marker { part } = slot else { continue };
+            let stream = &self.parts[part].stream;
+            let marker = match item {
+                Some(item) => Some(schema::read_marker(item.clone())?),
+                None => self.in_time(read::marker(self.table, stream, self.append_id)).await?,
+            };
+            let missing =
+                || self.corrupt(part, schema::command_key(self.append_id), "it was there and is not any more");
+            let appended = Appended::marked(self.table, stream, &marker.ok_or_else(missing)?);
+            parts.push(StoredPart { part, appended });
+        }
+        Ok(parts)
     }
 
     pub(super) fn is_ours(&self, event: &RecordedEvent, first: u64) -> bool {
@@ -55,17 +78,14 @@ impl Call<'_> {
     }
 
     /// What a transaction that was stored before has done.
-    pub(super) async fn stored_before(&self, stored: StoredPart) -> Result<Vec<Appended>, Error> {
+    pub(super) async fn stored_before(&self, mut stored: Vec<StoredPart>) -> Result<Vec<Appended>, Error> {
         let mut results = Vec::with_capacity(self.parts.len());
         for (part, append) in self.parts.iter().enumerate() {
-            let found;
-            let event = if part == stored.part {
-                &*stored.event
-            } else {
-                found = self.find_stored(part, append).await?;
-                &found
-            };
-            results.push(self.repeated(event));
+            let known = stored.iter().position(|known| known.part == part);
+            results.push(match known {
+                Some(known) => stored.swap_remove(known).appended,
+                None => self.repeated(&self.find_stored(part, append).await?),
+            });
         }
         Ok(results)
     }
@@ -79,12 +99,12 @@ impl Call<'_> {
             ExpectedVersion::Any | ExpectedVersion::StreamExists => None,
         };
         if let Some(version) = at {
-            let event = self.event(&append.stream, version + 1).await?;
-            if self.is_ours(&event, version + 1) {
+            let event = self.in_time(read::event_at(self.table, &append.stream, version + 1)).await?;
+            if let Some(event) = event.filter(|event| self.is_ours(event, version + 1)) {
                 return Ok(event);
             }
-            return Err(self.missing(part));
         }
+        // A marker has shown that the transaction was stored, maybe at other places than today's.
         self.search(part, append).await
     }
 

@@ -1,5 +1,5 @@
-//! The items of a transaction, built without I/O: for each stream its events in order and its pending entry, then the
-//! caller's own.
+//! The items of a transaction, built without I/O: for each stream its events in order, its pending entry and its command's marker,
+//! then the caller's own.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Appended, Part};
 use crate::{
     event::{AppendRange, event_id},
-    schema::{self, Compression, ENTITY, Item, Recording},
+    schema::{self, Compression, ENTITY, Item, Marker, Recording},
     stream::{Previous, StreamPosition},
     table::Table,
 };
@@ -21,6 +21,8 @@ pub(super) enum Slot {
     Event { part: usize, index: usize },
     /// The pending entry of an append.
     Entry { part: usize },
+    /// The marker of a command.
+    Marker { part: usize },
     /// An item of the caller's own.
     Own { position: usize },
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Slot {
         match self {
             Self::Event { index, .. } => write!(f, "event {index} of the append"),
             Self::Entry { .. } => f.write_str("the pending entry"),
+            Self::Marker { .. } => f.write_str("the command's marker"),
             Self::Own { position } => write!(f, "item {position} of the caller's own"),
         }
     }
@@ -57,6 +60,7 @@ impl<'a> Request<'a> {
         for (part, (append, at)) in parts.iter().zip(positions).enumerate() {
             slots.extend((0..append.events.len()).map(|index| Slot::Event { part, index }));
             slots.extend(append.has_entry().then_some(Slot::Entry { part }));
+            slots.extend(append.is_marked.then_some(Slot::Marker { part }));
             appends.push(Prepared::new(append_id, append, at, recorded_at_ms, table.compression()));
         }
         slots.extend((0..own.len()).map(|position| Slot::Own { position }));
@@ -102,6 +106,7 @@ struct Prepared<'a> {
     range: AppendRange,
     recorded_at_ms: i64,
     has_entry: bool,
+    is_marked: bool,
     /// The newest append up to this one that has a pending entry: the next one's previous entry.
     newest_entry: Option<Previous>,
 }
@@ -122,16 +127,20 @@ impl<'a> Prepared<'a> {
         let recordings = part.events.iter().zip(first..).map(recording).collect();
         let has_entry = part.has_entry();
         let newest_entry = if has_entry { Some(Previous { first, recorded_at_ms }) } else { at.newest_entry() };
-        Self { at, recordings, range, recorded_at_ms, has_entry, newest_entry }
+        Self { at, recordings, range, recorded_at_ms, has_entry, is_marked: part.is_marked, newest_entry }
     }
 
-    /// The events in order, then the pending entry, if there is one.
+    /// The events in order, then the pending entry and the marker, if there are any.
     fn items(&self) -> Vec<Item> {
-        let Self { at, recordings, range, recorded_at_ms, has_entry, newest_entry } = self;
-        let mut items = Vec::with_capacity(recordings.len() + 1);
+        let Self { at, recordings, range, recorded_at_ms, has_entry, is_marked, newest_entry } = self;
+        let mut items = Vec::with_capacity(recordings.len() + 2);
         items.extend(recordings.iter().map(|event| schema::event_item(event, range, *recorded_at_ms, *newest_entry)));
         if *has_entry {
             items.push(schema::pending_item(recordings, range, *recorded_at_ms, at.newest_entry()));
+        }
+        if *is_marked {
+            let marker = Marker { append: *range, recorded_at_ms: *recorded_at_ms, newest_entry: *newest_entry };
+            items.push(schema::marker_item(at.stream(), &marker));
         }
         items
     }
@@ -158,10 +167,10 @@ mod tests {
     };
 
     #[test]
-    fn an_append_is_its_events_in_order_and_one_pending_entry() {
+    fn an_append_is_its_events_in_order_one_pending_entry_and_its_commands_marker() {
         let stream = StreamId::new("order-1").unwrap();
         let events = ["A", "B"].map(|event_type| NewEvent::from_json_text(event_type, "{}").unwrap());
-        let part = Part { stream: stream.clone(), expected: ExpectedVersion::Any, events: events.into() };
+        let part = Part::new(&stream, ExpectedVersion::Any, events).marked(true);
         let at = StreamPosition::after(
             &"events".into(),
             stream,
@@ -174,7 +183,15 @@ mod tests {
 
         let items = prepared.items();
         let keys: Vec<_> = items.iter().map(|item| item[ENTITY].as_s().unwrap().as_str()).collect();
-        assert_eq!(keys, ["event#00000000000000000004", "event#00000000000000000005", "pending#00000000000000000004"]);
+        let expected = [
+            "event#00000000000000000004",
+            "event#00000000000000000005",
+            "pending#00000000000000000004",
+            "command#00000000-0000-0000-0000-000000000001",
+        ];
+        assert_eq!(keys, expected);
+        let marker = schema::read_marker(items[3].clone()).unwrap();
+        assert_eq!((marker.append, marker.newest_entry), (prepared.range, prepared.newest_entry));
         let entry = schema::read_pending(items[2].clone()).unwrap();
         assert_eq!((entry.first, entry.last), (4, 5));
         assert_eq!(entry.previous, Some(Previous { first: 3, recorded_at_ms: 6 }));

@@ -1,13 +1,14 @@
-//! One request: where a stream ends, whether there is one, the event at a version.
+//! One request: where a stream ends, whether there is one, the event at a version, the marker of a command.
 
 use aws_sdk_dynamodb::types::{ConsumedCapacity, ReturnConsumedCapacity, Select};
+use uuid::Uuid;
 
 use super::query;
 use crate::{
     error::Error,
     event::RecordedEvent,
     observe::count,
-    schema,
+    schema::{self, Item, Marker},
     stream::{StreamId, StreamPosition},
     table::Table,
 };
@@ -53,20 +54,32 @@ pub(crate) async fn event_at(table: &Table, stream: &StreamId, version: u64) -> 
     if version == 0 {
         return Ok(None);
     }
+    let item = item(table, stream, schema::event_key(version)).await?;
+    count::read(0.0, item.iter().len());
+    Ok(item.map(schema::read_event).transpose()?)
+}
+
+/// The marker of a command, strongly consistent; it is there if the command was carried out with one.
+pub(crate) async fn marker(table: &Table, stream: &StreamId, command: Uuid) -> Result<Option<Marker>, Error> {
+    let item = item(table, stream, schema::command_key(command)).await?;
+    Ok(item.map(schema::read_marker).transpose()?)
+}
+
+async fn item(table: &Table, stream: &StreamId, entity: String) -> Result<Option<Item>, Error> {
     let operation = table.request("read", stream.as_str());
     count::request();
     let output = table
         .client()
         .get_item()
         .table_name(table.name())
-        .set_key(Some(schema::key(stream.as_str(), schema::event_key(version))))
+        .set_key(Some(schema::key(stream.as_str(), entity)))
         .consistent_read(true)
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .send()
         .await
         .map_err(|error| operation.failed(error))?;
-    count::read(units(output.consumed_capacity()), output.item.iter().len());
-    Ok(output.item.map(schema::read_event).transpose()?)
+    count::read(units(output.consumed_capacity()), 0);
+    Ok(output.item)
 }
 
 fn units(consumed: Option<&ConsumedCapacity>) -> f64 {

@@ -1,14 +1,15 @@
 //! The stored format: every key and attribute name of the table, the table's definition, and how each entity is
 //! written and read. It is public; a change here is a breaking change.
 //!
-//! One partition holds a stream: `event#` + version, and `pending#` + first version for each append that is still to be
-//! published. Versions have 20 digits in a key, so that their order as texts is their order as numbers.
+//! One partition holds a stream: `event#` + version, `pending#` + first version for each append that is still to be
+//! published, and `command#` + append id for each command that is recognised for ever. Versions have 20 digits in a key, so that their order as texts is their order as numbers.
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
 mod entry;
 mod event;
 mod fields;
+mod marker;
 mod payload;
 mod size;
 mod skip;
@@ -27,6 +28,7 @@ pub(crate) use self::{
     entry::{EntryOutline, copies, pending_item, read_outline, read_pending},
     event::{Recording, event_bytes, event_item, read_event, read_event_beside},
     fields::Fields,
+    marker::{Marker, marker_bytes, marker_item, read_marker},
     size::item_bytes,
     skip::{read_skip, skip_item},
     snapshot::{read_snapshot, snapshot_item},
@@ -53,21 +55,21 @@ pub const PAYLOAD_ENCODING: &str = "payload_encoding";
 pub const ENCODING_ZSTD: &str = "zstd";
 /// Event: its metadata (JSON text, S); absent if there are none.
 pub const METADATA: &str = "metadata";
-/// Event: when it was recorded (milliseconds since the Unix epoch, N).
+/// Event, and the marker of a command: when it was recorded (milliseconds since the Unix epoch, N).
 pub const RECORDED_AT: &str = "recorded_at";
 /// Event: the id of the append that it came with (UUID, S). Snapshot: that of the event at its version.
 pub const APPEND_ID: &str = "append_id";
-/// Event: the first version of that append (N).
+/// Event: the first version of that append (N). Marker: that of the command's append.
 pub const APPEND_FIRST: &str = "append_first";
-/// Event: the last version of that append (N).
+/// Event: the last version of that append (N). Marker: that of the command's append.
 pub const APPEND_LAST: &str = "append_last";
 
-/// Event: present and true if it is not for publication (BOOL).
+/// Event: present and true if it is not for publication (BOOL). Marker: if none of the command's events is.
 pub const IS_PRIVATE: &str = "is_private";
-/// Private event: the first version of the newest append up to this one that has a pending entry (N); absent if there is
-/// none.
+/// Private event, and marker of private events alone: the first version of the newest append up to this one that has a pending
+/// entry (N); absent if there is none.
 pub const ENTRY_FIRST: &str = "entry_first";
-/// Private event: when that append was recorded (milliseconds since the Unix epoch, N).
+/// Private event, and marker of private events alone: when that append was recorded (milliseconds since the Unix epoch, N).
 pub const ENTRY_AT: &str = "entry_at";
 
 /// Pending entry: when its events were recorded (milliseconds since the Unix epoch, N). Sort key of the index.
@@ -155,6 +157,8 @@ pub const TAKEN_AT: &str = "taken_at";
 /// The sparse index over the pending entries: partition key [`STREAM_ID`], sort key [`PENDING_SINCE`], keys only.
 pub const OUTBOX_INDEX: &str = "outbox";
 
+/// Before the events, so that a page that is read from a partition's end does not hold it.
+pub(crate) const COMMAND_PREFIX: &str = "command#";
 pub(crate) const EVENT_PREFIX: &str = "event#";
 pub(crate) const PENDING_PREFIX: &str = "pending#";
 /// The sort key of a stream's snapshot: behind all events and pending entries.
@@ -163,6 +167,11 @@ pub(crate) const WORKER_PREFIX: &str = "worker#";
 pub(crate) const SKIP_PREFIX: &str = "skip#";
 /// As many as the largest version has.
 const DIGITS: usize = 20;
+
+/// The sort key of a command's marker: by the command's id, which is its append's id.
+pub(crate) fn command_key(id: Uuid) -> String {
+    format!("{COMMAND_PREFIX}{id}")
+}
 
 /// The sort key of the event at `version`.
 pub(crate) fn event_key(version: u64) -> String {
@@ -179,6 +188,11 @@ pub(crate) fn pending_key(first: u64) -> String {
 pub(crate) fn pending_keys_from(from: u64) -> RangeInclusive<String> {
     let first = if from <= 1 { PENDING_PREFIX.to_owned() } else { pending_key(from) };
     first..=format!("{PENDING_PREFIX}{}", char::MAX)
+}
+
+/// Events, pending entries and the snapshot: all of a stream but its commands' markers.
+pub(crate) fn keys_from_events() -> RangeInclusive<String> {
+    EVENT_PREFIX.to_owned()..=SNAPSHOT.to_owned()
 }
 
 /// Behind every sort key that begins as an event's does, damaged ones included.

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{
-    EVENT_PREFIX, Item, PENDING_PREFIX, Recording,
+    COMMAND_PREFIX, EVENT_PREFIX, Item, Marker, PENDING_PREFIX, Recording,
     arbitrary::{damaged, entity},
-    event_item, event_key, event_version, pending_first, pending_item, pending_key, read_entity, read_event,
-    read_pending, read_snapshot, read_stream_id, snapshot_item, stray,
+    command_key, event_item, event_key, event_version, marker_item, pending_first, pending_item, pending_key,
+    read_entity, read_event, read_marker, read_pending, read_snapshot, read_stream_id, snapshot_item, stray,
 };
 use crate::{
     error::Corrupt,
@@ -38,6 +38,11 @@ pub(crate) fn sound() -> (Item, Item) {
         .collect();
     let previous = Some(Previous { first: 1, recorded_at_ms: 1 });
     (event_item(&recordings[1], &range, 2, previous), pending_item(&recordings, &range, 2, previous))
+}
+
+fn marker() -> Marker {
+    let append = AppendRange { id: Uuid::from_u128(1), first: 3, last: 4 };
+    Marker { append, recorded_at_ms: 2, newest_entry: Some(Previous { first: 1, recorded_at_ms: 1 }) }
 }
 
 proptest! {
@@ -84,6 +89,21 @@ proptest! {
         }
         if let Some(corrupt) = stray(&item) {
             names_the_item(&item, &corrupt);
+        }
+    }
+
+    #[test]
+    fn a_marker_that_is_read_is_of_an_append_that_can_be_and_any_other_is_named(
+        item in damaged(marker_item(&StreamId::stored("order-1"), &marker()), COMMAND_PREFIX)
+    ) {
+        match read_marker(item.clone()) {
+            Ok(Marker { append, newest_entry, .. }) => {
+                prop_assert_eq!(&command_key(append.id), read_entity(&item));
+                prop_assert!(append.first >= 1 && append.first <= append.last && append.last <= MAX_VERSION);
+                prop_assert!(append.last - append.first < MAX_EVENTS_PER_APPEND as u64);
+                prop_assert!(newest_entry.is_none_or(|entry| (1..=append.first).contains(&entry.first)));
+            }
+            Err(corrupt) => names_the_item(&item, &corrupt),
         }
     }
 

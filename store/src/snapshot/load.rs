@@ -234,7 +234,7 @@ impl Top {
         let operation = table.request("load", stream.as_str());
         count::request();
         let output = table
-            .query(stream.as_str(), SortKeys::All)
+            .query(stream.as_str(), SortKeys::Between(schema::keys_from_events()))
             .scan_index_forward(false)
             .limit(i32::from(COLD_LOAD_ITEMS))
             .send()

@@ -88,6 +88,19 @@ pub enum Fault {
         /// In which way.
         what: String,
     },
+    /// The attributes of a command's marker are damaged: a repeat of the command is an error.
+    #[error("the command's marker can't be read: {what}")]
+    UnreadableMarker {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A command's marker does not belong to the history of its stream: a repeat of the command reports a result that there is
+    /// not.
+    #[error("the command's marker is not of this history: {what}")]
+    FalseMarker {
+        /// In which way.
+        what: String,
+    },
     /// The stream id breaks a rule.
     #[error("streambox does not write such a stream id: {why}")]
     StreamId {
@@ -121,6 +134,8 @@ impl Fault {
             Self::EntryDisagrees { .. } => "entry_disagrees",
             Self::UnreadableSnapshot { .. } => "unreadable_snapshot",
             Self::FalseSnapshot { .. } => "false_snapshot",
+            Self::UnreadableMarker { .. } => "unreadable_marker",
+            Self::FalseMarker { .. } => "false_marker",
             Self::StreamId { .. } => "stream_id",
             Self::Stray { .. } => "stray",
             Self::Key => "key",

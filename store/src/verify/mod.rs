@@ -4,10 +4,12 @@
 //! - `items.rs`: where items come from: a segment of a scan, or one stream's partition.
 //! - `stream.rs`: the checks, item by item, with one stream's state at a time.
 //! - `entries.rs`: a stream's pending entries, compared with its events; `newest.rs`: which append each has to name.
+//! - `markers.rs`: the markers of its commands, compared with the events.
 
 mod entries;
 mod finding;
 mod items;
+mod markers;
 mod newest;
 mod stream;
 

@@ -1,16 +1,19 @@
-//! One stream's checks. Its items come in the order of their keys: events, pending entries, the snapshot.
+//! One stream's checks. Its items come in the order of their keys: markers, events, pending entries, the snapshot.
 
 use super::{
     Findings, Outcome, VerifiedCounts,
     entries::{Entries, check_entries},
     finding::Fault,
+    markers::{self, Markers},
     newest::Newest,
 };
 use crate::{
     error::Error,
     event::{AppendRange, RecordedEvent, event_id},
     read,
-    schema::{self, APPEND_ID, CHECKSUM, ENTRY_FIRST, EVENT_PREFIX, Item, PENDING_PREFIX, SNAPSHOT, VERSION},
+    schema::{
+        self, APPEND_ID, CHECKSUM, COMMAND_PREFIX, ENTRY_FIRST, EVENT_PREFIX, Item, PENDING_PREFIX, SNAPSHOT, VERSION,
+    },
     stream::StreamId,
     table::Table,
 };
@@ -19,6 +22,7 @@ use crate::{
 pub(super) struct StreamCheck {
     stream: StreamId,
     counts: VerifiedCounts,
+    markers: Markers,
     tail: Option<Tail>,
     newest: Newest,
     entries: Entries,
@@ -39,7 +43,15 @@ impl StreamCheck {
             findings.found(&stream, "its key", Fault::StreamId { why: error.to_string() });
         }
         let counts = VerifiedCounts { streams: 1, ..VerifiedCounts::default() };
-        Self { stream, counts, tail: None, newest: Newest::default(), entries: Entries::default(), snapshot: None }
+        Self {
+            stream,
+            counts,
+            markers: Markers::default(),
+            tail: None,
+            newest: Newest::default(),
+            entries: Entries::default(),
+            snapshot: None,
+        }
     }
 
     pub(super) fn stream(&self) -> &StreamId {
@@ -84,6 +96,15 @@ impl StreamCheck {
                 }
                 Err(corrupt) => findings.found(&self.stream, entity, Fault::UnreadableEntry { what: corrupt.what }),
             }
+        } else if entity.starts_with(COMMAND_PREFIX) {
+            match schema::read_marker(item) {
+                Ok(marker) => {
+                    if let Some(marker) = self.markers.add(marker) {
+                        markers::check(table, &self.stream, &marker, findings).await?;
+                    }
+                }
+                Err(corrupt) => findings.found(&self.stream, entity, Fault::UnreadableMarker { what: corrupt.what }),
+            }
         } else if entity == SNAPSHOT {
             // One that an earlier version has written can't be checked. A load ignores it, and the next one takes its place.
             let is_earlier =
@@ -100,6 +121,9 @@ impl StreamCheck {
             && version < append.last
         {
             self.recheck(table, version + 1, append.last, findings).await?;
+        }
+        for marker in self.markers.take_rest() {
+            markers::check(table, &self.stream, &marker, findings).await?;
         }
         if let Some(entries) = self.entries.take() {
             check_entries(table, &entries, findings).await?;
@@ -189,6 +213,9 @@ impl StreamCheck {
         }
         for (version, what) in self.newest.event(&event) {
             findings.found(&self.stream, schema::event_key(version), Fault::PreviousEntry { what });
+        }
+        if let Some(marker) = self.markers.take(&event) {
+            markers::compare(&self.stream, &marker, &event, findings);
         }
         if let Some(what) = self.disagreement(&event) {
             findings.found(&self.stream, at, Fault::ForeignEvent { what });

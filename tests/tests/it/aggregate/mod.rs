@@ -4,5 +4,6 @@ mod cache;
 mod decision;
 mod events;
 mod execute;
+mod for_ever;
 mod snapshot;
 mod tune;

@@ -48,7 +48,7 @@ pub(crate) fn reserve(table: &str, email: &str, owner: &str) -> TransactWriteIte
     TransactWriteItem::builder().put(put).build()
 }
 
-fn count(table: &str, name: &str) -> TransactWriteItem {
+pub(crate) fn count(table: &str, name: &str) -> TransactWriteItem {
     let update = Update::builder()
         .table_name(table)
         .key("email", AttributeValue::S(name.to_owned()))
@@ -59,7 +59,11 @@ fn count(table: &str, name: &str) -> TransactWriteItem {
     TransactWriteItem::builder().update(update).build()
 }
 
-async fn item(table: &TestTable, name: &str, email: &str) -> Option<std::collections::HashMap<String, AttributeValue>> {
+pub(crate) async fn item(
+    table: &TestTable,
+    name: &str,
+    email: &str,
+) -> Option<std::collections::HashMap<String, AttributeValue>> {
     let get = table.client().get_item().table_name(name).key("email", AttributeValue::S(email.to_owned()));
     get.consistent_read(true).send().await.expect("the engine answers").item
 }
@@ -254,7 +258,7 @@ async fn g1_a_transaction_over_a_limit_or_against_a_rule_sends_nothing() {
     let refused = [
         ("a transaction needs at least one append", begin()),
         ("twice in one transaction", begin().append(&order, Any, events(1)).append(&order, Any, events(1))),
-        ("100 items (events, one pending entry an append, your own), got 101", {
+        ("100 items (events, one pending entry an append, a command's markers, your own), got 101", {
             begin().append(&order, NoStream, events(50)).append(&other, NoStream, events(49))
         }),
         ("at most 99 events, got 100", begin().append(&order, NoStream, events(100))),

@@ -5,9 +5,11 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use streambox::{
     EventStore, ExpectedVersion, Metadata, NewEvent, Uuid,
+    aggregate::{Aggregate, CommandContext, Repository, UnknownEvents},
     message::{REPLAY_ENDED_HEADER, REPLAY_HEADER},
     outbox::OutboxEvent,
     snapshot::NewSnapshot,
@@ -29,6 +31,23 @@ fn blocks(language: &str) -> Vec<&str> {
         .collect()
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+enum OrderEvent {
+    OrderPlaced { total_cents: u64 },
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Order;
+
+impl Aggregate for Order {
+    type Event = OrderEvent;
+    const CATEGORY: &'static str = "order";
+    const UNKNOWN_EVENTS: UnknownEvents = UnknownEvents::Ignore;
+
+    fn apply(&mut self, _: &OrderEvent) {}
+}
+
 #[tokio::test]
 async fn the_example_of_the_stored_format_is_what_an_append_writes() {
     let table = TestTable::create().await;
@@ -39,13 +58,16 @@ async fn the_example_of_the_stored_format_is_what_an_append_writes() {
     let before = EventStore::builder(client.clone(), &table.name).clock(at(0)).build();
     let started = NewEvent::from_json_text("OrderStarted", r#"{"customer":"customer-7"}"#).unwrap();
     let first = before.append(&order, ExpectedVersion::NoStream, [started]).await.unwrap();
-    table.wire.take();
 
     let store = EventStore::builder(client, &table.name).clock(at(60)).build();
+    let orders = Repository::<Order>::new(store.clone());
+    let loaded = orders.load("4711").await.unwrap();
+    assert_eq!(loaded.position(), &first.position);
+    table.wire.take();
     let metadata = Metadata::new().with(Metadata::CORRELATION_ID, "checkout-9");
-    let placed = NewEvent::from_json_text("OrderPlaced", r#"{"total_cents":4990}"#).unwrap().with_metadata(metadata);
     let append_id = Uuid::parse_str("0197a3c2-5b1e-7d44-9f0a-6a1c2e8b7d30").unwrap();
-    store.append_with_id(append_id, &order, ExpectedVersion::At(first.position), [placed]).await.unwrap();
+    let command = CommandContext::new().with_id_for_ever(append_id).with_metadata(metadata);
+    orders.save_with(&loaded, &command, [OrderEvent::OrderPlaced { total_cents: 4990 }]).await.unwrap();
 
     store.write_snapshot(&order, &NewSnapshot::new(2, append_id, 1, r#"{"total_cents":4990}"#)).await.unwrap();
 

@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use streambox::{
     ExpectedVersion::{At, NoStream},
     Metadata, NewEvent, Uuid,
+    aggregate::{Aggregate, CommandContext, Repository},
     outbox::{HaltedStream, SkipRequest, SkipTarget, WorkerId, WorkerRow},
     snapshot::NewSnapshot,
 };
@@ -28,6 +30,7 @@ impl Written {
         let place = match entity.split('#').next() {
             Some("event") => "event",
             Some("pending") => "pending entry",
+            Some("command") => "command",
             Some("snapshot") => "snapshot",
             Some("worker") => "worker",
             Some("skip") => "skip",
@@ -45,6 +48,38 @@ impl Written {
         let attributes = map.as_object().expect("a map");
         let kinds = attributes.iter().map(|(name, value)| (name.clone(), kind(value).to_owned())).collect();
         self.0.entry(place).or_default().push(kinds);
+    }
+}
+
+/// A reading, of which a service keeps some to itself.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+enum Reading {
+    Public,
+    Private,
+}
+
+#[derive(Clone, Default)]
+struct Sensor;
+
+impl Aggregate for Sensor {
+    type Event = Reading;
+    const CATEGORY: &'static str = "sensor";
+
+    fn apply(&mut self, _: &Reading) {}
+
+    fn is_private(event: &Reading) -> bool {
+        matches!(event, Reading::Private)
+    }
+}
+
+/// Commands that are recognised for ever: before, with, and behind the stream's first pending entry.
+async fn carry_out_for_ever(table: &TestTable) {
+    let sensors = Repository::<Sensor>::builder_without_snapshots(table.store.clone()).build();
+    for kind in [|| Reading::Private, || Reading::Public, || Reading::Private] {
+        let command = CommandContext::new().with_id_for_ever(Uuid::new_v4());
+        let decide = |_: &_| Ok::<_, std::convert::Infallible>([kind()]);
+        sensors.execute_with("1", &command, decide).await.expect("the engine answers");
     }
 }
 
@@ -70,6 +105,7 @@ async fn written() -> Written {
         .write_snapshot(&order, &NewSnapshot::new(1, Uuid::new_v4(), 1, "{}"))
         .await
         .expect("the engine answers");
+    carry_out_for_ever(&table).await;
     let outbox = table.store.outbox();
     let mut row = WorkerRow::new(WorkerId::new("relay-1").expect("it is valid"), 1);
     outbox.put_worker(&row).await.expect("the engine answers");

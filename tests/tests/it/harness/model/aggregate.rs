@@ -108,8 +108,11 @@ enum CacheKind {
     Stale,
 }
 
-pub(crate) fn sequence() -> impl Strategy<Value = (Vec<Settings>, Sequence<Step>)> {
-    (vec(settings(), REPOSITORIES), vec(step(), 1..=MAX_STEPS).prop_map(Sequence))
+/// Settings of the repositories, whether commands are recognised for ever, and what happens.
+pub(crate) type Run = (Vec<Settings>, bool, Sequence<Step>);
+
+pub(crate) fn sequence() -> impl Strategy<Value = Run> {
+    (vec(settings(), REPOSITORIES), any::<bool>(), vec(step(), 1..=MAX_STEPS).prop_map(Sequence))
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
@@ -162,17 +165,17 @@ impl Deed {
         }
     }
 
-    fn command(self) -> CommandContext {
-        match self.id {
-            None => CommandContext::new(),
-            Some(id) => CommandContext::new().with_id(Uuid::from_u128(1 + u128::from(id))),
-        }
+    fn command(self, for_ever: bool) -> CommandContext {
+        let Some(id) = self.id else { return CommandContext::new() };
+        let id = Uuid::from_u128(1 + u128::from(id));
+        if for_ever { CommandContext::new().with_id_for_ever(id) } else { CommandContext::new().with_id(id) }
     }
 }
 
 struct World {
     table: TestTable,
     processes: Vec<Process>,
+    for_ever: bool,
     orders: Vec<Line>,
 }
 
@@ -226,10 +229,10 @@ impl Line {
     }
 }
 
-pub(crate) async fn play((settings, Sequence(steps)): (Vec<Settings>, Sequence<Step>)) -> Result {
+pub(crate) async fn play((settings, for_ever, Sequence(steps)): Run) -> Result {
     let table = TestTable::create().await;
-    let processes = settings.into_iter().map(|settings| Process::start(&table, settings)).collect();
-    let mut world = World { table, processes, orders: (0..ORDERS).map(|_| Line::default()).collect() };
+    let processes = settings.into_iter().map(|settings| Process::start(&table, settings, for_ever)).collect();
+    let mut world = World { table, processes, for_ever, orders: (0..ORDERS).map(|_| Line::default()).collect() };
     for step in steps {
         world.step(&step).await.map_err(|error| TestCaseError::fail(format!("{step:?}: {error}")))?;
         world.check().await.map_err(|error| TestCaseError::fail(format!("after {step:?}: {error}")))?;
@@ -247,7 +250,7 @@ pub(crate) async fn play((settings, Sequence(steps)): (Vec<Settings>, Sequence<S
 }
 
 impl Process {
-    fn start(table: &TestTable, settings: Settings) -> Self {
+    fn start(table: &TestTable, settings: Settings, for_ever: bool) -> Self {
         let wire = Wire::new();
         let store = EventStore::new(fast_client(table, &wire), &table.name);
         let builder = match settings.snapshots {
@@ -261,6 +264,8 @@ impl Process {
             CacheKind::Default => builder,
             CacheKind::Stale => builder.cache(CacheSettings::new().staleness(STALENESS)),
         };
+        // Else the window covers all that a run has.
+        let builder = if for_ever { builder.deduplication_window(2) } else { builder };
         Self { wire, repository: builder.build(), settings, seen: [0; ORDERS] }
     }
 
@@ -284,7 +289,7 @@ impl World {
             Step::Execute { repository, order, deed, lost_answers } => {
                 let process = &self.processes[repository];
                 process.wire.lose_answers("TransactWriteItems", lost_answers.into());
-                let answer = execute(&process.repository, order, deed).await;
+                let answer = execute(&process.repository, order, deed, self.for_ever).await;
                 process.wire.clear_faults();
                 self.settle(repository, order, deed, answer)
             }
@@ -305,7 +310,7 @@ impl World {
             Step::Restart { repository, settings } => {
                 // An end in order: what is being written may as well be lost, but not come later.
                 self.processes[repository].repository.snapshots_settled().await;
-                self.processes[repository] = Process::start(&self.table, settings);
+                self.processes[repository] = Process::start(&self.table, settings, self.for_ever);
                 Ok(())
             }
         }
@@ -346,8 +351,11 @@ impl World {
         if ids.len() < deeds.iter().filter(|deed| deed.id.is_some()).count() {
             return Ok(());
         }
-        let racing =
-            deeds.iter().zip(&self.processes).map(|(deed, process)| execute(&process.repository, order, *deed));
+        let for_ever = self.for_ever;
+        let racing = deeds
+            .iter()
+            .zip(&self.processes)
+            .map(|(deed, process)| execute(&process.repository, order, *deed, for_ever));
         let answers = join_all(racing).await;
         let (mut appended, others): (Vec<_>, Vec<_>) =
             deeds.iter().zip(answers).enumerate().partition(|(_, (_, answer))| place(answer).is_some());
@@ -432,6 +440,6 @@ fn place(answer: &Answer) -> Option<(u64, u64)> {
     Some((appended.first_version, appended.position.version()))
 }
 
-async fn execute(repository: &Repository<Order>, order: usize, deed: Deed) -> Answer {
-    repository.execute_with(order, &deed.command(), |state| deed.decide(state)).await
+async fn execute(repository: &Repository<Order>, order: usize, deed: Deed, for_ever: bool) -> Answer {
+    repository.execute_with(order, &deed.command(for_ever), |state| deed.decide(state)).await
 }

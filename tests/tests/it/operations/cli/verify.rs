@@ -1,11 +1,18 @@
 //! `streambox verify`: what was damaged by hand is found, and nothing else.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use streambox::{ExpectedVersion, StreamId, Uuid, snapshot::NewSnapshot};
+use streambox::{
+    ExpectedVersion, StreamId, Uuid,
+    aggregate::{Aggregate, CommandContext, Repository, UnknownEvents},
+    snapshot::NewSnapshot,
+};
 use streambox_tests::engine::{TestTable, event, stream};
 
 use super::{DONE, FAILED, json_lines, streambox};
+
+const COMMAND: Uuid = Uuid::from_u128(7);
 
 fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
@@ -46,6 +53,36 @@ async fn snapshot(table: &TestTable, order: &StreamId, version: u64) {
     table.store.write_snapshot(order, &snapshot).await.expect("it is stored");
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+enum OrderEvent {
+    Noted,
+}
+
+/// It has no state, whatever there is in its stream.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Order;
+
+impl Aggregate for Order {
+    type Event = OrderEvent;
+    const CATEGORY: &'static str = "order";
+    const UNKNOWN_EVENTS: UnknownEvents = UnknownEvents::Ignore;
+
+    fn apply(&mut self, _: &OrderEvent) {}
+}
+
+/// Appends an event by a command that is recognised for ever.
+async fn command(table: &TestTable, order: &StreamId) {
+    let orders = Repository::<Order>::new(table.store.clone());
+    let command = CommandContext::new().with_id_for_ever(COMMAND);
+    let loaded = orders.load(order.as_str().trim_start_matches("order-")).await.expect("it loads");
+    orders.save_with(&loaded, &command, [OrderEvent::Noted]).await.expect("it is stored");
+}
+
+fn command_key() -> String {
+    format!("command#{COMMAND}")
+}
+
 /// Stream, place and kind of each finding, and the exit code.
 async fn findings(table: &TestTable, arguments: &[&str]) -> (Vec<(String, String, String)>, Option<i32>, Value) {
     let finished = streambox(table, &[&["verify", "--format", "json"], arguments].concat()).await;
@@ -61,11 +98,12 @@ async fn a_sound_table_has_no_findings_and_its_numbers_are_told() {
     let table = filled(9).await;
     table.fill(&stream("permit-1"), 2).await;
     snapshot(&table, &stream("order-2"), 6).await;
+    command(&table, &stream("order-2")).await;
     let (found, code, summary) = findings(&table, &[]).await;
     assert_eq!((found, code), (vec![], DONE));
     let counts =
         |summary: &Value| ["streams", "events", "pending", "findings"].map(|name| summary[name].as_u64().unwrap());
-    assert_eq!(counts(&summary), [10, 56, 29, 0]);
+    assert_eq!(counts(&summary), [10, 57, 30, 0]);
     assert!(summary["read_units"].as_f64().is_some_and(|units| units > 0.0));
     assert_eq!(counts(&findings(&table, &["--category", "permit"]).await.2), [1, 2, 2, 0]);
     assert_eq!(counts(&findings(&table, &["--stream", "order-3"]).await.2), [1, 6, 3, 0]);
@@ -74,7 +112,7 @@ async fn a_sound_table_has_no_findings_and_its_numbers_are_told() {
     assert!(none.stderr.contains("has no stream order-77: nothing was verified"), "{}", none.stderr);
     let people = streambox(&table, &["verify"]).await;
     assert!(
-        people.stdout.starts_with("56 events and 29 pending entries of 10 streams verified, 0 findings"),
+        people.stdout.starts_with("57 events and 30 pending entries of 10 streams verified, 0 findings"),
         "{people:?}"
     );
 }
@@ -158,6 +196,17 @@ fn damages() -> Vec<Damage> {
                     table.delete(&order, &pending_key(3)).await;
                     let id = "0197a3c2-5b1e-7d44-9f0a-6a1c2e8b7d30";
                     table.set(&order, &event_key(3), "event_id", text(id)).await;
+                })
+            },
+            vec![(event_key(3), "foreign_event")],
+        ),
+        (
+            "an event has the id of another one",
+            |table, order| {
+                Box::pin(async move {
+                    table.delete(&order, &pending_key(3)).await;
+                    let other = table.store.event(&order, 2).await.expect("a readable event").expect("the event");
+                    table.set(&order, &event_key(3), "event_id", text(&other.event_id.to_string())).await;
                 })
             },
             vec![(event_key(3), "foreign_event")],
@@ -259,6 +308,59 @@ fn damages() -> Vec<Damage> {
                 })
             },
             vec![(event_key(3), "foreign_event")],
+        ),
+        (
+            "the event of a command's marker is deleted",
+            |table, order| {
+                Box::pin(async move {
+                    command(table, &order).await;
+                    table.delete(&order, &event_key(7)).await;
+                    table.delete(&order, &pending_key(7)).await;
+                })
+            },
+            vec![(command_key(), "false_marker")],
+        ),
+        (
+            "a command's marker names the append of another",
+            |table, order| {
+                Box::pin(async move {
+                    command(table, &order).await;
+                    table.set(&order, &command_key(), "append_first", number(3)).await;
+                    table.set(&order, &command_key(), "append_last", number(3)).await;
+                })
+            },
+            vec![(command_key(), "false_marker")],
+        ),
+        (
+            "a command's marker has another time",
+            |table, order| {
+                Box::pin(async move {
+                    command(table, &order).await;
+                    table.set(&order, &command_key(), "recorded_at", number(7)).await;
+                })
+            },
+            vec![(command_key(), "false_marker")],
+        ),
+        (
+            "a command's marker says that its append has no pending entry",
+            |table, order| {
+                Box::pin(async move {
+                    command(table, &order).await;
+                    table.set(&order, &command_key(), "is_private", AttributeValue::Bool(true)).await;
+                })
+            },
+            vec![(command_key(), "false_marker")],
+        ),
+        (
+            "command's markers are rubbish",
+            |table, order| {
+                Box::pin(async move {
+                    command(table, &order).await;
+                    table.set(&order, &command_key(), "append_last", text("8")).await;
+                    table.set(&order, "command#7", "append_first", number(1)).await;
+                })
+            },
+            vec![(command_key(), "unreadable_marker"), ("command#7".to_owned(), "unreadable_marker")],
         ),
         (
             "a snapshot is rubbish",

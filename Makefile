@@ -45,8 +45,8 @@ bench: ## Measure the relay: speed, latency, memory, optimised [FILE=path.ndjson
 bench-store: ## Measure what the library adds to the raw SDK's requests, optimised [CASE=part of a name]
 	@cargo bench $(WORKSPACE) --bench store -- "$(CASE)"
 
-bench-contention: ## Count the commands on one hot stream that are given up, and the requests of each
-	@cargo bench $(WORKSPACE) --profile $(PROFILE) --bench contention
+bench-contention: ## Count the commands on one hot stream that are given up, and the requests of each [CASE=part of a name]
+	@cargo bench $(WORKSPACE) --profile $(PROFILE) --bench contention -- "$(CASE)"
 
 lint: ## Check format, lints, documentation and scripts, warnings denied
 	cargo fmt --all --check

@@ -4,7 +4,7 @@
 //! process, of four, or of one whose clients share nothing, so that none waits for its turn. Only counts are reported: they depend on
 //! this machine much less than times do. The engine is the embedded one, in the process that starts the others.
 //!
-//! `cargo bench --workspace --all-features --bench contention`
+//! `make bench-contention`, or one case by a part of its name: `make bench-contention CASE=four`
 
 use std::{env, process::Stdio};
 
@@ -55,10 +55,11 @@ async fn main() {
     let commands = CLIENTS * COMMANDS_PER_CLIENT;
     println!("{CLIENTS} clients, {commands} commands on one stream, the embedded engine, medians of {ROUNDS} rounds\n");
     println!("| | given up | % | requests a command |\n|---|---:|---:|---:|");
-    for case in CASES {
+    let filter = arguments.iter().find(|argument| !argument.starts_with("--")).map_or("", String::as_str);
+    for case in CASES.iter().filter(|case| case.name.contains(filter)) {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            rounds.push(round(&case).await);
+            rounds.push(round(case).await);
         }
         let given_up = median(rounds.iter().map(|round| round.given_up));
         let requests = median(rounds.iter().map(|round| round.requests));

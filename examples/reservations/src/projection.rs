@@ -10,9 +10,12 @@ use lapin::{
         BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, ExchangeDeclareOptions,
         QueueBindOptions, QueueDeclareOptions,
     },
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
-use streambox::{StreamId, aggregate::DomainEvent as _};
+use streambox::{
+    aggregate::DomainEvent as _,
+    message::{HeaderValue, MessageError, Properties, Received},
+};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -86,18 +89,16 @@ impl Projection {
     async fn count_all(&self, deliveries: &mut lapin::Consumer) -> Result<Infallible, Failure> {
         loop {
             let delivery = deliveries.next().await.ok_or("the broker has ended the consumer")??;
-            if header(&delivery, "x-streambox-replay").is_none() {
-                let Some(stream) = header(&delivery, "stream_id").and_then(AMQPValue::as_long_string) else {
-                    // Not an event: a dead letter leaves no gap in a stream.
+            match received(&delivery) {
+                // A replay is for those who rebuild.
+                Ok(event) if event.replay.is_some() => {}
+                Ok(event) => _ = count(&event, &self.free_seats).await?,
+                Err(MessageError::NotAnEvent) => {
+                    // A dead letter that is not an event leaves no gap in a stream.
                     delivery.acker.reject(BasicRejectOptions { requeue: false }).await?;
                     continue;
-                };
-                let stream = StreamId::new(stream.to_string())?;
-                let version = header(&delivery, "version").and_then(AMQPValue::as_long_long_int);
-                let version = version.ok_or("an event without a version")?.try_into()?;
-                let event_type = delivery.properties.kind().as_ref().map_or("", |kind| kind.as_str());
-                let event = ConcertEvent::decode(event_type, str::from_utf8(&delivery.data)?)?;
-                self.free_seats.count(&stream, version, change(&event)).await?;
+                }
+                Err(error) => return Err(error.into()),
             }
             // Only now: what is not acknowledged comes again.
             delivery.acker.ack(BasicAckOptions::default()).await?;
@@ -105,8 +106,28 @@ impl Projection {
     }
 }
 
-fn header<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a AMQPValue> {
-    delivery.properties.headers().as_ref()?.inner().get(name)
+/// Counts an event's change of the free seats. Returns whether it was new.
+async fn count(event: &Received, free_seats: &FreeSeats) -> Result<bool, Failure> {
+    let change = change(&ConcertEvent::decode(&event.event_type, &event.payload)?);
+    Ok(free_seats.count(&event.stream_id, event.version, change).await?)
+}
+
+fn received(delivery: &Delivery) -> Result<Received, MessageError> {
+    let from = &delivery.properties;
+    let properties = Properties {
+        message_id: from.message_id().as_ref().map(ShortString::as_str),
+        event_type: from.kind().as_ref().map(ShortString::as_str),
+        content_type: from.content_type().as_ref().map(ShortString::as_str),
+    };
+    let headers = from.headers().iter().flat_map(FieldTable::inner).filter_map(|(name, value)| {
+        let value = match value {
+            AMQPValue::LongString(text) => str::from_utf8(text.as_bytes()).ok()?.into(),
+            AMQPValue::LongLongInt(number) => HeaderValue::from(*number),
+            _ => return None,
+        };
+        Some((name.as_str(), value))
+    });
+    Received::from_parts(properties, headers, &delivery.data)
 }
 
 /// By how many the free seats change.

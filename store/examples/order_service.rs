@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use streambox::{
     Metadata, Uuid,
-    aggregate::{Aggregate, CommandContext, ExecuteError, Repository},
+    aggregate::{Aggregate, CommandContext, DomainEvent, ExecuteError, Repository, TaggedJson},
     testing,
 };
 
@@ -29,6 +29,10 @@ enum Order {
     },
     Paid,
     Shipped,
+}
+
+impl DomainEvent for OrderEvent {
+    type Codec = TaggedJson;
 }
 
 /// Why a command is refused: what the service tells its caller.

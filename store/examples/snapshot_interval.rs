@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, error::Error, fs};
 
 use serde::{Deserialize, Serialize};
 use streambox::{
-    aggregate::Aggregate,
+    aggregate::{Aggregate, DomainEvent, TaggedJson},
     testing,
     tune::{TuneSettings, tune},
 };
@@ -21,6 +21,10 @@ use streambox::{
 enum CartEvent {
     ItemAdded { article: String, price_cents: u64, note: String },
     ItemRemoved { article: String },
+}
+
+impl DomainEvent for CartEvent {
+    type Codec = TaggedJson;
 }
 
 /// Items come and go: the state stays small, however long the history is.

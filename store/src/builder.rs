@@ -10,7 +10,6 @@ use aws_sdk_dynamodb::Client;
 
 use crate::{
     observe::Observation,
-    retry::Jitter,
     schema::Compression,
     store::EventStore,
     table::{Settings, Table},
@@ -40,7 +39,6 @@ impl EventStore {
             name: table.into(),
             operation_timeout: DEFAULT_OPERATION_TIMEOUT,
             compression: Compression::default(),
-            jitter: Jitter::default(),
             trace_context: None,
             observer: None,
             clock: Box::new(SystemTime::now),
@@ -75,14 +73,6 @@ impl EventStoreBuilder {
     #[must_use]
     pub fn trace_context(mut self, current: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Self {
         self.settings.trace_context = Some(Box::new(current));
-        self
-    }
-
-    /// Where the delays between attempts get their jitter from: numbers from 0 to 1, which make each delay 50 % to 150 % of
-    /// its step. Random unless set; with a source of known numbers, retries are the same each time.
-    #[must_use]
-    pub fn jitter(mut self, source: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
-        self.settings.jitter = Jitter::new(source);
         self
     }
 

@@ -38,8 +38,9 @@ pub enum Error {
         source: Source,
     },
 
-    /// At each attempt, another transaction was in progress on the same items. Nothing was written. Retry later.
-    #[error("{operation} of {subject}: another transaction was in progress at each of {attempts} attempt{}; nothing was written, try again", plural(*.attempts))]
+    /// At each attempt, another transaction was in progress on the same items; or, before the first attempt, too many commands of this
+    /// repository were waiting on the stream, or for too long. Nothing was written. Retry later.
+    #[error("{operation} of {subject}: {}; nothing was written, try again", busy(*.attempts))]
     Busy {
         /// The operation.
         operation: &'static str,
@@ -78,8 +79,29 @@ pub enum Error {
     UnknownEvent(#[from] Box<UnknownEvent>),
 }
 
+impl Error {
+    /// Whether another writer was first: load, decide again, append again.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+
+    /// Whether the same call may succeed later, unchanged: DynamoDB was unavailable or busy. Repeat an append with the same append id.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Busy { .. })
+    }
+}
+
 fn plural(count: u32) -> &'static str {
     if count == 1 { "" } else { "s" }
+}
+
+fn busy(attempts: u32) -> String {
+    match attempts {
+        0 => "commands that came before are still being carried out".to_owned(),
+        _ => format!("another transaction was in progress at each of {attempts} attempt{}", plural(attempts)),
+    }
 }
 
 fn outcome(unknown: bool) -> &'static str {
@@ -89,6 +111,7 @@ fn outcome(unknown: bool) -> &'static str {
 /// The stream is not at the expected version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stream {} is at version {}, expected {expected}", .current.stream(), .current.version())]
+#[non_exhaustive]
 pub struct Conflict {
     /// The expected version.
     pub expected: ExpectedVersion,
@@ -306,6 +329,7 @@ fn headers_too_large(limit_bytes: usize, bytes: usize) -> String {
 /// What is wrong with the content of the table, and in which item.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stream {stream}, {at}: {what}")]
+#[non_exhaustive]
 pub struct Corrupt {
     /// The stream.
     pub stream: StreamId,
@@ -321,6 +345,7 @@ pub struct Corrupt {
     "stream {stream}, version {version}: the event type {event_type:?} is not known; deploy the program that knows it, add an \
      upcaster, or let the aggregate ignore unknown events"
 )]
+#[non_exhaustive]
 pub struct UnknownEvent {
     /// The stream.
     pub stream: StreamId,
@@ -328,6 +353,14 @@ pub struct UnknownEvent {
     pub version: u64,
     /// Its type, as it is stored.
     pub event_type: String,
+}
+
+impl Corrupt {
+    /// Damage that another program has found, or a test makes up.
+    #[must_use]
+    pub fn new(stream: StreamId, at: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { stream, at: at.into(), what: what.into() }
+    }
 }
 
 impl From<StreamIdError> for Error {

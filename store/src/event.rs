@@ -1,8 +1,12 @@
 //! Events: as they are handed in, and as they were recorded.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Serialize, Serializer, de::DeserializeOwned, ser};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
@@ -130,7 +134,9 @@ fn payload_refused(event_type: &str, error: &serde_json::Error) -> Invalid {
 }
 
 /// An event as it stands in the history. It never changes.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// `serde_json` writes it with its payload and its metadata as JSON values, byte for byte.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RecordedEvent {
     /// The stream that it belongs to.
@@ -143,6 +149,7 @@ pub struct RecordedEvent {
     /// Its type.
     pub event_type: String,
     /// Its payload: JSON text, byte for byte as it was appended.
+    #[serde(serialize_with = "raw")]
     pub payload: String,
     /// Its metadata.
     pub metadata: Metadata,
@@ -153,10 +160,29 @@ pub struct RecordedEvent {
     /// The append that it came with.
     pub append: AppendRange,
     /// The newest append up to this event, its own included, that has a pending entry.
+    #[serde(skip)]
     pub(crate) newest_entry: Option<Previous>,
 }
 
+fn raw<S: Serializer>(json: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::from_str::<&RawValue>(json).map_err(ser::Error::custom)?.serialize(serializer)
+}
+
+/// Milliseconds since the Unix epoch as a time.
+pub(crate) fn time_of(ms: i64) -> SystemTime {
+    let apart = Duration::from_millis(ms.unsigned_abs());
+    let time =
+        if ms < 0 { SystemTime::UNIX_EPOCH.checked_sub(apart) } else { SystemTime::UNIX_EPOCH.checked_add(apart) };
+    time.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
 impl RecordedEvent {
+    /// When it was recorded, by the appender's clock, in whole milliseconds.
+    #[must_use]
+    pub fn recorded_at(&self) -> SystemTime {
+        time_of(self.recorded_at_ms)
+    }
+
     /// The position at this event. `table`: the table and its Region.
     pub(crate) fn position(&self, table: &Arc<str>) -> StreamPosition {
         self.position_at(table, self.version)
@@ -197,10 +223,17 @@ impl Metadata {
         }
         metadata.with(Self::CAUSATION_ID, id)
     }
+
+    /// The same from what a message says of the event: its id, and its correlation id, if it has one.
+    #[must_use]
+    pub fn caused_by_id(event_id: Uuid, correlation_id: Option<&str>) -> Self {
+        let id = event_id.to_string();
+        Self::new().with(Self::CORRELATION_ID, correlation_id.unwrap_or(&id)).with(Self::CAUSATION_ID, id)
+    }
 }
 
 /// The versions that one append has written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AppendRange {
     /// The append's id.

@@ -29,6 +29,20 @@
 //! # }
 //! ```
 //!
+//! # Dropped futures
+//!
+//! A future that is dropped, by a `timeout` or a `select!`, sends nothing more; what it has sent is not called back. So an append or a
+//! command whose future was dropped may have been stored, as after [`Error::Unavailable`] with `outcome_unknown`: repeat it with the same
+//! append id or command id. All of it is stored or nothing, in any case. A read leaves nothing behind. A command that waited for its turn
+//! gives it to the next one; a snapshot that was begun is finished, since it is a task of its own.
+//!
+//! # Stability
+//!
+//! Public enums and structs can grow (`#[non_exhaustive]`) unless their documentation says why they do not. The foreign crates whose
+//! types are part of the interface are re-exported, so that a service has their versions: [`aws_config`], [`aws_sdk_dynamodb`],
+//! [`futures_core`], [`serde_json`], [`uuid`]. [`outbox`] and [`schema`] are for relays and for tools that read the table: they follow the stored
+//! format, and may change in a minor version.
+//!
 //! # Features
 //!
 //! None is on by default.
@@ -75,6 +89,10 @@ pub mod tune;
 mod verify;
 
 pub use append::{Appended, Committed, Transaction};
+/// The configuration that [`client()`] takes.
+pub use aws_config;
+/// Items of your own, and all that a client can be set to.
+pub use aws_sdk_dynamodb;
 /// The DynamoDB client that an [`EventStore`] is made from.
 pub use aws_sdk_dynamodb::Client;
 pub use builder::{DEFAULT_OPERATION_TIMEOUT, EventStoreBuilder};
@@ -87,15 +105,21 @@ pub use definition::{
 };
 pub use error::{Conflict, Corrupt, Error, Invalid, ItemRefused};
 pub use event::{AppendRange, NewEvent, RecordedEvent};
+/// The `Stream` that [`EventStream`], [`EventScan`] and [`StreamScan`] are.
+pub use futures_core;
 pub use limits::MAX_SCAN_SEGMENTS;
 pub use metadata::Metadata;
 pub use misconfiguration::Misconfiguration;
 pub use read::{Direction, EventReader, EventStream, GAP_READ_ATTEMPTS, History, ReadOptions};
 pub use scan::{DEFAULT_SCAN_SEGMENTS, EventScan, SCAN_ATTEMPTS, ScanOptions, ScanToken, StreamScan, StreamSummary};
 pub use schema::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
+/// Metadata and payloads as values.
+pub use serde_json;
 pub use store::EventStore;
 pub use stream::{ExpectedVersion, StreamId, StreamIdError, StreamPosition};
 pub use trace::TraceContext;
+/// Append and event ids; the name-based ones are made with `Uuid::new_v5`.
+pub use uuid;
 /// The type of append and event ids.
 pub use uuid::Uuid;
 pub use verify::{Fault, Finding, Verification, VerifiedCounts};

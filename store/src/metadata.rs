@@ -3,8 +3,9 @@
 use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, MapAccess, Visitor},
+    ser,
 };
 use serde_json::{Map, Value, value::RawValue};
 
@@ -19,7 +20,7 @@ use crate::{
 /// `traceparent` and `tracestate` (W3C Trace Context). All others are the user's own.
 ///
 /// Metadata are stored byte for byte as they were given: numbers, order, and white space. Two are equal if their texts are. An
-/// empty object is the same as no metadata.
+/// empty object is the same as no metadata. `serde_json` writes and reads them as an object, byte for byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata(
     /// An object with at least one name, or nothing.
@@ -47,16 +48,20 @@ impl Metadata {
     }
 
     /// The same metadata with `name` set to `value`, which is written as `serde_json` does. What is there already stays as it
-    /// is, a new name comes last.
+    /// is, a new name comes last. With `None` or null nothing is stored, as by [`without`](Self::without).
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.set(&name.into(), &value.into().to_string());
+        let (name, value) = (name.into(), value.into());
+        if value.is_null() {
+            return self.without(&name);
+        }
+        self.set(&name, &value.to_string());
         self
     }
 
     /// The same metadata without `name`.
     #[must_use]
-    pub(crate) fn without(self, name: &str) -> Self {
+    pub fn without(self, name: &str) -> Self {
         if self.json(name).is_none() {
             return self;
         }
@@ -170,6 +175,21 @@ impl From<Map<String, Value>> for Metadata {
     }
 }
 
+impl Serialize for Metadata {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let object: &RawValue = serde_json::from_str(self.as_json_text()).map_err(ser::Error::custom)?;
+        object.serialize(serializer)
+    }
+}
+
+/// Checks the object as [`Metadata::from_json_text`] does.
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = <Box<RawValue>>::deserialize(deserializer)?;
+        Self::checked(object.get().to_owned()).map_err(de::Error::custom)
+    }
+}
+
 /// The text that a JSON value is, if it is one.
 fn text(json: &str) -> Option<Cow<'_, str>> {
     let Text(text) = serde_json::from_str(json).ok()?;
@@ -232,6 +252,24 @@ mod tests {
         assert_eq!(longer.json("new \"name\""), Some("1"));
         let less = longer.without("deep").without("new \"name\"").without("never");
         assert_eq!(less.as_json_text(), r#"{"id":12345678901234567890123,"a":{"b":"}"},"price":1.10}"#);
+    }
+
+    #[test]
+    fn nothing_is_stored_of_none() {
+        let none = Metadata::new().with("tenant", "a").with("tenant", None::<String>).with("user", Value::Null);
+        assert_eq!(none, Metadata::new());
+        assert_eq!(Metadata::new().with("user", Some("ann")).as_json_text(), r#"{"user":"ann"}"#);
+    }
+
+    #[test]
+    fn g12_serde_writes_and_reads_metadata_byte_for_byte() {
+        for text in [r#"{"big":12345678901234567890123, "a" : 1e2}"#, "{}"] {
+            let given = metadata(text);
+            assert_eq!(serde_json::to_string(&[&given]).unwrap(), format!("[{text}]"));
+            assert_eq!(serde_json::from_str::<[Metadata; 1]>(&format!("[{text}]")).unwrap(), [given]);
+        }
+        let error = serde_json::from_str::<Metadata>(r#"{"a":1,"a":2}"#).unwrap_err().to_string();
+        assert!(error.contains("repeated"), "{error}");
     }
 
     #[test]

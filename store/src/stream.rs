@@ -1,7 +1,12 @@
 //! Stream ids, the position in a stream, and what an appender expects of it.
+//!
+//! A version is a plain `u64`: it is counted with, compared with headers and `ETag`s, and written into them. A number alone gives no
+//! right to append anywhere. That right is a [`StreamPosition`], which only the store hands out; a number from outside is
+//! [`ExpectedVersion::Exact`], which is checked.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
 use crate::limits::{MAX_SHORT_STRING_BYTES, MAX_STREAM_ID_BYTES};
@@ -47,6 +52,12 @@ impl StreamId {
     pub fn category(&self) -> &str {
         self.0.split_once('-').map_or(&self.0, |(category, _)| category)
     }
+
+    /// What stands behind the first `-`: the id of an aggregate, as [`Repository::load`](crate::aggregate::Repository::load) takes it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.0.split_once('-').map_or("", |(_, id)| id)
+    }
 }
 
 /// Why a text is not a stream id.
@@ -70,6 +81,16 @@ pub enum StreamIdError {
         limit_bytes: usize,
         /// Its bytes.
         bytes: usize,
+    },
+    /// It is to be an aggregate's id, and has the category in it already.
+    #[error(
+        "{id:?} is a stream id, and would become the stream {category}-{id}: give the aggregate's id alone, what stands behind `{category}-`"
+    )]
+    HasCategory {
+        /// The text, shortened.
+        id: String,
+        /// The aggregate's category.
+        category: &'static str,
     },
 }
 
@@ -150,6 +171,21 @@ impl TryFrom<String> for StreamId {
     }
 }
 
+/// As its text.
+impl Serialize for StreamId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// Checks the text as [`StreamId::new`] does.
+impl<'de> Deserialize<'de> for StreamId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let id = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Self::new(id).map_err(de::Error::custom)
+    }
+}
+
 /// A place in a stream's history that the store itself has handed out, from a load or an append.
 ///
 /// Because it is known to exist, an append [`At`](ExpectedVersion::At) it needs no check first: one request.
@@ -158,7 +194,11 @@ impl TryFrom<String> for StreamId {
 /// [`Error::Invalid`](crate::Error::Invalid). An append does not notice that a table was restored or created again under its old name:
 /// that would cost a read. So load streams again after that, and restart what holds positions. A cached state of a
 /// [`Repository`](crate::aggregate::Repository) is compared with the table at each load.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Serde writes and reads it, for a checkpoint of your own. Take its fields as opaque, and never one from somebody who might change it:
+/// what a client sends back is a version, [`Exact`](ExpectedVersion::Exact).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StreamPosition {
     stream: StreamId,
     version: u64,
@@ -169,7 +209,8 @@ pub struct StreamPosition {
 }
 
 /// What a position knows of the event that it stands behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct KnownEvent {
     append_id: Uuid,
     table: Arc<str>,
@@ -229,7 +270,10 @@ impl StreamPosition {
 
 /// What a pending entry says about the append before it, from which a relay sees whether it has missed that one's entry.
 /// Appends of private events alone have no entry and are passed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Exhaustive: it is what two numbers of an entry say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Previous {
     /// Its first version.
     pub first: u64,
@@ -240,6 +284,7 @@ pub struct Previous {
 /// What an appender expects of the stream; if it does not hold, the append is a
 /// [`Conflict`](crate::Conflict) and nothing is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ExpectedVersion {
     /// Nothing: the events go to the stream's end, wherever it is. Reads the end first (one more request), and
     /// again whenever another writer was quicker. A repeated append id is recognised only while that append is the
@@ -282,8 +327,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_category_stands_before_the_first_dash() {
-        assert_eq!(StreamId::new("order-2024-0001").unwrap().category(), "order");
+    fn the_category_stands_before_the_first_dash_and_the_id_behind_it() {
+        let id = StreamId::new("order-2024-0001").unwrap();
+        assert_eq!((id.category(), id.id()), ("order", "2024-0001"));
+    }
+
+    #[test]
+    fn serde_writes_an_id_as_its_text_and_checks_what_it_reads() {
+        let id = StreamId::new("order-a\"b").unwrap();
+        let text = serde_json::to_string(&id).unwrap();
+        assert_eq!((text.as_str(), serde_json::from_str::<StreamId>(&text).unwrap()), (r#""order-a\"b""#, id));
+        let error = serde_json::from_str::<StreamId>("\"order\"").unwrap_err().to_string();
+        assert!(error.contains("category-id"), "{error}");
+    }
+
+    #[test]
+    fn a_position_is_the_same_when_it_is_read_again() {
+        let id = StreamId::new("order-1").unwrap();
+        let previous = Some(Previous { first: 2, recorded_at_ms: 5 });
+        let behind = StreamPosition::after(&"eu-central-1/events".into(), id.clone(), 3, Uuid::from_u128(7), previous);
+        for position in [StreamPosition::start(id), behind] {
+            let text = serde_json::to_string(&position).unwrap();
+            assert_eq!(serde_json::from_str::<StreamPosition>(&text).unwrap(), position, "{text}");
+        }
     }
 
     #[test]

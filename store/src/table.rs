@@ -19,7 +19,6 @@ use crate::{
     failure::{Operation, RequestContext},
     limits::MAX_RECORDED_AT_MS,
     observe::{Observer, Operation as Observed, Watch},
-    retry::{Backoff, Jitter},
     schema::{self, Compression, ENTITY, STREAM_ID},
     stream::StreamPosition,
     trace::TraceContext,
@@ -40,7 +39,6 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) operation_timeout: Duration,
     pub(crate) compression: Compression,
-    pub(crate) jitter: Jitter,
     pub(crate) trace_context: Option<Box<dyn Fn() -> Option<TraceContext> + Send + Sync>>,
     pub(crate) observer: Option<Observer>,
     pub(crate) clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
@@ -82,10 +80,6 @@ impl Table {
 
     pub(crate) fn compression(&self) -> Compression {
         self.0.settings.compression
-    }
-
-    pub(crate) fn backoff(&self, first: Duration, longest: Duration) -> Backoff {
-        Backoff::new(first, longest, self.0.settings.jitter.clone())
     }
 
     /// Adds the current trace context to events that have none.

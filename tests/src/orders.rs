@@ -1,7 +1,7 @@
 //! An aggregate to test with: an order that counts its items, and remembers what was done to it.
 
 use serde::{Deserialize, Serialize};
-use streambox::aggregate::{Aggregate, Repository, RepositoryBuilder, Saved};
+use streambox::aggregate::{Aggregate, DomainEvent, Repository, RepositoryBuilder, Saved, TaggedJson};
 
 use crate::engine::TestTable;
 
@@ -18,6 +18,10 @@ pub enum OrderEvent {
     Weighed(f64),
     /// It was shipped.
     Shipped,
+}
+
+impl DomainEvent for OrderEvent {
+    type Codec = TaggedJson;
 }
 
 /// The state.

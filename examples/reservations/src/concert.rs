@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
-use streambox::aggregate::{Aggregate, Decision};
+use streambox::aggregate::{Aggregate, Decision, DomainEvent, TaggedJson};
 
 use crate::table::Emails;
 
@@ -13,6 +13,10 @@ pub(crate) enum ConcertEvent {
     Announced { seats: u32 },
     SeatReserved { seat: u32, email: String },
     SeatReleased { seat: u32 },
+}
+
+impl DomainEvent for ConcertEvent {
+    type Codec = TaggedJson;
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

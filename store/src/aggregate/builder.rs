@@ -2,8 +2,6 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use serde::{Serialize, de::DeserializeOwned};
-
 use super::{
     Aggregate, CacheSettings, Replay, SnapshotPoint, SnapshotPolicy,
     cache::{Cache, Clock, Weigh},
@@ -21,7 +19,7 @@ pub const DEFAULT_EXECUTE_ATTEMPTS: u32 = 10;
 /// set otherwise.
 pub const DEFAULT_DEDUPLICATION_WINDOW: u64 = 100;
 
-impl<A: Aggregate + Serialize + DeserializeOwned> Repository<A> {
+impl<A: Aggregate> Repository<A> {
     /// A repository with the defaults: a snapshot every 100 events, a cache of 1,000 streams and 32 MiB without
     /// staleness, 10 attempts at a decision.
     #[must_use]
@@ -32,17 +30,9 @@ impl<A: Aggregate + Serialize + DeserializeOwned> Repository<A> {
     /// A repository with settings of its own.
     #[must_use]
     pub fn builder(store: EventStore) -> RepositoryBuilder<A> {
-        RepositoryBuilder { snapshots: Some(Snapshots::new()), ..Self::builder_without_snapshots(store) }
-    }
-}
-
-impl<A: Aggregate> Repository<A> {
-    /// A repository that neither takes nor uses snapshots.
-    #[must_use]
-    pub fn builder_without_snapshots(store: EventStore) -> RepositoryBuilder<A> {
         RepositoryBuilder {
             store,
-            snapshots: None,
+            snapshots: Snapshots::new(),
             cache: Some(CacheSettings::default()),
             weigh: None,
             clock: Box::new(Instant::now),
@@ -55,7 +45,7 @@ impl<A: Aggregate> Repository<A> {
 /// Settings of a [`Repository`].
 pub struct RepositoryBuilder<A: Aggregate> {
     store: EventStore,
-    snapshots: Option<Snapshots<A>>,
+    snapshots: Snapshots<A>,
     cache: Option<CacheSettings>,
     weigh: Option<Weigh<A>>,
     clock: Clock,
@@ -63,12 +53,12 @@ pub struct RepositoryBuilder<A: Aggregate> {
     deduplication_window: u64,
 }
 
-impl<A: Aggregate + Serialize + DeserializeOwned> RepositoryBuilder<A> {
-    /// When snapshots are taken: [`EveryEvents`](super::EveryEvents), [`Never`](super::Never), or a policy of one's
-    /// own. Every 100 events by default.
+impl<A: Aggregate> RepositoryBuilder<A> {
+    /// When snapshots are taken: [`EveryEvents`](super::EveryEvents), [`OnDemand`](super::OnDemand), [`Never`](super::Never), or a
+    /// policy of one's own. Every 100 events by default.
     #[must_use]
     pub fn snapshots(mut self, policy: impl SnapshotPolicy<A>) -> Self {
-        self.snapshots.get_or_insert_with(Snapshots::new).policy = Box::new(policy);
+        self.snapshots.policy = Box::new(policy);
         self
     }
 
@@ -82,23 +72,14 @@ impl<A: Aggregate + Serialize + DeserializeOwned> RepositoryBuilder<A> {
     /// default.
     #[must_use]
     pub fn snapshots_in_flight(mut self, most: usize) -> Self {
-        self.snapshots.get_or_insert_with(Snapshots::new).most_in_flight = most;
-        self
-    }
-}
-
-impl<A: Aggregate> RepositoryBuilder<A> {
-    /// The cache's bounds, and how old a state may be.
-    #[must_use]
-    pub fn cache(mut self, settings: CacheSettings) -> Self {
-        self.cache = Some(settings);
+        self.snapshots.most_in_flight = most;
         self
     }
 
-    /// Each load begins from the table.
+    /// The cache's bounds, and how old a state may be. With `None` there is no cache: each load begins from the table.
     #[must_use]
-    pub fn no_cache(mut self) -> Self {
-        self.cache = None;
+    pub fn cache(mut self, settings: impl Into<Option<CacheSettings>>) -> Self {
+        self.cache = settings.into();
         self
     }
 

@@ -57,7 +57,7 @@ impl CacheSettings {
     /// The most bytes of all states together. A state that has more by itself is not kept.
     ///
     /// A state's bytes are those of its JSON text, measured now and then and estimated in between by the payloads that
-    /// have come; of a state that is not serializable, those of all payloads read.
+    /// have come.
     /// [`weigh`](super::RepositoryBuilder::weigh) counts otherwise.
     #[must_use]
     pub fn bytes(self, bytes: usize) -> Self {

@@ -22,52 +22,100 @@ use crate::{
 const TAG: &str = "type";
 const CONTENT: &str = "data";
 
-/// A typed event: how it is stored, and how it is read.
+/// A typed event. What stands in the table for it is up to its [`Codec`](Self::Codec).
 ///
-/// Implemented for every type that serde writes and reads with `#[serde(tag = "type", content = "data")]`. A type that
-/// is to be stored in another way implements it by hand, and leaves serde's derives to its payloads:
+/// An enum that serde writes and reads with `#[serde(tag = "type", content = "data")]` needs one line:
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
-/// use streambox::{Error, NewEvent, aggregate::{DecodeError, DomainEvent}};
+/// use streambox::aggregate::{DomainEvent, TaggedJson};
+///
+/// #[derive(Serialize, Deserialize)]
+/// #[serde(tag = "type", content = "data")]
+/// enum OrderEvent {
+///     Placed { total_cents: u64 },
+///     Shipped,
+/// }
+///
+/// impl DomainEvent for OrderEvent {
+///     type Codec = TaggedJson;
+/// }
+/// ```
+pub trait DomainEvent: Sized + Send + Sync + 'static {
+    /// How it is stored and read: [`TaggedJson`], or one of your own.
+    type Codec: EventCodec<Self>;
+
+    /// The event as an append takes it.
+    ///
+    /// # Errors
+    /// Those of [`EventCodec::encode`].
+    fn encode(&self) -> Result<NewEvent, Error> {
+        Self::Codec::encode(self)
+    }
+
+    /// Reads an event of today's shape. [`Aggregate::decode`](super::Aggregate::decode) reads old shapes, too.
+    ///
+    /// # Errors
+    /// See [`DecodeError`].
+    fn decode(event_type: &str, payload: &str) -> Result<Self, DecodeError> {
+        Self::Codec::decode(event_type, payload)
+    }
+}
+
+/// How events of a type are stored and read.
+///
+/// [`TaggedJson`] does it by serde's derives. Other formats are written by hand:
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use streambox::{Error, NewEvent, aggregate::{DecodeError, DomainEvent, EventCodec}};
 ///
 /// #[derive(Serialize, Deserialize)]
 /// struct Placed { total_cents: u64 }
 ///
 /// enum OrderEvent { Placed(Placed), Shipped }
 ///
-/// impl DomainEvent for OrderEvent {
-///     fn encode(&self) -> Result<NewEvent, Error> {
-///         match self {
-///             Self::Placed(placed) => NewEvent::json("order-placed", placed),
-///             Self::Shipped => NewEvent::json("order-shipped", &()),
+/// struct OrderCodec;
+///
+/// impl EventCodec<OrderEvent> for OrderCodec {
+///     fn encode(event: &OrderEvent) -> Result<NewEvent, Error> {
+///         match event {
+///             OrderEvent::Placed(placed) => NewEvent::json("order-placed", placed),
+///             OrderEvent::Shipped => NewEvent::json("order-shipped", &()),
 ///         }
 ///     }
 ///
-///     fn decode(event_type: &str, payload: &str) -> Result<Self, DecodeError> {
+///     fn decode(event_type: &str, payload: &str) -> Result<OrderEvent, DecodeError> {
 ///         match event_type {
-///             "order-placed" => Ok(Self::Placed(serde_json::from_str(payload)?)),
-///             "order-shipped" => Ok(Self::Shipped),
+///             "order-placed" => Ok(OrderEvent::Placed(serde_json::from_str(payload)?)),
+///             "order-shipped" => Ok(OrderEvent::Shipped),
 ///             _ => Err(DecodeError::UnknownType),
 ///         }
 ///     }
 /// }
+///
+/// impl DomainEvent for OrderEvent {
+///     type Codec = OrderCodec;
+/// }
 /// ```
-pub trait DomainEvent: Sized + Send + Sync + 'static {
+pub trait EventCodec<E> {
     /// The event's stable type name and its payload; metadata, if it has some of its own.
     ///
     /// # Errors
     /// [`Error::Invalid`]: it can't be written as JSON, or the type breaks a rule.
-    fn encode(&self) -> Result<NewEvent, Error>;
+    fn encode(event: &E) -> Result<NewEvent, Error>;
 
-    /// Reads an event of this type from its payload, JSON text.
+    /// Reads an event of this type from its payload, JSON text. Old shapes have gone through the aggregate's
+    /// [upcasters](super::Upcasters) before.
     ///
     /// # Errors
     /// See [`DecodeError`].
-    fn decode(event_type: &str, payload: &str) -> Result<Self, DecodeError>;
+    fn decode(event_type: &str, payload: &str) -> Result<E, DecodeError>;
 }
 
-/// Why a stored event is none that the program knows.
+/// Why a stored event can't be decoded.
+///
+/// Exhaustive: codecs of your own make it, and a program that reads events does different things with the two.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// There is no event of this type.
@@ -84,8 +132,13 @@ impl From<serde_json::Error> for DecodeError {
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> DomainEvent for T {
-    fn encode(&self) -> Result<NewEvent, Error> {
+/// serde's adjacent tagging, `#[serde(tag = "type", content = "data")]`: the tag is the event type, the content the payload, byte for
+/// byte as `serde_json` writes it, `null` for a variant without content.
+#[derive(Clone, Copy, Debug)]
+pub struct TaggedJson;
+
+impl<E: Serialize + DeserializeOwned> EventCodec<E> for TaggedJson {
+    fn encode(event: &E) -> Result<NewEvent, Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Tagged<'a> {
@@ -93,16 +146,16 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> DomainEvent for T 
             #[serde(borrow)]
             data: Option<&'a RawValue>,
         }
-        let refuse = |why| Invalid::Payload { event_type: std::any::type_name::<T>().to_owned(), why };
-        let text = json::to_text(self).map_err(|error| refuse(error.to_string()))?;
+        let refuse = |why| Invalid::Payload { event_type: std::any::type_name::<E>().to_owned(), why };
+        let text = json::to_text(event).map_err(|error| refuse(error.to_string()))?;
         let tagged: Tagged<'_> = serde_json::from_str(&text).map_err(|error| {
             refuse(format!("{error}; an event is an enum with #[serde(tag = \"{TAG}\", content = \"{CONTENT}\")]"))
         })?;
         NewEvent::from_json_text(tagged.r#type, tagged.data.map_or("null", RawValue::get))
     }
 
-    fn decode(event_type: &str, payload: &str) -> Result<Self, DecodeError> {
-        T::deserialize(Stored { event_type, payload })
+    fn decode(event_type: &str, payload: &str) -> Result<E, DecodeError> {
+        E::deserialize(Stored { event_type, payload })
     }
 }
 
@@ -182,8 +235,12 @@ mod tests {
         Known,
     }
 
+    fn decode(event_type: &str, payload: &str) -> Result<Event, DecodeError> {
+        TaggedJson::decode(event_type, payload)
+    }
+
     fn stored(event: &Event) -> (String, String) {
-        let new = event.encode().unwrap();
+        let new = TaggedJson::encode(event).unwrap();
         (new.event_type().to_owned(), new.payload_text().to_owned())
     }
 
@@ -198,13 +255,13 @@ mod tests {
             (Event::Struct { kind: Kind::Known, text }, "order.struct", r#"{"kind":"Known","text":"a \"quote\""}"#),
         ] {
             assert_eq!(stored(&event), (event_type.to_owned(), payload.to_owned()));
-            assert_eq!(Event::decode(event_type, payload).unwrap(), event);
+            assert_eq!(decode(event_type, payload).unwrap(), event);
         }
     }
 
     #[test]
     fn an_unknown_type_is_told_from_a_payload_that_does_not_decode() {
-        assert!(matches!(Event::decode("Other", "null"), Err(DecodeError::UnknownType)));
+        assert!(matches!(decode("Other", "null"), Err(DecodeError::UnknownType)));
         for (event_type, payload, why) in [
             ("order.struct", r#"{"kind":"Other","text":""}"#, "unknown variant `Other`"),
             ("order.struct", r#"{"kind":"Known"}"#, "missing field `text`"),
@@ -212,7 +269,7 @@ mod tests {
             ("Newtype", "1 2", "trailing characters"),
             ("Tuple", "[1", "EOF"),
         ] {
-            let error = Event::decode(event_type, payload).expect_err(payload);
+            let error = decode(event_type, payload).expect_err(payload);
             let DecodeError::Payload(said) = &error else { panic!("{payload}: {error:?}") };
             assert!(said.contains(why), "{payload}: {said}");
         }
@@ -220,7 +277,7 @@ mod tests {
 
     #[test]
     fn what_json_can_not_hold_is_refused() {
-        let error = Event::Newtype(Some(f64::NAN)).encode().expect_err("refused");
+        let error = TaggedJson::encode(&Event::Newtype(Some(f64::NAN))).expect_err("refused");
         assert!(matches!(&error, Error::Invalid(Invalid::Payload { why, .. }) if why == "JSON has no NaN"), "{error}");
     }
 
@@ -235,7 +292,10 @@ mod tests {
         enum Internal {
             Placed { total: u8 },
         }
-        for error in [External::Placed { total: 1 }.encode().err(), Internal::Placed { total: 1 }.encode().err()] {
+        for error in [
+            TaggedJson::encode(&External::Placed { total: 1 }).err(),
+            TaggedJson::encode(&Internal::Placed { total: 1 }).err(),
+        ] {
             let said = error.expect("refused").to_string();
             assert!(said.contains("#[serde(tag = \"type\", content = \"data\")]"), "{said}");
         }

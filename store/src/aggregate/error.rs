@@ -5,7 +5,10 @@ use crate::{
     observe::{Failure, Outcome},
 };
 
-/// Why a command was not carried out. These are all ways in which one can end: a `match` needs no catch-all.
+/// Why a command was not carried out.
+///
+/// Exhaustive: each is another answer to the sender (to HTTP: 409 or 422, 412, 503, and what the store's error says), and none is to be
+/// forgotten.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecuteError<E> {
     /// The decision was against it. Nothing was written.
@@ -39,6 +42,18 @@ impl<E> Failure for ExecuteError<E> {
             Self::Conflict(_) => Outcome::Conflict,
             Self::Contended { .. } => Outcome::Contended,
             Self::Store(error) => error.outcome(),
+        }
+    }
+}
+
+impl<E> ExecuteError<E> {
+    /// Whether the same command may succeed later, unchanged. Repeat it with the same id.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Contended { .. } => true,
+            Self::Store(error) => error.is_retryable(),
+            Self::Rejected(_) | Self::Conflict(_) => false,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     event::{AppendRange, NewEvent},
     observe::{self, count},
     read,
+    retry::Backoff,
     stream::{ExpectedVersion, StreamId, StreamPosition},
 };
 
@@ -53,7 +54,7 @@ impl<A: Aggregate> Repository<A> {
         let turn = self.shared.queues.turn(stream, table.operation_timeout()).await;
         let _turn = turn.ok_or_else(|| table.operation("execute", stream.as_str()).busy())?;
         let mut loaded = self.load_stream(stream).await?;
-        let mut backoff = table.backoff(FIRST_DELAY, LONGEST_DELAY);
+        let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         let mut attempts = 0;
         loop {
             let carried_out;

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     error::Error,
     event::RecordedEvent,
+    json,
     observe::Operation,
     read::EventReader,
     snapshot::{IgnoredSnapshot, SnapshotLoad},
@@ -105,20 +106,20 @@ impl<A: Aggregate> Repository<A> {
 
     async fn cold(&self, stream: &StreamId) -> Result<Arc<Entry<A>>, Error> {
         self.shared.counters.cold_loads.count();
-        if let Some(snapshots) = &self.shared.snapshots {
-            return self.cold_from_snapshot(snapshots, stream).await;
+        if self.shared.snapshots.policy.is_used() {
+            return self.cold_from_snapshot(stream).await;
         }
         let whole = self.tail(Arc::new(Self::start(stream))).await?;
         Ok(whole.expect("before the first event there is none to look for"))
     }
 
-    async fn cold_from_snapshot(&self, snapshots: &Snapshots<A>, stream: &StreamId) -> Result<Arc<Entry<A>>, Error> {
+    async fn cold_from_snapshot(&self, stream: &StreamId) -> Result<Arc<Entry<A>>, Error> {
         let (mut restored, mut is_damaged) = (None, false);
         let mut load = self
             .shared
             .store
             .load_snapshot(stream, |snapshot| {
-                restored = snapshots.restore(snapshot, &self.shared.counters);
+                restored = Snapshots::restore(snapshot, &self.shared.counters);
                 is_damaged = restored.is_none() && snapshot.schema_version == A::SCHEMA_VERSION;
                 restored.is_some()
             })
@@ -211,10 +212,11 @@ impl<A: Aggregate> Repository<A> {
     pub(super) fn arrived(&self, mut entry: Entry<A>, position: StreamPosition) -> Arc<Entry<A>> {
         entry.position = position;
         entry.recent.trim(entry.position.version(), self.shared.deduplication_window);
-        if let (Some(snapshots), Some(_), true) = (&self.shared.snapshots, &self.shared.cache, entry.size.is_vague())
-            && let Some(bytes) = snapshots.measure(&entry.state)
+        if self.shared.cache.is_some()
+            && entry.size.is_vague()
+            && let Ok(text) = json::to_text(&*entry.state)
         {
-            entry.size = Size::measured(bytes);
+            entry.size = Size::measured(text.len());
         }
         Arc::new(entry)
     }

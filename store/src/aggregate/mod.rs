@@ -6,13 +6,17 @@
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
-//! use streambox::aggregate::{Aggregate, Repository};
+//! use streambox::aggregate::{Aggregate, DomainEvent, Repository, TaggedJson};
 //!
 //! #[derive(Serialize, Deserialize)]
 //! #[serde(tag = "type", content = "data")]
 //! enum OrderEvent {
 //!     Placed { total_cents: u64 },
 //!     Shipped,
+//! }
+//!
+//! impl DomainEvent for OrderEvent {
+//!     type Codec = TaggedJson;
 //! }
 //!
 //! #[derive(Default, Clone, Serialize, Deserialize)]
@@ -60,10 +64,9 @@
 //!
 //! # Events
 //!
-//! An event type is an enum with serde's `#[serde(tag = "type", content = "data")]`: the tag is stored as event type,
-//! the content as payload, byte for byte as `serde_json` writes it (`null` for a variant without content). The names
-//! are the stored ones: rename a variant with `#[serde(rename = "…")]`, and old events still read. A type that is
-//! stored in another way implements [`DomainEvent`] by hand, and then does not derive serde's traits itself.
+//! An event type is an enum that implements [`DomainEvent`] and names its codec. With [`TaggedJson`] it has serde's
+//! `#[serde(tag = "type", content = "data")]`: the tag is stored as event type, the content as payload. The names are the stored
+//! ones: rename a variant with `#[serde(rename = "…")]`, and old events still read. Other formats have an [`EventCodec`] of your own.
 //!
 //! What can't be read back is refused before anything is sent: a float that is not finite (JSON has none), a map whose
 //! keys are not texts, a `skip_serializing` field without a default.
@@ -72,7 +75,8 @@
 //!
 //! Events are never rewritten. If their shape changes, [`Upcasters`] turn what is stored into what the program
 //! knows, on read. An event whose type is not known is an error ([`Error::UnknownEvent`](crate::Error::UnknownEvent))
-//! unless the aggregate [ignores](UnknownEvents::Ignore) it; its version counts all the same.
+//! unless the aggregate [ignores](UnknownEvents::Ignore) it; its version counts all the same. Consumers get old events as they are
+//! stored: [`Aggregate::decode`] reads them as a load does.
 //!
 //! # Decisions
 //!
@@ -131,7 +135,7 @@
 //! never overwritten. One that can't be read, was changed, is of another history of the stream, or of another
 //! [`SCHEMA_VERSION`](Aggregate::SCHEMA_VERSION), is ignored and counted ([`Repository::stats`]): the events are the truth. **Raise the schema version whenever the
 //! state's fields or `apply` change their meaning**; while two versions of a service run side by side, the newer one's
-//! snapshots stand. An aggregate whose state is not serializable uses [`Repository::builder_without_snapshots`].
+//! snapshots stand. With [`Never`] no snapshot is taken or read.
 //!
 //! # Cache
 //!
@@ -146,6 +150,8 @@
 //! # Tests
 //!
 //! See the module `streambox::testing` (feature `testing`).
+
+use serde::{Serialize, de::DeserializeOwned};
 
 mod builder;
 mod cache;
@@ -169,7 +175,7 @@ pub use self::error::ExecuteError;
 pub use crate::error::UnknownEvent;
 pub use builder::{DEFAULT_DEDUPLICATION_WINDOW, DEFAULT_EXECUTE_ATTEMPTS, RepositoryBuilder};
 pub use cache::{CacheSettings, DEFAULT_CACHE_BYTES, DEFAULT_CACHE_ENTRIES};
-pub use codec::{DecodeError, DomainEvent};
+pub use codec::{DecodeError, DomainEvent, EventCodec, TaggedJson};
 pub use command::{CommandContext, Saved};
 pub use counters::RepositoryStats;
 pub use decision::{Decision, IntoDecision};
@@ -178,14 +184,16 @@ pub use queue::MAX_QUEUED_COMMANDS;
 pub(crate) use replay::Replay;
 pub use repository::Repository;
 pub use snapshots::{
-    DEFAULT_SNAPSHOT_INTERVAL, EveryEvents, MAX_SNAPSHOTS_IN_FLIGHT, Never, SnapshotPoint, SnapshotPolicy,
+    DEFAULT_SNAPSHOT_INTERVAL, EveryEvents, MAX_SNAPSHOTS_IN_FLIGHT, Never, OnDemand, SnapshotPoint, SnapshotPolicy,
     SnapshotResult,
 };
 pub use transaction::AggregateTransaction;
 pub use upcast::{UpcastError, Upcasters};
 
 /// State that follows from the events of a stream. See the [module](self).
-pub trait Aggregate: Default + Clone + Send + Sync + 'static {
+///
+/// It is serializable for the sake of snapshots, and so that the cache knows its size.
+pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What can happen to it.
     type Event: DomainEvent;
 
@@ -212,10 +220,21 @@ pub trait Aggregate: Default + Clone + Send + Sync + 'static {
     fn upcasters() -> Upcasters {
         Upcasters::new()
     }
+
+    /// The events that a stored one means today, from its type and its payload as they stand in the table, in a message or in an
+    /// export: upcast, then decoded. Usually one; none if it is removed or [ignored](UnknownEvents::Ignore). It is what a repository
+    /// does; do not implement it.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: the type is not known, or an upcaster or the codec can't read the payload.
+    fn decode(event_type: &str, payload: &str) -> Result<Vec<Self::Event>, DecodeError> {
+        Replay::<Self>::new().decode(event_type, payload)
+    }
 }
 
 /// What happens to an event whose type the aggregate does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UnknownEvents {
     /// The load fails with [`Error::UnknownEvent`](crate::Error::UnknownEvent).
     Fail,

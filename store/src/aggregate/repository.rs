@@ -5,8 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Serialize, de::DeserializeOwned};
-
 use super::{
     Aggregate, CommandContext, ExecuteError, IntoDecision, Loaded, Replay, RepositoryStats, Saved, SnapshotResult,
     cache::Cache,
@@ -18,7 +16,6 @@ use super::{
 use crate::{
     EventStore,
     error::Error,
-    json,
     observe::Operation,
     stream::{StreamId, StreamIdError, excerpt},
 };
@@ -31,7 +28,7 @@ pub struct Repository<A: Aggregate> {
 pub(super) struct Shared<A: Aggregate> {
     pub(super) store: EventStore,
     pub(super) replay: Replay<A>,
-    pub(super) snapshots: Option<Snapshots<A>>,
+    pub(super) snapshots: Snapshots<A>,
     pub(super) cache: Option<Cache<A>>,
     pub(super) execute_attempts: u32,
     pub(super) deduplication_window: u64,
@@ -39,7 +36,7 @@ pub(super) struct Shared<A: Aggregate> {
     pub(super) counters: Arc<Counters>,
 }
 
-impl<A: Aggregate + Serialize + DeserializeOwned> Repository<A> {
+impl<A: Aggregate> Repository<A> {
     /// Takes a snapshot of the aggregate as it is now.
     ///
     /// # Errors
@@ -54,21 +51,26 @@ impl<A: Aggregate + Serialize + DeserializeOwned> Repository<A> {
                 return Ok(SnapshotResult::Empty);
             }
             let (store, counters) = (&self.shared.store, &self.shared.counters);
-            take(store, &loaded.entry, |state| json::to_text(state), counters).await
+            take(store, &loaded.entry, counters).await
         };
         watch.over(snapshot).await
     }
 }
 
 impl<A: Aggregate> Repository<A> {
-    /// The stream of the aggregate `id`.
+    /// The stream of the aggregate `id`, which is `{CATEGORY}-{id}`.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: id or category break a rule of [`StreamId`].
+    /// [`Error::Invalid`]: id or category break a rule of [`StreamId`], or the id has the category in it already: `order-4711` would be
+    /// the stream `order-order-4711`. [`StreamId::id`] is the id alone.
     pub fn stream_id(id: impl Display) -> Result<StreamId, Error> {
         if A::CATEGORY.contains('-') || A::CATEGORY.is_empty() {
             let why = "the aggregate's CATEGORY is empty or has a `-`";
             return Err(StreamIdError::Malformed { id: excerpt(A::CATEGORY), why }.into());
+        }
+        let id = id.to_string();
+        if id.strip_prefix(A::CATEGORY).is_some_and(|rest| rest.starts_with('-')) {
+            return Err(StreamIdError::HasCategory { id: excerpt(&id), category: A::CATEGORY }.into());
         }
         Ok(StreamId::new(format!("{}-{id}", A::CATEGORY))?)
     }
@@ -175,9 +177,7 @@ impl<A: Aggregate> Repository<A> {
 
     /// Waits until no snapshot is being written: before the program ends, or before a test looks.
     pub async fn snapshots_settled(&self) {
-        if let Some(snapshots) = &self.shared.snapshots {
-            snapshots.idle().await;
-        }
+        self.shared.snapshots.idle().await;
     }
 
     /// The store.
@@ -187,7 +187,7 @@ impl<A: Aggregate> Repository<A> {
     }
 
     pub(super) fn snapshot_if_due(&self, before: u64, entry: &mut Arc<Entry<A>>) {
-        let Some(snapshots) = &self.shared.snapshots else { return };
+        let snapshots = &self.shared.snapshots;
         if snapshots.is_due(before, entry)
             && snapshots.spawn(&self.shared.store, Arc::clone(entry), &self.shared.counters)
         {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
 use super::{Aggregate, counters::Counters, entry::Entry};
@@ -20,11 +19,16 @@ pub const DEFAULT_SNAPSHOT_INTERVAL: u64 = 100;
 /// and counted.
 pub const MAX_SNAPSHOTS_IN_FLIGHT: usize = 8;
 
-/// Decides after each append whether a snapshot is due. See [`EveryEvents`] and [`Never`]; a closure goes to
+/// Decides after each append whether a snapshot is due. See [`EveryEvents`], [`OnDemand`] and [`Never`]; a closure goes to
 /// [`snapshot_when`](super::RepositoryBuilder::snapshot_when).
 pub trait SnapshotPolicy<A>: Send + Sync + 'static {
     /// Whether the state that the append has led to is to be kept.
     fn is_due(&self, at: &SnapshotPoint<'_, A>) -> bool;
+
+    /// Whether loads look for snapshots. They do unless a policy says otherwise.
+    fn is_used(&self) -> bool {
+        true
+    }
 }
 
 /// An append, as a [`SnapshotPolicy`] sees it.
@@ -50,6 +54,8 @@ impl<A, F: Fn(&SnapshotPoint<'_, A>) -> bool + Send + Sync + 'static> SnapshotPo
 /// A snapshot every N events: whenever an append passes a multiple of them, and if the last one known is twice
 /// as far behind, because it was lost or there never was one. Of several writers one passes a multiple, and so one
 /// takes the snapshot. 0 is never.
+///
+/// Exhaustive: the number is all that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EveryEvents(pub u64);
 
@@ -62,12 +68,26 @@ impl<A> SnapshotPolicy<A> for EveryEvents {
     }
 }
 
-/// Only [on demand](super::Repository::snapshot). Snapshots that are there are used.
+/// Only by [`Repository::snapshot`](super::Repository::snapshot). Snapshots that are there are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnDemand;
+
+impl<A> SnapshotPolicy<A> for OnDemand {
+    fn is_due(&self, _: &SnapshotPoint<'_, A>) -> bool {
+        false
+    }
+}
+
+/// None is taken, and none is looked for: loads read every event, in as few requests as that takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Never;
 
 impl<A> SnapshotPolicy<A> for Never {
     fn is_due(&self, _: &SnapshotPoint<'_, A>) -> bool {
+        false
+    }
+
+    fn is_used(&self) -> bool {
         false
     }
 }
@@ -86,34 +106,27 @@ pub enum SnapshotResult {
 
 pub(crate) struct Snapshots<A> {
     pub(crate) policy: Box<dyn SnapshotPolicy<A>>,
-    encode: fn(&A) -> Result<String, serde_json::Error>,
-    decode: fn(&str) -> Result<A, serde_json::Error>,
     in_flight: Arc<watch::Sender<usize>>,
     pub(crate) most_in_flight: usize,
 }
 
 impl<A: Aggregate> Snapshots<A> {
-    pub(crate) fn new() -> Self
-    where
-        A: Serialize + DeserializeOwned,
-    {
+    pub(crate) fn new() -> Self {
         Self {
             policy: Box::new(EveryEvents(DEFAULT_SNAPSHOT_INTERVAL)),
-            encode: |state| json::to_text(state),
-            decode: |body| serde_json::from_str(body),
             in_flight: Arc::new(watch::Sender::new(0)),
             most_in_flight: MAX_SNAPSHOTS_IN_FLIGHT,
         }
     }
 
     /// The state in a snapshot; none if it can't be used.
-    pub(crate) fn restore(&self, snapshot: &Snapshot, counters: &Counters) -> Option<A> {
+    pub(crate) fn restore(snapshot: &Snapshot, counters: &Counters) -> Option<A> {
         if snapshot.schema_version != A::SCHEMA_VERSION {
             counters.snapshots_of_other_schema.count();
             tracing::debug!(stream = %snapshot.stream_id, schema_version = snapshot.schema_version, "snapshot of another schema");
             return None;
         }
-        match (self.decode)(&snapshot.body) {
+        match serde_json::from_str(&snapshot.body) {
             Ok(state) => Some(state),
             Err(error) => {
                 counters.snapshots_unreadable.count();
@@ -121,11 +134,6 @@ impl<A: Aggregate> Snapshots<A> {
                 None
             }
         }
-    }
-
-    /// The bytes of the state's JSON text.
-    pub(crate) fn measure(&self, state: &A) -> Option<usize> {
-        (self.encode)(state).ok().map(|text| text.len())
     }
 
     /// Whether the append that has led from version `before` to this state is followed by a snapshot.
@@ -146,10 +154,10 @@ impl<A: Aggregate> Snapshots<A> {
             counters.snapshots_skipped.count();
             return false;
         };
-        let (store, counters, encode) = (store.clone(), Arc::clone(counters), self.encode);
+        let (store, counters) = (store.clone(), Arc::clone(counters));
         tokio::spawn(async move {
             let _place = place;
-            if let Err(error) = take(&store, &entry, encode, &counters).await {
+            if let Err(error) = take(&store, &entry, &counters).await {
                 tracing::warn!(stream = %entry.position.stream(), error = &error as &dyn std::error::Error, "no snapshot");
             }
         });
@@ -166,11 +174,10 @@ impl<A: Aggregate> Snapshots<A> {
 pub(super) async fn take<A: Aggregate>(
     store: &EventStore,
     entry: &Entry<A>,
-    encode: fn(&A) -> Result<String, serde_json::Error>,
     counters: &Counters,
 ) -> Result<SnapshotResult, Error> {
     let version = entry.position.version();
-    let body = encode(&entry.state).map_err(|error| {
+    let body = json::to_text(&*entry.state).map_err(|error| {
         counters.snapshots_failed.count();
         Invalid::Payload { event_type: std::any::type_name::<A>().to_owned(), why: error.to_string() }
     })?;

@@ -63,8 +63,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub(super) fn backoff(&self) -> Backoff {
-        self.table.backoff(FIRST_DELAY, LONGEST_DELAY)
+    pub(super) fn backoff() -> Backoff {
+        Backoff::new(FIRST_DELAY, LONGEST_DELAY)
     }
 
     pub(super) fn corrupt(&self, part: usize, at: String, what: &str) -> Error {

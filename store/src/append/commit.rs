@@ -63,7 +63,7 @@ pub(crate) async fn stored_before(
 
 impl Call<'_> {
     async fn run(mut self) -> Result<Vec<Appended>, Error> {
-        let mut backoff = self.backoff();
+        let mut backoff = Self::backoff();
         loop {
             let positions = match self.locate().await? {
                 Located::At(positions) => positions,

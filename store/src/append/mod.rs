@@ -23,13 +23,15 @@ mod prepare;
 mod send;
 mod transaction;
 
+use std::time::SystemTime;
+
 use uuid::Uuid;
 
 pub(crate) use self::commit::{commit, stored_before};
 pub use self::transaction::{Committed, Transaction};
 use crate::{
     error::Error,
-    event::{NewEvent, event_id},
+    event::{NewEvent, event_id, time_of},
     schema::Marker,
     stream::{ExpectedVersion, StreamId, StreamPosition},
     table::Table,
@@ -65,6 +67,13 @@ impl Appended {
         let Marker { append, recorded_at_ms, newest_entry } = *marker;
         let position = StreamPosition::after(table.full_name(), stream.clone(), append.last, append.id, newest_entry);
         Self::stored_before(append.first, position, recorded_at_ms)
+    }
+
+    /// When the events were recorded, by this process's clock, in whole milliseconds; of an append that had been stored before, by the
+    /// first appender's.
+    #[must_use]
+    pub fn recorded_at(&self) -> SystemTime {
+        time_of(self.recorded_at_ms)
     }
 
     /// The ids of its events, in order.

@@ -35,7 +35,7 @@ impl Call<'_> {
     pub(super) async fn send(&mut self, positions: &[StreamPosition]) -> Result<Answer, Error> {
         let request = Request::new(self.table, self.append_id, self.parts, self.own, positions);
         let token = Uuid::new_v4().to_string();
-        let mut backoff = self.backoff();
+        let mut backoff = Self::backoff();
         loop {
             self.operation.attempts += 1;
             count::request();

@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::{
 use crate::{
     error::Error,
     failure::{Operation, RequestContext},
-    retry::{Backoff, Jitter},
+    retry::Backoff,
     schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
 };
 
@@ -25,6 +25,8 @@ const FIRST_DELAY: Duration = Duration::from_millis(20);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
 /// Whether [`create_table`] has created the table.
+///
+/// Exhaustive: it has or it has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableCreation {
     /// The table is new.
@@ -58,7 +60,7 @@ pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation,
             _ => return Err(operation.failed(error)),
         },
     };
-    let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY, Jitter::default());
+    let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
     let active = async {
         while !is_active(client, table, &mut operation).await? {
             backoff.wait().await;

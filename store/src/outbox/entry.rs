@@ -65,6 +65,8 @@ impl PendingEntry {
 }
 
 /// The key of a pending entry.
+///
+/// Exhaustive: it is what a key of the index has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PendingKey {
     /// The stream.

@@ -1,4 +1,5 @@
-//! The outbox: what a relay needs of the table. Services that only append and load never touch it.
+//! The outbox: what a relay needs of the table. **For relays and tools**: services that append and load never touch it, and it may change
+//! in a minor version.
 //!
 //! The sparse index says which streams have something pending: it is eventually consistent and only a hint. The pending
 //! entries themselves are read with a consistent `Query`, and deleted when everything in them is published.

@@ -46,6 +46,8 @@ impl SkipRequest {
 }
 
 /// Names a pending entry.
+///
+/// Exhaustive: an entry has a version or only its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SkipTarget {
     /// The entry that holds this version.

@@ -18,6 +18,7 @@ use crate::{
     failure::Cancelled,
     limits::{MAX_SKIP_BY_BYTES, MAX_SKIP_REASON_BYTES},
     read::Direction,
+    retry::Backoff,
     schema::{self, ENTITY, EntryOutline, Item, PENDING_PREFIX, SKIP_PREFIX, SKIPS_PARTITION},
     stream::{StreamId, excerpt},
     table::SortKeys,
@@ -52,7 +53,7 @@ impl Outbox {
         check("name of who skips", &request.by, MAX_SKIP_BY_BYTES)?;
         check("reason", &request.reason, MAX_SKIP_REASON_BYTES)?;
         let stream = StreamId::stored(&request.stream);
-        let mut backoff = self.table.backoff(FIRST_DELAY, LONGEST_DELAY);
+        let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         // One id for all attempts, so that a lost answer does not lead to a second record.
         let id = Uuid::new_v4();
         let mut operation = self.table.operation("skip an entry", stream.as_str());

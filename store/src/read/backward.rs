@@ -42,7 +42,7 @@ impl BackwardReader {
     }
 
     async fn fetch(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
-        let mut watch = GapWatch::new(&self.table);
+        let mut watch = GapWatch::new();
         while !self.done {
             let (Top::Next(to) | Top::End(to)) = self.top;
             let limit = (self.left < u64::MAX).then_some(self.left);

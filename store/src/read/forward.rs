@@ -113,7 +113,7 @@ impl EventReader {
     /// The next page, as a part of another operation.
     pub(crate) async fn fetch(&mut self) -> Result<Option<Vec<RecordedEvent>>, Error> {
         self.table.check_position(&self.position)?;
-        let mut watch = GapWatch::new(&self.table);
+        let mut watch = GapWatch::new();
         while !self.done {
             let next = self.position.version() + 1;
             let Page { items, is_last, read_units } = query::page(

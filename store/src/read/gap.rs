@@ -6,7 +6,6 @@ use crate::{
     error::{Corrupt, Error},
     retry::Backoff,
     stream::StreamId,
-    table::Table,
 };
 
 /// How often a place with a missing event is read before the stream is reported as damaged. With the delays between
@@ -23,8 +22,8 @@ pub(super) struct GapWatch {
 }
 
 impl GapWatch {
-    pub(super) fn new(table: &Table) -> Self {
-        Self { backoff: table.backoff(FIRST_GAP_DELAY, LONGEST_GAP_DELAY), reads: 1 }
+    pub(super) fn new() -> Self {
+        Self { backoff: Backoff::new(FIRST_GAP_DELAY, LONGEST_GAP_DELAY), reads: 1 }
     }
 
     /// Waits before the place is read again; after the last read the version that is `missing` is an error.

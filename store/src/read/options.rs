@@ -1,6 +1,8 @@
 //! What part of a stream is read, and in which direction.
 
 /// The order in which events are read.
+///
+/// Exhaustive: there are two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From older to newer events.

@@ -79,7 +79,7 @@ pub(crate) async fn visible_events(
     versions: RangeInclusive<u64>,
 ) -> Result<(BTreeMap<u64, Item>, f64), Error> {
     let expected = versions.end() - versions.start() + 1;
-    let mut watch = GapWatch::new(table);
+    let mut watch = GapWatch::new();
     let mut found = BTreeMap::new();
     let mut units = 0.0;
     let mut size = PageSize::default();

@@ -9,6 +9,7 @@ use crate::{
     error::Error,
     observe::{Operation, Watch, count},
     read::PageSize,
+    retry::Backoff,
     schema::{self, ENTITY, EVENT_PREFIX, Item, STREAM_ID},
     stream::StreamId,
     table::Table,
@@ -78,7 +79,7 @@ impl Segment {
         if self.progress == Progress::End {
             return Ok(ScannedPage { items: Vec::new(), read_units: 0.0 });
         }
-        let mut backoff = self.table.backoff(FIRST_DELAY, LONGEST_DELAY);
+        let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         let mut operation = self.table.operation("scan", self.table.name());
         let output = loop {
             operation.attempts += 1;

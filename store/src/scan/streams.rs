@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     pin::Pin,
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use futures_core::Stream;
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     error::{Corrupt, Error},
+    event::time_of,
     schema::{self, EVENT_PREFIX, EVENT_TYPE, Fields, Item, RECORDED_AT},
     stream::StreamId,
     table::Table,
@@ -37,6 +39,14 @@ pub struct StreamSummary {
     pub last_type: String,
     /// When its newest event was recorded: milliseconds since the Unix epoch.
     pub last_recorded_at_ms: i64,
+}
+
+impl StreamSummary {
+    /// When its newest event was recorded, by its appender's clock, in whole milliseconds.
+    #[must_use]
+    pub fn last_recorded_at(&self) -> SystemTime {
+        time_of(self.last_recorded_at_ms)
+    }
 }
 
 /// The streams of the table, or of a category. See [`EventStore::scan_streams`](crate::EventStore::scan_streams).

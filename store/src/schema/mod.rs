@@ -1,5 +1,6 @@
 //! The stored format: every key and attribute name of the table, the table's definition, and how each entity is
-//! written and read. It is public; a change here is a breaking change.
+//! written and read. The format is public; a change of it is a breaking change. The module is **for tools** that read the table without
+//! the library, and may change in a minor version.
 //!
 //! One partition holds a stream: `event#` + version, `pending#` + first version for each append that is still to be
 //! published, and `command#` + append id for each command that is recognised for ever. Versions have 20 digits in a key, so that their order as texts is their order as numbers.

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
-//! use streambox::{aggregate::Aggregate, testing::Given};
+//! use streambox::{aggregate::{Aggregate, DomainEvent, TaggedJson}, testing::Given};
 //!
 //! #[derive(Debug, PartialEq, Serialize, Deserialize)]
 //! #[serde(tag = "type", content = "data")]
@@ -14,7 +14,11 @@
 //!     Shipped,
 //! }
 //!
-//! #[derive(Default, Clone)]
+//! impl DomainEvent for OrderEvent {
+//!     type Codec = TaggedJson;
+//! }
+//!
+//! #[derive(Default, Clone, Serialize, Deserialize)]
 //! struct Order {
 //!     is_placed: bool,
 //!     is_shipped: bool,

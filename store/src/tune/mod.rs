@@ -7,10 +7,14 @@
 //!
 //! ```
 //! # use serde::{Deserialize, Serialize};
-//! # use streambox::aggregate::Aggregate;
+//! # use streambox::aggregate::{Aggregate, DomainEvent, TaggedJson};
 //! # #[derive(Serialize, Deserialize)]
 //! # #[serde(tag = "type", content = "data")]
 //! # enum CounterEvent { Counted { amount: u64 } }
+//! # impl DomainEvent for CounterEvent {
+//! #     type Codec = TaggedJson;
+//! # }
+//! #
 //! # #[derive(Default, Clone, Serialize, Deserialize)]
 //! # struct Counter { sum: u64 }
 //! # impl Aggregate for Counter {
@@ -79,6 +83,8 @@ pub struct TuneSettings {
 }
 
 /// Dollars for a million capacity units.
+///
+/// Exhaustive: you fill it in with the prices of your Region.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prices {
     /// A million write units.

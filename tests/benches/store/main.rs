@@ -22,7 +22,7 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use streambox::{
     EventStore, ExpectedVersion, NewEvent, StreamId, StreamPosition,
-    aggregate::{Aggregate, Never, Repository},
+    aggregate::{Aggregate, DomainEvent, OnDemand, Repository, TaggedJson},
     outbox::PendingEntry,
 };
 use streambox_tests::{engine::stream, wire::Wire};
@@ -149,8 +149,8 @@ async fn aggregate(store: EventStore, raw: &Raw, events: u64, pairs: usize, is_c
     let order = stream("order-1");
     fill(&store, &order, events - EVENTS_BEHIND_SNAPSHOT as u64).await;
     publish(&store, &order).await;
-    let builder = Repository::<Count>::builder(store.clone()).snapshots(Never);
-    let repository = if is_cached { builder.build() } else { builder.no_cache().build() };
+    let builder = Repository::<Count>::builder(store.clone()).snapshots(OnDemand);
+    let repository = if is_cached { builder.build() } else { builder.cache(None).build() };
     repository.snapshot("1").await.expect("a snapshot");
     let mut rest =
         Appender { store: store.clone(), position: store.position(&order).await.expect("the stream is there") };
@@ -183,6 +183,10 @@ struct Count {
 #[serde(tag = "type", content = "data")]
 enum Counted {
     Counted { total_cents: u64, text: String },
+}
+
+impl DomainEvent for Counted {
+    type Codec = TaggedJson;
 }
 
 impl Aggregate for Count {
@@ -263,8 +267,8 @@ async fn check_requests() {
     assert_same(&ours, &theirs);
 
     // A load from the snapshot, and one that finds nothing new.
-    let builder = || Repository::<Count>::builder(store.clone()).snapshots(Never);
-    let (cold, cached) = (builder().no_cache().build(), builder().build());
+    let builder = || Repository::<Count>::builder(store.clone()).snapshots(OnDemand);
+    let (cold, cached) = (builder().cache(None).build(), builder().build());
     cached.snapshot("lib").await.expect("a snapshot");
     publish(&store, one.position.stream()).await;
     ours.take();

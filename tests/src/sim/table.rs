@@ -116,7 +116,7 @@ impl Table {
         let mut unreadable = None;
         if is_unreadable && let Some(last) = entries.pop() {
             let at = format!("pending#{:020}", last.first);
-            unreadable = Some(Corrupt { stream: last.stream_id, at, what: "events is not a list".to_owned() });
+            unreadable = Some(Corrupt::new(last.stream_id, at, "events is not a list"));
         }
         PendingPage::new(entries, unreadable, has_more)
     }

@@ -442,8 +442,7 @@ fn g7_an_unreadable_entry_halts_the_stream_behind_what_can_be_read() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     core.found(&order, now);
     let read = core.next_read().unwrap();
-    let unreadable =
-        streambox::Corrupt { stream: order.clone(), at: "pending#2".into(), what: "last_version is missing".into() };
+    let unreadable = streambox::Corrupt::new(order.clone(), "pending#2", "last_version is missing");
     let answer = Answer::Pending(PendingPage::new(vec![entry(&order, 1, 1, None)], Some(unreadable), false));
     core.answered(&read, answer, now);
     assert_eq!(versions(&core.next_batch()), [1]);

@@ -38,7 +38,7 @@ impl TryFrom<Error> for Damage {
 
     fn try_from(error: Error) -> Result<Self, Stop> {
         let Error::Corrupt(corrupt) = error else { return Err(Stop::Store(error)) };
-        let Corrupt { stream, at, what } = *corrupt;
+        let Corrupt { stream, at, what, .. } = *corrupt;
         Ok(Self { stream: stream.as_str().to_owned(), at, what })
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::join_all;
 use streambox::{
     Error, EventStore,
-    aggregate::{CacheSettings, Never, Repository, RepositoryBuilder},
+    aggregate::{CacheSettings, OnDemand, Repository, RepositoryBuilder},
 };
 use streambox_tests::{
     engine::{TestTable, stream},
@@ -22,12 +22,12 @@ use streambox_tests::{
 const LOADS: usize = 1_000;
 
 fn cached(table: &TestTable, settings: CacheSettings) -> RepositoryBuilder<Order> {
-    orders(table).snapshots(Never).cache(settings)
+    orders(table).snapshots(OnDemand).cache(settings)
 }
 
 /// Another process.
 fn another(table: &TestTable) -> Repository<Order> {
-    Repository::builder(table.another().0).no_cache().build()
+    Repository::builder(table.another().0).cache(None).build()
 }
 
 /// The event that the cached state ends with, and nothing behind it.
@@ -246,7 +246,7 @@ async fn g2_g9_a_cached_state_is_given_up_where_the_table_was_restored_and_what_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g2_a_decision_that_goes_on_from_a_loaded_state_after_a_conflict_looks_whether_its_history_is_still_there() {
     let table = TestTable::create().await;
-    let repository = cached(&table, CacheSettings::new()).no_cache().build();
+    let repository = cached(&table, CacheSettings::new()).cache(None).build();
     for _ in 1..=3 {
         repository.execute("1", |order| order.add(5)).await.unwrap();
     }
@@ -285,7 +285,7 @@ async fn g2_a_decision_that_goes_on_from_a_loaded_state_after_a_conflict_looks_w
 #[tokio::test]
 async fn without_a_cache_every_load_begins_from_the_table() {
     let table = TestTable::create().await;
-    let repository = orders(&table).no_cache().build();
+    let repository = orders(&table).cache(None).build();
     fill(&repository, "1", [5]).await;
     for _ in 0..2 {
         table.wire.take();

@@ -1,9 +1,9 @@
 //! What a decision can ask for beside events, the version that a command expects, and commands that come at the same time.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use streambox::{
-    Error,
+    Error, EventStore,
     ExpectedVersion::{Any, NoStream},
     Invalid, NewEvent, Uuid,
     aggregate::{CommandContext, Decision, ExecuteError, Repository},
@@ -134,7 +134,8 @@ async fn g2_commands_of_four_processes_on_one_stream_are_all_carried_out() {
     let table = TestTable::create().await;
     let mut commands = JoinSet::new();
     for _ in 0..4 {
-        let repository = Repository::<Order>::builder(table.another().0).execute_attempts(1_000).build();
+        let store = EventStore::builder(table.client(), &table.name).operation_timeout(Duration::from_hours(1)).build();
+        let repository = Repository::<Order>::builder(store).execute_attempts(1_000).build();
         for _ in 0..8 {
             let repository = repository.clone();
             commands.spawn(async move {

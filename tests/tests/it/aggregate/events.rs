@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use streambox::{
     Error, ExpectedVersion, Invalid, Metadata, NewEvent, StreamIdError,
-    aggregate::{Aggregate, CommandContext, DecodeError, DomainEvent, Repository, UnknownEvents, Upcasters},
+    aggregate::{
+        Aggregate, CommandContext, DecodeError, DomainEvent, EventCodec, Repository, TaggedJson, UnknownEvents,
+        Upcasters,
+    },
 };
 use streambox_tests::{
     engine::{TestTable, stream},
@@ -78,6 +81,10 @@ async fn what_can_not_be_stored_or_read_back_is_refused_before_anything_is_sent(
             word: String,
         },
     }
+    impl DomainEvent for Secret {
+        type Codec = TaggedJson;
+    }
+
     #[derive(Debug, Default, Clone, Serialize, Deserialize)]
     struct Keeper;
     impl Aggregate for Keeper {
@@ -210,19 +217,23 @@ async fn a_payload_that_no_longer_decodes_is_an_error_with_its_place() {
 async fn an_event_type_may_map_itself_by_hand() {
     struct Rung(u32);
     impl DomainEvent for Rung {
-        fn encode(&self) -> Result<NewEvent, Error> {
+        type Codec = ByHand;
+    }
+    struct ByHand;
+    impl EventCodec<Rung> for ByHand {
+        fn encode(Rung(times): &Rung) -> Result<NewEvent, Error> {
             let own = Metadata::new().with("bell", "big").with("tone", "c");
-            Ok(NewEvent::from_json_text("rung.v2", self.0.to_string())?.with_metadata(own))
+            Ok(NewEvent::from_json_text("rung.v2", times.to_string())?.with_metadata(own))
         }
-        fn decode(event_type: &str, payload: &str) -> Result<Self, DecodeError> {
+        fn decode(event_type: &str, payload: &str) -> Result<Rung, DecodeError> {
             match event_type {
-                "rung.v2" => Ok(Self(serde_json::from_str(payload)?)),
-                "rung" => Ok(Self(1)),
+                "rung.v2" => Ok(Rung(serde_json::from_str(payload)?)),
+                "rung" => Ok(Rung(1)),
                 _ => Err(DecodeError::UnknownType),
             }
         }
     }
-    #[derive(Default, Clone)]
+    #[derive(Default, Clone, Serialize, Deserialize)]
     struct Bell(u32);
     impl Aggregate for Bell {
         type Event = Rung;
@@ -234,7 +245,7 @@ async fn an_event_type_may_map_itself_by_hand() {
 
     let table = TestTable::create().await;
     store(&table, "bell-1", &[("rung", json!({}))]).await;
-    let bells = Repository::<Bell>::builder_without_snapshots(table.store.clone()).build();
+    let bells = Repository::<Bell>::new(table.store.clone());
     let command = CommandContext::new().with_metadata(Metadata::new().with("bell", "?").with("by", "hand"));
     let bell = bells.load("1").await.unwrap();
     let saved = bells.save_with(&bell, &command, [Rung(3)]).await.unwrap();

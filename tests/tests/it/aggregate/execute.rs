@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use streambox::{
     Error, EventStore, Metadata, Uuid,
-    aggregate::{CacheSettings, CommandContext, ExecuteError, Never, Repository},
+    aggregate::{CacheSettings, CommandContext, ExecuteError, OnDemand, Repository},
 };
 use streambox_tests::{
     engine::{TestTable, client, stream},
@@ -20,7 +20,7 @@ fn added(items: u64) -> OrderEvent {
 
 /// A repository as another process has it.
 fn another(table: &TestTable) -> Repository<Order> {
-    Repository::builder(table.another().0).no_cache().build()
+    Repository::builder(table.another().0).cache(None).build()
 }
 
 async fn types(store: &EventStore, id: &str) -> Vec<String> {
@@ -32,7 +32,7 @@ async fn types(store: &EventStore, id: &str) -> Vec<String> {
 async fn after_a_conflict_the_decision_is_made_again_on_the_new_state_and_only_the_tail_is_read() {
     for cached in [true, false] {
         let table = TestTable::create().await;
-        let repository = if cached { orders(&table).build() } else { orders(&table).no_cache().build() };
+        let repository = if cached { orders(&table).build() } else { orders(&table).cache(None).build() };
         let other = another(&table);
         fill(&other, "1", [3]).await;
         table.wire.take();
@@ -113,7 +113,7 @@ async fn g2_executes_that_race_on_one_aggregate_all_count() {
     let mut writers = JoinSet::new();
     for writer in 0..6 {
         let repository = Repository::<Order>::builder(table.another().0).execute_attempts(1_000);
-        let repository = if writer % 2 == 0 { repository.build() } else { repository.no_cache().build() };
+        let repository = if writer % 2 == 0 { repository.build() } else { repository.cache(None).build() };
         writers.spawn(async move {
             for _ in 0..10 {
                 repository.execute("1", |order| order.add(1)).await.unwrap();
@@ -184,7 +184,7 @@ async fn g9_whether_a_repeat_is_recognised_depends_on_the_window_alone() {
     // The command's event is the 30th from the end: recognised in a window of 30, however the state was come by.
     let kinds = |window: u64| {
         let builder = || orders(&table).deduplication_window(window);
-        [builder().no_cache().build(), builder().build(), builder().no_cache().snapshots(Never).build()]
+        [builder().cache(None).build(), builder().build(), builder().cache(None).snapshots(OnDemand).build()]
     };
     for repository in kinds(30) {
         repository.load("1").await.unwrap();

@@ -35,7 +35,7 @@ fn for_ever() -> CommandContext {
 
 /// A repository as another process has it, with a small window and nothing cached.
 fn another(table: &TestTable) -> Repository<Order> {
-    Repository::builder(table.another().0).no_cache().deduplication_window(WINDOW).build()
+    Repository::builder(table.another().0).cache(None).deduplication_window(WINDOW).build()
 }
 
 /// Executes a command that was carried out before.
@@ -238,7 +238,7 @@ async fn g1_g3_a_transaction_for_ever_is_recognised_by_any_of_its_aggregates() {
 
     // By the marker's condition alone, which leaves the other stream to be searched.
     let (store, wire) = table.another();
-    let blind = Repository::<Order>::builder(store).no_cache().deduplication_window(WINDOW).build();
+    let blind = Repository::<Order>::builder(store).cache(None).deduplication_window(WINDOW).build();
     wire.set_fault(|exchange| {
         if exchange.operation == "GetItem" {
             exchange.answer = json!({});

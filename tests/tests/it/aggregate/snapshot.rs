@@ -4,7 +4,9 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use streambox::{
     Error, Invalid, Uuid,
-    aggregate::{Aggregate, EveryEvents, Never, Repository, RepositoryBuilder, SnapshotResult},
+    aggregate::{
+        Aggregate, DomainEvent, EveryEvents, Never, OnDemand, Repository, RepositoryBuilder, SnapshotResult, TaggedJson,
+    },
     snapshot::{IgnoredSnapshot, NewSnapshot, SCHEMA_TAKEOVER_EVENTS, SnapshotWrite},
 };
 use streambox_tests::{
@@ -16,12 +18,12 @@ use streambox_tests::{
 
 /// Loads from the table each time, with snapshots only on demand.
 fn cold(table: &TestTable) -> RepositoryBuilder<Order> {
-    orders(table).no_cache().snapshots(Never)
+    orders(table).cache(None).snapshots(OnDemand)
 }
 
 /// What the events alone say.
 async fn truth(table: &TestTable, id: &str) -> (Order, u64) {
-    let plain = Repository::<Order>::builder_without_snapshots(table.another().0).no_cache().build();
+    let plain = Repository::<Order>::builder(table.another().0).snapshots(Never).cache(None).build();
     let loaded = plain.load(id).await.expect("the engine answers");
     (loaded.state().clone(), loaded.version())
 }
@@ -194,7 +196,7 @@ async fn g4_half_an_append_at_the_top_is_waited_for_and_a_gap_is_an_error() {
 #[tokio::test]
 async fn a_snapshot_is_taken_after_the_append_that_passes_100_events_and_not_in_its_way() {
     let table = TestTable::create().await;
-    let repository = orders(&table).no_cache().build();
+    let repository = orders(&table).cache(None).build();
     fill(&repository, "1", [98, 1]).await;
     repository.snapshots_settled().await;
     assert_eq!(repository.stats().snapshots_taken, 0);
@@ -257,13 +259,13 @@ async fn policies_of_ones_own_none_and_snapshots_off() {
     shipped.snapshots_settled().await;
     assert_eq!(shipped.stats().snapshots_taken, 1);
 
-    let never = orders(&table).snapshots(Never).build();
+    let never = orders(&table).snapshots(OnDemand).build();
     fill(&never, "2", [99; 4]).await;
     never.snapshots_settled().await;
     assert_eq!(never.stats().snapshots_taken, 0);
 
     // Off: not even read. This one would lie.
-    fill(&orders(&table).snapshots(Never).build(), "3", [1, 1]).await;
+    fill(&orders(&table).snapshots(OnDemand).build(), "3", [1, 1]).await;
     write(&table, "3", 1, body(99)).await;
     assert_eq!(truth(&table, "3").await.0.items, 2);
     assert_eq!(cold(&table).build().load("3").await.unwrap().state().items, 100, "the others believe it");
@@ -276,6 +278,10 @@ struct Notebook(String);
 #[serde(tag = "type", content = "data")]
 enum Note {
     Taken(String),
+}
+
+impl DomainEvent for Note {
+    type Codec = TaggedJson;
 }
 
 impl Aggregate for Notebook {
@@ -304,7 +310,7 @@ async fn a_state_over_the_limit_of_an_item_is_not_kept_and_nothing_is_sent() {
         "{error}"
     );
     assert!(table.wire.take().iter().all(|exchange| exchange.operation == "Query"));
-    let again = Repository::<Notebook>::builder(table.store.clone()).no_cache().build().load("1").await.unwrap();
+    let again = Repository::<Notebook>::builder(table.store.clone()).cache(None).build().load("1").await.unwrap();
     assert_eq!((again.version(), again.state().0.len()), (5, 500_000));
 }
 
@@ -381,7 +387,7 @@ async fn g9_a_snapshot_of_another_schema_is_ignored_and_counted() {
         }
     }
     let table = TestTable::create().await;
-    let (old, next) = (cold(&table).build(), Repository::<Next>::builder(table.store.clone()).no_cache().build());
+    let (old, next) = (cold(&table).build(), Repository::<Next>::builder(table.store.clone()).cache(None).build());
     fill(&old, "1", [30, 30]).await;
     old.snapshot("1").await.unwrap();
     let expected = truth(&table, "1").await.0;
@@ -485,7 +491,7 @@ async fn g9_a_snapshot_that_its_stream_has_left_behind_changes_nothing() {
             table.delete(&order, &format!("event#{version:020}")).await;
         }
         table.publish_all(&order).await;
-        fill(&orders(&table).no_cache().snapshots(Never).build(), "1", vec![1; events + at]).await;
+        fill(&orders(&table).cache(None).snapshots(OnDemand).build(), "1", vec![1; events + at]).await;
         if publish {
             table.publish_all(&order).await;
         }
@@ -535,10 +541,10 @@ async fn g9_histories_with_and_without_snapshots_and_caches_are_the_same() {
         let every = |events| orders(&table).snapshots(EveryEvents(events));
         let repositories = [
             cold(&table).build(),
-            every(3).no_cache().build(),
+            every(3).cache(None).build(),
             every(7).build(),
             every(1).cache(streambox::aggregate::CacheSettings::new().entries(1)).build(),
-            Repository::<Order>::builder_without_snapshots(table.another().0).build(),
+            Repository::<Order>::builder(table.another().0).snapshots(Never).build(),
         ];
         for step in 0..30 {
             let (repository, id) = (&repositories[random.usize(0..5)], random.u8(1..=2));

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use streambox::{
     ExpectedVersion::{self, At, NoStream},
-    aggregate::{Aggregate, Repository},
+    aggregate::{Aggregate, DomainEvent, Repository, TaggedJson},
 };
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
@@ -86,6 +86,10 @@ async fn the_relay_publishes_public_events_alone_small_and_large() {
 enum ClaimEvent {
     Filed { cents: u64 },
     RiskScored { percent: u8 },
+}
+
+impl DomainEvent for ClaimEvent {
+    type Codec = TaggedJson;
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! What the harness itself promises, random and simulated runs, and that the documents are true.
 
+mod api;
 mod examples;
 mod imports;
 mod model;

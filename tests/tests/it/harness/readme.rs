@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use streambox::{
     EventStore, ExpectedVersion, Metadata, NewEvent, Uuid,
-    aggregate::{Aggregate, CommandContext, Repository, UnknownEvents},
+    aggregate::{Aggregate, CommandContext, DomainEvent, Repository, TaggedJson, UnknownEvents},
     message::{REPLAY_ENDED_HEADER, REPLAY_HEADER},
     outbox::OutboxEvent,
     snapshot::NewSnapshot,
@@ -35,6 +35,10 @@ fn blocks(language: &str) -> Vec<&str> {
 #[serde(tag = "type", content = "data")]
 enum OrderEvent {
     OrderPlaced { total_cents: u64 },
+}
+
+impl DomainEvent for OrderEvent {
+    type Codec = TaggedJson;
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use streambox::{
     ExpectedVersion::{At, NoStream},
     Metadata, NewEvent, Uuid,
-    aggregate::{Aggregate, CommandContext, Repository},
+    aggregate::{Aggregate, CommandContext, DomainEvent, Never, Repository, TaggedJson},
     outbox::{HaltedStream, SkipRequest, SkipTarget, WorkerId, WorkerRow},
     snapshot::NewSnapshot,
 };
@@ -59,7 +59,11 @@ enum Reading {
     Private,
 }
 
-#[derive(Clone, Default)]
+impl DomainEvent for Reading {
+    type Codec = TaggedJson;
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct Sensor;
 
 impl Aggregate for Sensor {
@@ -75,7 +79,7 @@ impl Aggregate for Sensor {
 
 /// Commands that are recognised for ever: before, with, and behind the stream's first pending entry.
 async fn carry_out_for_ever(table: &TestTable) {
-    let sensors = Repository::<Sensor>::builder_without_snapshots(table.store.clone()).build();
+    let sensors = Repository::<Sensor>::builder(table.store.clone()).snapshots(Never).build();
     for kind in [|| Reading::Private, || Reading::Public, || Reading::Private] {
         let command = CommandContext::new().with_id_for_ever(Uuid::new_v4());
         let decide = |_: &_| Ok::<_, std::convert::Infallible>([kind()]);

@@ -11,7 +11,8 @@ use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 use streambox::{
     EventStore, ExpectedVersion, NewEvent, Uuid,
     aggregate::{
-        Aggregate as _, CacheSettings, CommandContext, EveryEvents, ExecuteError, Loaded, Never, Repository, Saved,
+        Aggregate as _, CacheSettings, CommandContext, EveryEvents, ExecuteError, Loaded, Never, OnDemand, Repository,
+        Saved,
     },
 };
 use streambox_tests::{
@@ -254,12 +255,12 @@ impl Process {
         let wire = Wire::new();
         let store = EventStore::new(fast_client(table, &wire), &table.name);
         let builder = match settings.snapshots {
-            None => Repository::builder_without_snapshots(store),
-            Some(0) => Repository::builder(store).snapshots(Never),
+            None => Repository::builder(store).snapshots(Never),
+            Some(0) => Repository::builder(store).snapshots(OnDemand),
             Some(every) => Repository::builder(store).snapshots(EveryEvents(every)),
         };
         let builder = match settings.cache {
-            CacheKind::Off => builder.no_cache(),
+            CacheKind::Off => builder.cache(None),
             CacheKind::OneEntry => builder.cache(CacheSettings::new().entries(1)),
             CacheKind::Default => builder,
             CacheKind::Stale => builder.cache(CacheSettings::new().staleness(STALENESS)),

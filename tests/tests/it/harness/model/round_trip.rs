@@ -15,7 +15,7 @@ use streambox::{
     Error, EventStore,
     ExpectedVersion::Any,
     Metadata, NewEvent, ReadOptions, RecordedEvent, ScanOptions, StreamId,
-    aggregate::{Aggregate, EveryEvents, Repository, Upcasters},
+    aggregate::{Aggregate, DomainEvent, EveryEvents, Never, Repository, TaggedJson, Upcasters},
     limits::{MAX_JSON_DEPTH, MAX_RECORDED_AT_MS},
 };
 use streambox_tests::{
@@ -280,6 +280,10 @@ enum Measured {
     Weight { kilograms: f64 },
 }
 
+impl DomainEvent for Measured {
+    type Codec = TaggedJson;
+}
+
 impl Aggregate for Scale {
     type Event = Measured;
     const CATEGORY: &'static str = "scale";
@@ -315,11 +319,11 @@ fn bits(scale: &Scale) -> (u64, u32, Vec<u64>) {
 
 async fn every_way_gives_the_same_state(weights: Vec<f64>) -> Result {
     let table = TestTable::create().await;
-    let plain = Repository::<Scale>::builder_without_snapshots(table.another().0).no_cache().build();
+    let plain = Repository::<Scale>::builder(table.another().0).snapshots(Never).cache(None).build();
     let cached = Repository::<Scale>::builder(table.store.clone()).snapshots(EveryEvents(1)).build();
-    let cold = Repository::<Scale>::builder(table.store.clone()).snapshots(EveryEvents(2)).no_cache().build();
-    let upcast = Repository::<Upcast>::builder_without_snapshots(table.store.clone()).no_cache().build();
-    let upcast_cold = Repository::<Upcast>::builder(table.store.clone()).no_cache().build();
+    let cold = Repository::<Scale>::builder(table.store.clone()).snapshots(EveryEvents(2)).cache(None).build();
+    let upcast = Repository::<Upcast>::builder(table.store.clone()).snapshots(Never).cache(None).build();
+    let upcast_cold = Repository::<Upcast>::builder(table.store.clone()).cache(None).build();
     let mut expected = Scale::default();
     for (place, kilograms) in weights.into_iter().enumerate() {
         let weight = Measured::Weight { kilograms };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use streambox::{
     ExpectedVersion, StreamId, Uuid,
-    aggregate::{Aggregate, CommandContext, Repository, UnknownEvents},
+    aggregate::{Aggregate, CommandContext, DomainEvent, Repository, TaggedJson, UnknownEvents},
     snapshot::NewSnapshot,
 };
 use streambox_tests::engine::{TestTable, event, stream};
@@ -57,6 +57,10 @@ async fn snapshot(table: &TestTable, order: &StreamId, version: u64) {
 #[serde(tag = "type", content = "data")]
 enum OrderEvent {
     Noted,
+}
+
+impl DomainEvent for OrderEvent {
+    type Codec = TaggedJson;
 }
 
 /// It has no state, whatever there is in its stream.

@@ -128,18 +128,18 @@ mod tests {
     #[test]
     fn a_seat_is_reserved_with_the_address_the_wanted_one_or_the_first_free_one() {
         let reserve = |wanted| with_ann().when(move |concert| concert.reserve("bob", wanted, &emails()));
-        reserve(None).then([reserved(2, "bob")]).then_returned(&2);
-        reserve(Some(2)).then([reserved(2, "bob")]).then_returned(&2);
+        reserve(None).then([reserved(2, "bob")]).then_returned(2);
+        reserve(Some(2)).then([reserved(2, "bob")]).then_returned(2);
         assert_eq!(reserve(None).into_decision().unwrap().own_items(), [emails().claim("bob")]);
-        reserve(Some(1)).then_error(&Refused::Taken { seat: 1 });
-        reserve(Some(3)).then_error(&Refused::NoSuchSeat { seat: 3 });
+        reserve(Some(1)).then_error(Refused::Taken { seat: 1 });
+        reserve(Some(3)).then_error(Refused::NoSuchSeat { seat: 3 });
     }
 
     #[test]
     fn what_has_been_done_is_not_done_again() {
         with_ann().when(|concert| concert.announce(2)).then_nothing();
-        with_ann().when(|concert| concert.announce(3)).then_error(&Refused::Announced { seats: 2 });
-        with_ann().when(|concert| concert.reserve("ann", None, &emails())).then_nothing().then_returned(&1);
+        with_ann().when(|concert| concert.announce(3)).then_error(Refused::Announced { seats: 2 });
+        with_ann().when(|concert| concert.reserve("ann", None, &emails())).then_nothing().then_returned(1);
         with_ann().when(|concert| concert.release(1, &emails())).then([SeatReleased { seat: 1 }]);
         with_ann().when(|concert| concert.release(2, &emails())).then_nothing();
     }
@@ -147,8 +147,8 @@ mod tests {
     #[test]
     fn nothing_is_reserved_before_the_announcement_or_when_all_is_taken() {
         let nothing = Given::<Concert>::nothing();
-        nothing.when(|concert| concert.reserve("ann", None, &emails())).then_error(&Refused::NotAnnounced);
+        nothing.when(|concert| concert.reserve("ann", None, &emails())).then_error(Refused::NotAnnounced);
         let full = Given::<Concert>::events([Announced { seats: 1 }, reserved(1, "ann")]);
-        full.when(|concert| concert.reserve("bob", None, &emails())).then_error(&Refused::SoldOut);
+        full.when(|concert| concert.reserve("bob", None, &emails())).then_error(Refused::SoldOut);
     }
 }

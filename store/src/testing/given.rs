@@ -122,6 +122,28 @@ impl<A: Aggregate, E, T> Outcome<A, E, T> {
         }
     }
 
+    /// Checks which of these events are not for publication: see [`Aggregate::is_private`].
+    ///
+    /// # Panics
+    /// If others are, or the decision was rejected; the message shows the difference.
+    #[track_caller]
+    pub fn then_private(&self, expected: impl IntoIterator<Item = A::Event>) -> &Self
+    where
+        A::Event: Debug + PartialEq,
+        E: Debug,
+    {
+        let expected: Vec<_> = expected.into_iter().collect();
+        match &self.decision {
+            Ok(decision) => {
+                let private = decision.events().iter().filter(|event| A::is_private(event)).collect::<Vec<_>>();
+                let is_expected = private.iter().copied().eq(&expected);
+                assert!(is_expected, "other private events than expected\n{}", difference(&expected, &private));
+                self
+            }
+            Err(error) => panic!("rejected, but events were expected\n{}", difference(&expected, error)),
+        }
+    }
+
     /// Checks that there was nothing to do: no event and no error.
     ///
     /// # Panics
@@ -140,16 +162,17 @@ impl<A: Aggregate, E, T> Outcome<A, E, T> {
     /// # Panics
     /// If it was not; the message shows the difference.
     #[track_caller]
-    pub fn then_error(&self, expected: &E) -> &Self
+    #[expect(clippy::needless_pass_by_value, reason = "it takes what `then` takes: values")]
+    pub fn then_error(&self, expected: E) -> &Self
     where
         A::Event: Debug,
         E: Debug + PartialEq,
     {
         match &self.decision {
-            Err(error) if error == expected => self,
-            Err(error) => panic!("another error than expected\n{}", difference(expected, error)),
+            Err(error) if *error == expected => self,
+            Err(error) => panic!("another error than expected\n{}", difference(&expected, error)),
             Ok(decision) => {
-                panic!("events, but an error was expected\n{}", difference(expected, &decision.events()))
+                panic!("events, but an error was expected\n{}", difference(&expected, &decision.events()))
             }
         }
     }
@@ -159,15 +182,16 @@ impl<A: Aggregate, E, T> Outcome<A, E, T> {
     /// # Panics
     /// If it is another one, or the decision was rejected; the message shows the difference.
     #[track_caller]
-    pub fn then_returned(&self, expected: &T) -> &Self
+    #[expect(clippy::needless_pass_by_value, reason = "it takes what `then` takes: values")]
+    pub fn then_returned(&self, expected: T) -> &Self
     where
         E: Debug,
         T: Debug + PartialEq,
     {
         match &self.decision {
-            Ok(decision) if decision.value() == expected => self,
-            Ok(decision) => panic!("another value than expected\n{}", difference(expected, decision.value())),
-            Err(error) => panic!("rejected, but a value was expected\n{}", difference(expected, error)),
+            Ok(decision) if *decision.value() == expected => self,
+            Ok(decision) => panic!("another value than expected\n{}", difference(&expected, decision.value())),
+            Err(error) => panic!("rejected, but a value was expected\n{}", difference(&expected, error)),
         }
     }
 

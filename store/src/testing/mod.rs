@@ -52,7 +52,7 @@
 //! let placed = || OrderEvent::Placed { total_cents: 4990 };
 //! Given::<Order>::events([placed()]).when(|order| order.ship()).then([OrderEvent::Shipped]);
 //! Given::<Order>::events([placed(), OrderEvent::Shipped]).when(|order| order.ship()).then_nothing();
-//! Given::<Order>::nothing().when(|order| order.ship()).then_error(&NotPlaced);
+//! Given::<Order>::nothing().when(|order| order.ship()).then_error(NotPlaced);
 //! ```
 //!
 //! Events that old versions of the service have stored are tested as they stand in the table: [`Given::stored`].
@@ -74,11 +74,39 @@
 //! # }
 //! ```
 //!
+//! **Consumers need no broker.** [`deliver`] gives a handler what a relay and a broker would deliver of a store's events, each as a
+//! [`Received`](crate::message::Received); [`deliver_shuffled`] does it in the worst ways that the relay permits: repeated, begun again from
+//! earlier events, interleaved. [`recorded`] and [`received`] make a single event, without a store:
+//!
+//! ```
+//! use streambox::{ExpectedVersion, NewEvent, StreamId, message::Received, testing};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), streambox::Error> {
+//! let store = testing::event_store().await;
+//! let order = StreamId::new("order-4711")?;
+//! store.append(&order, ExpectedVersion::NoStream, [NewEvent::json("Placed", &())?]).await?;
+//!
+//! let mut placed = Vec::new();
+//! testing::deliver(&store, async |event: Received| {
+//!     placed.push(event.stream_id);
+//!     Ok::<_, streambox::Error>(())
+//! })
+//! .await;
+//! assert_eq!(placed, [order]);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What the engine does not show: throttling, `TransactionConflict`, an index that lags. Code that retries after
 //! [`Error::Unavailable`](crate::Error::Unavailable) needs a fake of its own.
 
+mod deliver;
 mod engine;
 mod given;
+mod recorded;
 
+pub use deliver::{deliver, deliver_shuffled};
 pub use engine::{EmbeddedDynamoDb, event_store};
 pub use given::{Given, Outcome};
+pub use recorded::{received, recorded};

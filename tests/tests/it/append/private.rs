@@ -1,9 +1,12 @@
 //! Events that are part of the history and not for publication.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde::{Deserialize, Serialize};
 use streambox::{
     ExpectedVersion::{self, At, NoStream},
     aggregate::{Aggregate, DomainEvent, Repository, TaggedJson},
+    testing::Given,
 };
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
@@ -81,7 +84,7 @@ async fn the_relay_publishes_public_events_alone_small_and_large() {
     inbox.close().await.unwrap();
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
 enum ClaimEvent {
     Filed { cents: u64 },
@@ -128,6 +131,11 @@ async fn an_aggregate_says_which_of_its_events_are_private() {
     let scored = claims.execute("1", |order| score(order)).await.unwrap();
 
     assert_eq!(scored.loaded.state().risk_percent, 80);
+    let decision = || Given::events([ClaimEvent::Filed { cents: 5_000 }]).when(|claim| score(claim));
+    decision().then_private([ClaimEvent::RiskScored { percent: 80 }]);
+    let said = catch_unwind(AssertUnwindSafe(|| _ = decision().then_private([]))).expect_err("the check fails");
+    let said = said.downcast::<String>().expect("a formatted message");
+    assert!(said.contains("other private events") && said.contains("+     RiskScored"), "{said}");
     let history = table.store.read(&stream("claim-1")).await.unwrap();
     assert_eq!(history.events.iter().map(|event| event.is_private).collect::<Vec<_>>(), [false, true]);
     assert_eq!(table.pending().await, 1, "the score is not for publication");

@@ -1,10 +1,14 @@
 //! What the feature `testing` gives to users.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
+use futures_util::FutureExt as _;
 use serde_json::json;
 use streambox::{
-    ExpectedVersion,
+    ExpectedVersion, Metadata, NewEvent,
     aggregate::Decision,
     testing::{self, EmbeddedDynamoDb, Given},
 };
@@ -29,10 +33,10 @@ fn a_decision_is_checked_by_its_events_its_error_or_its_silence() {
     let placed = || Given::<Order>::events([added(2)]);
     placed().when(|order| order.ship()).then([OrderEvent::Shipped]).then_state(|order| assert!(order.is_shipped));
     Given::<Order>::events([added(2), OrderEvent::Shipped]).when(|order| order.ship()).then_nothing();
-    Given::<Order>::nothing().when(|order| order.ship()).then_error(&Refusal::Empty);
+    Given::<Order>::nothing().when(|order| order.ship()).then_error(Refusal::Empty);
     Given::state(Order { is_shipped: true, ..Order::default() })
         .when(|order| order.add(1))
-        .then_error(&Refusal::Shipped);
+        .then_error(Refusal::Shipped);
     let stored = Given::<Order>::stored([("ItemsAdded", json!({ "items": 3 })), ("Weighed", json!(1.5))]);
     stored.when(|order| order.add(1)).then([added(1)]).then_state(|order| assert_eq!(order.items, 4));
     assert_eq!(placed().when(|order| order.ship()).into_decision().unwrap().events(), [OrderEvent::Shipped]);
@@ -42,11 +46,11 @@ fn a_decision_is_checked_by_its_events_its_error_or_its_silence() {
 fn a_decision_sees_the_version_of_the_given_history_and_its_value_is_checked() {
     let versions =
         |given: Given<Order>| given.when(|order| Ok::<_, Refusal>(Decision::new([]).returning(order.version())));
-    versions(Given::events([added(2), added(1)])).then_nothing().then_returned(&2);
-    versions(Given::stored([("ItemsAdded", json!({ "items": 3 }))])).then_returned(&1);
-    versions(Given::nothing().at_version(7)).then_returned(&7);
+    versions(Given::events([added(2), added(1)])).then_nothing().then_returned(2);
+    versions(Given::stored([("ItemsAdded", json!({ "items": 3 }))])).then_returned(1);
+    versions(Given::nothing().at_version(7)).then_returned(7);
     let said = failure(|| {
-        versions(Given::nothing()).then_returned(&1);
+        versions(Given::nothing()).then_returned(1);
     });
     assert!(said.contains("- 1") && said.contains("+ 0"), "{said}");
 }
@@ -62,7 +66,7 @@ fn a_check_that_fails_shows_the_difference_line_by_line() {
         "other events than expected\n- expected, + actual\n  [\n      ItemsAdded {\n-         items: 4,\n+         items: 5,\n      },\n  ]\n"
     );
     let said = failure(|| {
-        outcome().then_error(&Refusal::Empty);
+        outcome().then_error(Refusal::Empty);
     });
     assert!(said.contains("- Empty") && said.contains("+     ItemsAdded"), "{said}");
     let said = failure(|| {
@@ -74,7 +78,7 @@ fn a_check_that_fails_shows_the_difference_line_by_line() {
     });
     assert!(said.contains("+         items: 5"), "{said}");
     let said = failure(|| {
-        Given::<Order>::events([added(1)]).when(|order| order.ship()).then_error(&Refusal::Empty);
+        Given::<Order>::events([added(1)]).when(|order| order.ship()).then_error(Refusal::Empty);
     });
     assert!(said.contains("an error was expected") && said.contains("+     Shipped"), "{said}");
 }
@@ -89,6 +93,56 @@ fn an_event_that_can_not_be_stored_or_read_fails_the_test() {
         let _ = Given::<Order>::stored([("Unheard", json!(null))]);
     });
     assert!(said.contains("Unheard can't be read: the type is not known"), "{said}");
+}
+
+#[tokio::test]
+async fn a_handler_gets_every_public_event_once_and_each_stream_in_order() {
+    let store = testing::event_store().await;
+    let secret = NewEvent::json("Secret", &1).unwrap().private();
+    for id in ["order-2", "order-1"] {
+        let events = [event(1), secret.clone(), event(3)];
+        store.append(&stream(id), ExpectedVersion::NoStream, events).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    testing::deliver(&store, async |event| {
+        seen.push((event.stream_id.to_string(), event.version));
+        Ok::<_, Refusal>(())
+    })
+    .await;
+    seen.sort_by(|one, other| one.0.cmp(&other.0));
+    let expected = [("order-1", 1), ("order-1", 3), ("order-2", 1), ("order-2", 3)];
+    assert_eq!(seen, expected.map(|(id, version)| (id.to_owned(), version)));
+}
+
+#[tokio::test]
+async fn a_handler_that_does_not_drop_what_it_has_seen_is_found_and_a_failure_names_seed_and_event() {
+    let store = testing::event_store().await;
+    store.append(&stream("order-1"), ExpectedVersion::NoStream, [event(1), event(2)]).await.unwrap();
+    let (mut seen, mut count) = (BTreeSet::new(), 0);
+    let delivered = testing::deliver_shuffled(&store, 7, async |event| {
+        count += 1;
+        if seen.insert(event.version) { Ok(()) } else { Err(Refusal::Shipped) }
+    });
+    let panic = AssertUnwindSafe(delivered).catch_unwind().await.expect_err("an event comes twice");
+    let said = panic.downcast::<String>().expect("a formatted message");
+    assert!(said.starts_with(&format!("delivery {count} (seed 7): order-1 ")), "{said}");
+    assert!(said.ends_with(": the handler returned Shipped"), "{said}");
+}
+
+#[test]
+fn an_event_is_made_without_a_store() {
+    let (order, metadata) =
+        (stream("order-1"), Metadata::new().with("clerk", "Ada").with(Metadata::CORRELATION_ID, "c-1"));
+    let new = || event(7).with_metadata(metadata.clone());
+    let recorded = testing::recorded(&order, 3, new());
+    assert_eq!((&recorded.stream_id, recorded.version, recorded.is_private), (&order, 3, false));
+    assert_eq!((&recorded.payload, &recorded.metadata), (&new().payload_text().to_owned(), &metadata));
+    assert_eq!(recorded, testing::recorded(&order, 3, new()));
+    assert_ne!(recorded.event_id, testing::recorded(&order, 4, new()).event_id);
+    assert!(testing::recorded(&order, 3, new().private()).is_private);
+    let received = testing::received(&order, 3, new());
+    assert_eq!((received.event_id, received.recorded_at_ms), (recorded.event_id, recorded.recorded_at_ms));
+    assert_eq!(received.metadata, Metadata::new().with(Metadata::CORRELATION_ID, "c-1"));
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! The message: a contract with consumers.
 
 use lapin::types::AMQPValue;
-use streambox::{ExpectedVersion::NoStream, Metadata, NewEvent};
+use streambox::{ExpectedVersion::NoStream, Metadata, NewEvent, testing};
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
-    engine::{TestTable, stream},
+    engine::{TestTable, event, stream},
     programs::run,
     unique,
 };
@@ -55,5 +55,42 @@ async fn a_message_carries_the_event_as_it_was_appended() {
     let message = inbox.next().await;
     assert_eq!((message.event.version, message.routing_key.as_str()), (2, "order.OrderGrown"));
     assert_eq!(String::from_utf8(message.body).unwrap(), large_payload);
+    inbox.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_testing_delivers_is_what_comes_through_relay_and_broker() {
+    let table = TestTable::create().await;
+    let mut inbox = Inbox::open(&shared_broker_url(), &unique("events")).await.unwrap();
+    let order = stream("order-Straße-1");
+    let names = Metadata::HEADERS.into_iter();
+    let metadata = names.fold(Metadata::new().with("clerk", "Ada"), |metadata, name| metadata.with(name, "ü"));
+    let payload = "{ \"total\": 49.90,\n  \"currency\": \"€\", \"a\": null }";
+    let placed = NewEvent::from_json_text("OrderPlaced", payload).unwrap().with_metadata(metadata);
+    let secret = NewEvent::json("Secret", &1).unwrap().private();
+    table.store.append(&order, NoStream, [placed, secret, event(3)]).await.unwrap();
+    let arguments = ["drain", "--exchange", inbox.exchange()];
+    let drained = run("streambox-relay", Some(&table), Some(&shared_broker_url()), arguments).await;
+    assert_eq!(drained.code(), Some(0), "{}", drained.stderr);
+    let published = [inbox.next().await.event, inbox.next().await.event];
+
+    let mut delivered = Vec::new();
+    testing::deliver(&table.store, async |event| {
+        delivered.push(event);
+        Ok::<_, std::convert::Infallible>(())
+    })
+    .await;
+
+    assert_eq!(delivered, published);
+    let history = table.store.read(&order).await.unwrap().events;
+    for (event, recorded) in delivered.iter().zip([&history[0], &history[2]]) {
+        assert_eq!((&event.stream_id, event.version), (&recorded.stream_id, recorded.version));
+        assert_eq!((event.event_id, &event.event_type), (recorded.event_id, &recorded.event_type));
+        assert_eq!((&event.payload, event.recorded_at_ms), (&recorded.payload, recorded.recorded_at_ms));
+        for name in Metadata::HEADERS {
+            assert_eq!(event.metadata.text(name), recorded.metadata.text(name), "{name}");
+        }
+        assert!(event.replay.is_none() && event.metadata.json("clerk").is_none());
+    }
     inbox.close().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! A service that takes and ships orders: commands decide on the state, events are the truth.
 //!
-//! `cargo run -p streambox --features testing --example order_service`
+//! `cargo run -p streambox --features testing-engine --example order_service`
 //!
 //! The store is an in-memory engine, so that the example needs nothing else. A service makes its own with
 //! `EventStore::new(client_from_env().await, "streambox")`; everything behind that line is the same.

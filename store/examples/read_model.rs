@@ -1,7 +1,7 @@
 //! A read model that is never behind: a customer's open orders and their sum, updated in the transaction that appends the
 //! event. For queries that must see what was just written; all other read models are better fed from the queue.
 //!
-//! `cargo run -p streambox --features testing --example read_model`
+//! `cargo run -p streambox --features testing-engine --example read_model`
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,

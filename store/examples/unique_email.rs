@@ -1,7 +1,7 @@
 //! A value that must be unique over all streams: an e-mail address is reserved in the transaction that registers the
 //! customer. Either both are stored, or neither.
 //!
-//! `cargo run -p streambox --features testing --example unique_email`
+//! `cargo run -p streambox --features testing-engine --example unique_email`
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, Put,

@@ -49,7 +49,8 @@
 //!
 //! - `credentials`: profiles of `aws sso login` and `aws login`, and those with a `credential_process`. Keys, and the roles of
 //!   instances, containers and pods, need no feature.
-//! - `testing`: an in-memory engine, and given/when/then.
+//! - `testing`: for the tests of services: given/when/then, deliveries to a consumer, a store on an engine that runs elsewhere.
+//! - `testing-engine`: `testing`, and an in-memory engine in the test process. It brings SQLite: see the module `testing`.
 //! - `tune`: how often to take snapshots.
 //! - `opentelemetry`: the current trace context.
 

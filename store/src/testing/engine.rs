@@ -1,4 +1,4 @@
-//! A DynamoDB in the test process.
+//! A DynamoDB in the test process. Feature `testing-engine`.
 
 use std::sync::Arc;
 
@@ -6,28 +6,12 @@ use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials, future::ProvideCredentials as Provided},
 };
-use aws_sdk_dynamodb::{
-    Client,
-    config::{Builder, Region},
-};
+use aws_sdk_dynamodb::{Client, config::Builder};
 use dynoxide::{Database, server};
 use tokio::{net::TcpListener, sync::oneshot};
-use uuid::Uuid;
 
-use crate::{EventStore, RequestLimits, behavior_version, create_table};
-
-const REGION: &str = "us-east-1";
-/// The engine takes any key.
-const KEY: &str = "local";
-
-/// An [`EventStore`] in a new table of a new in-memory engine. The engine ends with the last clone of the store, or
-/// with the runtime that this was called in.
-///
-/// # Panics
-/// If no port of the loopback interface is free, or outside a Tokio runtime.
-pub async fn event_store() -> EventStore {
-    EmbeddedDynamoDb::start().await.event_store().await
-}
+use super::local::{KEY, REGION, client, in_new_table};
+use crate::EventStore;
 
 /// An in-memory DynamoDB engine, served inside this process on a port of the loopback interface that the system
 /// chooses.
@@ -79,13 +63,8 @@ impl EmbeddedDynamoDb {
     /// A client whose settings `adjust` has changed: another HTTP client, for instance, that loses answers on purpose.
     #[must_use]
     pub fn client_with(&self, adjust: impl FnOnce(Builder) -> Builder) -> Client {
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(behavior_version())
-            .region(Region::new(REGION))
-            // The client keeps its credentials provider, and so the engine.
-            .credentials_provider(self.running.clone())
-            .endpoint_url(&self.url);
-        Client::from_conf(adjust(RequestLimits::default().apply(config)).build())
+        // The client keeps its credentials provider, and so the engine.
+        client(&self.url, |config| adjust(config.credentials_provider(self.running.clone())))
     }
 
     /// A store in a new table.
@@ -93,9 +72,7 @@ impl EmbeddedDynamoDb {
     /// # Panics
     /// If the engine refuses the table: it does not.
     pub async fn event_store(&self) -> EventStore {
-        let (client, table) = (self.client(), format!("test-{}", Uuid::new_v4().simple()));
-        create_table(&client, &table).await.expect("the engine creates tables");
-        EventStore::new(client, table)
+        in_new_table(self.client()).await
     }
 
     /// What another process needs in its environment to use this engine: AWS's own variables.

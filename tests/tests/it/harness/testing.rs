@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -15,6 +16,7 @@ use streambox::{
 use streambox_tests::{
     engine::{event, stream},
     orders::{Order, OrderEvent, Refusal},
+    programs::Process,
 };
 use tokio::net::TcpStream;
 
@@ -152,6 +154,29 @@ async fn an_embedded_store_is_one_line_and_alone_in_its_engine() {
     one.append(&order, ExpectedVersion::NoStream, [event(1)]).await.unwrap();
     assert_eq!(one.read(&order).await.unwrap().position.version(), 1);
     assert_eq!(other.read(&order).await.unwrap().position.version(), 0);
+}
+
+#[tokio::test]
+async fn a_store_for_a_test_is_made_on_the_engine_that_the_environment_names() {
+    let engine = EmbeddedDynamoDb::start().await;
+    let variables = [(testing::ENDPOINT_VARIABLE, OsStr::new(engine.url()))];
+    let example = Process::start_with("examples/order_service", None, None, &variables, [""; 0]);
+    let finished = example.finish().await;
+    assert!(finished.status.success(), "{}", finished.stderr);
+    let tables = engine.client().list_tables().send().await.unwrap();
+    assert_eq!(tables.table_names().len(), 1, "{:?}", tables.table_names());
+}
+
+/// What resolves beside the engine depends on it: the table in the documentation was made for this version.
+#[test]
+fn the_documentation_names_the_sqlite_that_the_engine_brings() {
+    let docs = include_str!("../../../../store/src/testing/mod.rs");
+    let lock = include_str!("../../../../Cargo.lock");
+    for name in ["libsqlite3-sys", "rusqlite"] {
+        let (_, package) = lock.split_once(&format!("name = \"{name}\"\nversion = \"")).expect("a package");
+        let minor = package.split('"').next().and_then(|version| version.rsplit_once('.')).expect("a version").0;
+        assert!(docs.contains(&format!("{name} {minor}")), "{name} is {minor} now: try anew what resolves beside it");
+    }
 }
 
 #[tokio::test]

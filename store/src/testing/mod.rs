@@ -74,9 +74,9 @@
 //! # }
 //! ```
 //!
-//! **Consumers need no broker.** [`deliver`] gives a handler what a relay and a broker would deliver of a store's events, each as a
+//! **Consumers need no broker.** [`deliver()`] gives a handler what a relay and a broker would deliver of a store's events, each as a
 //! [`Received`](crate::message::Received); [`deliver_shuffled`] does it in the worst ways that the relay permits: repeated, begun again from
-//! earlier events, interleaved. [`recorded`] and [`received`] make a single event, without a store:
+//! earlier events, interleaved. [`recorded()`] and [`received`] make a single event, without a store:
 //!
 //! ```
 //! use streambox::{ExpectedVersion, NewEvent, StreamId, message::Received, testing};

@@ -40,7 +40,7 @@ pub fn recorded(stream: &StreamId, version: u64, event: NewEvent) -> RecordedEve
 /// The same event as a consumer receives it: for tests of what takes a [`Received`].
 ///
 /// # Panics
-/// As [`recorded`].
+/// As [`recorded()`].
 #[must_use]
 pub fn received(stream: &StreamId, version: u64, event: NewEvent) -> Received {
     published(recorded(stream, version, event))

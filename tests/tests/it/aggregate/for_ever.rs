@@ -177,6 +177,7 @@ async fn g3_a_second_delivery_that_is_quicker_is_recognised_by_the_transaction_i
         .unwrap();
     assert!(is_repeat_of(&saved, &first.unwrap()), "{saved:?}");
     assert_eq!((saved.returned, saved.loaded.version(), saved.loaded.items), (None, 22, 26));
+    assert_eq!(saved.attempts, 1, "not by what is read after a conflict");
     assert_eq!(item(&table, &emails, "commands").await.unwrap()["times"].as_n().unwrap(), "1");
 }
 

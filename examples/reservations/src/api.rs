@@ -17,7 +17,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use streambox::{
     Error, Uuid,
-    aggregate::{CommandContext, DomainEvent as _, ExecuteError, Repository, Saved},
+    aggregate::{Aggregate as _, CommandContext, ExecuteError, Repository, Saved},
 };
 
 use crate::{
@@ -93,8 +93,9 @@ async fn reserved_before<T>(
 ) -> Result<u32, Problem> {
     let first = saved.appended.as_ref().map_or(0, |appended| appended.first_version);
     let stored = concerts.store().event(saved.loaded.stream(), first).await?;
-    match stored.map(|stored| ConcertEvent::decode(&stored.event_type, &stored.payload)) {
-        Some(Ok(ConcertEvent::SeatReserved { seat, email: holder })) if holder == email => Ok(seat),
+    let events = stored.and_then(|stored| Concert::decode(&stored.event_type, &stored.payload).ok());
+    match events.as_deref() {
+        Some([ConcertEvent::SeatReserved { seat, email: holder }]) if holder == email => Ok(*seat),
         _ => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the Idempotency-Key was used for another request")),
     }
 }
@@ -202,7 +203,7 @@ impl From<Error> for Problem {
             Error::ItemRefused(_) => Self::new(StatusCode::CONFLICT, "the address has a reservation"),
             Error::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, error),
             // Safe to repeat with the same key, whether or not it was stored.
-            Error::Unavailable { .. } | Error::Busy { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, error),
+            _ if error.is_retryable() => Self::new(StatusCode::SERVICE_UNAVAILABLE, error),
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error),
         }
     }

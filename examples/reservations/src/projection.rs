@@ -13,7 +13,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 use streambox::{
-    aggregate::DomainEvent as _,
+    aggregate::Aggregate as _,
     message::{HeaderValue, MessageError, Properties, Received},
 };
 use tokio::{
@@ -21,7 +21,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{concert::ConcertEvent, table::FreeSeats};
+use crate::{
+    concert::{Concert, ConcertEvent},
+    table::FreeSeats,
+};
 
 const PREFETCH: u16 = 100;
 const RECONNECT_DELAY: Duration = Duration::from_secs(2);
@@ -108,8 +111,9 @@ impl Projection {
 
 /// Counts an event's change of the free seats. Returns whether it was new.
 async fn count(event: &Received, free_seats: &FreeSeats) -> Result<bool, Failure> {
-    let change = change(&ConcertEvent::decode(&event.event_type, &event.payload)?);
-    Ok(free_seats.count(&event.stream_id, event.version, change).await?)
+    // Its payload is as it was appended, perhaps by an older version of the service.
+    let events = Concert::decode(&event.event_type, &event.payload)?;
+    Ok(free_seats.count(&event.stream_id, event.version, events.iter().map(change).sum()).await?)
 }
 
 fn received(delivery: &Delivery) -> Result<Received, MessageError> {

@@ -78,7 +78,9 @@ pub const CONTENT_TYPE: &str = "application/json";
 /// The property `content_type`, if the body is a CloudEvent.
 pub const CLOUDEVENTS_CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 
-/// The value of a header. Messages of events have no others: headers of other types are somebody else's.
+/// The value of a header.
+///
+/// Exhaustive: messages of events have no others; headers of other types are somebody else's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderValue<'a> {
     /// A text.

@@ -19,6 +19,8 @@ use crate::{
 };
 
 /// The properties of a message that a [`Received`] is built from.
+///
+/// Exhaustive: a consumer fills it in, and is to notice when it should fill in more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Properties<'a> {
     /// The property `message_id`.
@@ -54,7 +56,9 @@ pub struct Received {
     pub replay: Option<String>,
 }
 
-/// A message that is not an event of streambox, or one that can't be read: the cases differ in what a consumer does.
+/// A message that is not an event of streambox, or one that can't be read.
+///
+/// Exhaustive: the cases differ in what a consumer does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
     /// It has no stream id: it is not an event. Reject it, without requeue, to the dead letters.

@@ -151,8 +151,7 @@ impl<S: Sync> FromRequestParts<S> for Command {
 
 /// The version that the command has led to: for a repeat, the one that it led to the first time.
 fn etag<T>(saved: &Saved<Concert, T>) -> [(header::HeaderName, String); 1] {
-    let version = saved.appended.as_ref().map_or(saved.loaded.version(), |appended| appended.position.version());
-    [(header::ETAG, quoted(version))]
+    [(header::ETAG, quoted(saved.version()))]
 }
 
 fn quoted(version: u64) -> String {

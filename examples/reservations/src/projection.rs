@@ -142,3 +142,39 @@ fn change(event: &ConcertEvent) -> i64 {
         ConcertEvent::SeatReleased { .. } => 1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use streambox::{
+        aggregate::Repository,
+        testing::{EmbeddedDynamoDb, deliver_shuffled},
+    };
+
+    use super::*;
+    use crate::table::{self, Emails};
+
+    #[tokio::test]
+    async fn each_event_counts_once_in_whatever_way_it_comes() {
+        let engine = EmbeddedDynamoDb::start().await;
+        let concerts = Repository::<Concert>::new(engine.event_store().await);
+        table::create(&engine.client(), "own").await.unwrap();
+        let emails = Emails::new("own");
+        for id in ["1", "2"] {
+            concerts.execute(id, |concert| concert.announce(10)).await.unwrap();
+            for guest in ["ann", "bob", "eve"] {
+                concerts.execute(id, |concert| concert.reserve(&format!("{guest}-{id}"), None, &emails)).await.unwrap();
+            }
+            concerts.execute(id, |concert| concert.release(2, &emails)).await.unwrap();
+        }
+        for seed in 0..5 {
+            let own = format!("own-{seed}");
+            table::create(&engine.client(), &own).await.unwrap();
+            let free_seats = FreeSeats::new(engine.client(), own);
+            deliver_shuffled(concerts.store(), seed, async |event| count(&event, &free_seats).await.map(drop)).await;
+            for id in ["1", "2"] {
+                let concert = Repository::<Concert>::stream_id(id).unwrap();
+                assert_eq!(free_seats.of(&concert).await.unwrap(), Some(8), "concert {id}, seed {seed}");
+            }
+        }
+    }
+}

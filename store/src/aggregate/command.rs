@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::Loaded;
+use super::{Aggregate, Loaded};
 use crate::{append::Appended, event::NewEvent, metadata::Metadata};
 
 /// The context of a command: its id, if it may come twice, the version that its sender has seen, and metadata for the events that
@@ -23,8 +23,7 @@ pub struct CommandContext {
 pub struct Saved<A, T = ()> {
     /// The aggregate as it is now. For a command that was carried out before, later events may be in it.
     pub loaded: Loaded<A>,
-    /// The append; `None` if there was nothing to do. For a command that was carried out before, the first one's. The version of its
-    /// [`position`](Appended::position) is what an HTTP service sends as the `ETag`; that of `loaded` need not be.
+    /// The append; `None` if there was nothing to do. For a command that was carried out before, the first one's.
     pub appended: Option<Appended>,
     /// The appends to other streams, in the order in which they were added. Empty for a command that was carried out before.
     pub others: Vec<Appended>,
@@ -32,6 +31,15 @@ pub struct Saved<A, T = ()> {
     pub returned: Option<T>,
     /// How often the decision was made; 0 for a command that was carried out before.
     pub attempts: u32,
+}
+
+impl<A: Aggregate, T> Saved<A, T> {
+    /// The version that the command has led to, for a command that was carried out before by its first delivery: what an HTTP service
+    /// sends as the `ETag`. If nothing was appended, the version at which that was decided.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.appended.as_ref().map_or(self.loaded.version(), |appended| appended.position.version())
+    }
 }
 
 impl CommandContext {

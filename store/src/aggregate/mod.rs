@@ -88,8 +88,7 @@
 //! # Versions from outside
 //!
 //! [`CommandContext::expecting`] names the version that the sender of a command has seen: an HTTP request's `If-Match`. At any
-//! other version the command ends with [`ExecuteError::Conflict`]. The `ETag` of the answer is the version of
-//! [`Saved::appended`]'s position, or where nothing was appended that of [`Saved::loaded`].
+//! other version the command ends with [`ExecuteError::Conflict`]. The `ETag` of the answer is [`Saved::version`].
 //!
 //! # Many commands on one stream
 //!

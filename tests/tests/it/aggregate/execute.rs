@@ -159,6 +159,7 @@ async fn g3_a_command_that_comes_twice_is_carried_out_once_whatever_has_followed
             .execute_with("1", &command, |_| -> Result<Vec<OrderEvent>, Refusal> { panic!("decided again") })
             .await
             .unwrap();
+        assert_eq!((first.version(), repeat.version()), (1, 1), "where the command has led to, whatever has followed");
         let (repeated, first) = (repeat.appended.unwrap(), first.appended.as_ref().unwrap());
         assert!(repeated.already_stored && repeat.attempts == 0);
         assert_eq!((repeated.first_version, &repeated.position), (first.first_version, &first.position));

@@ -73,8 +73,10 @@ impl Raw {
             .consistent_read(true)
             .scan_index_forward(false)
             .limit(COLD_LOAD_ITEMS.into())
-            .key_condition_expression("stream_id = :partition")
+            .key_condition_expression("stream_id = :partition AND entity BETWEEN :from AND :to")
             .expression_attribute_values(":partition", text(stream))
+            .expression_attribute_values(":from", text("event#"))
+            .expression_attribute_values(":to", text("snapshot"))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await

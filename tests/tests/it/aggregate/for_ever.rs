@@ -280,7 +280,8 @@ async fn a_command_for_ever_costs_two_write_units_more_and_one_read_unit_beyond_
     assert_eq!(table.wire.take_costs(), [cost("Query", read), cost("GetItem", read)]);
     let other = for_ever();
     repository.execute_with("1", &other, |order| order.add(1)).await.unwrap();
-    let expected = [cost("Query", read), cost("GetItem", none), cost("TransactWriteItems", marked)];
+    // One that finds nothing costs the same, on DynamoDB Local as well, which does not count such a Query.
+    let expected = [cost("Query", read), cost("GetItem", read), cost("TransactWriteItems", marked)];
     assert_eq!(table.wire.take_costs(), expected);
     repeat(&repository, &other).await;
     assert_eq!(table.wire.take_costs(), [cost("Query", read)], "it is within the window");

@@ -387,6 +387,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_what_may_succeed_unchanged_is_retryable_and_only_a_conflict_is_one() {
+        let order = StreamId::new("order-1").expect("a stream id");
+        let current = StreamPosition::start(order.clone());
+        let kinds: [(Error, bool, bool); 5] = [
+            (Conflict { expected: ExpectedVersion::Exact(1), current }.into(), true, false),
+            (Invalid::NoEvents.into(), false, false),
+            (Corrupt::new(order, "version 1", "it is missing").into(), false, false),
+            (Error::Busy { operation: "append", subject: "order-1".to_owned(), attempts: 2 }, false, true),
+            (
+                Error::Unavailable {
+                    operation: "append",
+                    subject: "order-1".to_owned(),
+                    attempts: 1,
+                    outcome_unknown: true,
+                    source: "no answer".into(),
+                },
+                false,
+                true,
+            ),
+        ];
+        for (error, is_conflict, is_retryable) in kinds {
+            assert_eq!((error.is_conflict(), error.is_retryable()), (is_conflict, is_retryable), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_command_whose_turn_did_not_come_does_not_blame_other_transactions() {
+        let busy = |attempts| Error::Busy { operation: "execute", subject: "order-1".to_owned(), attempts }.to_string();
+        assert!(busy(0).contains("came before") && !busy(0).contains("attempt"), "{}", busy(0));
+        assert!(busy(1).contains("at each of 1 attempt;"), "{}", busy(1));
+    }
+
+    #[test]
     fn the_metadata_that_become_headers_are_named_where_they_are_too_large() {
         let error = Invalid::HeadersTooLarge { index: 0, limit_bytes: 1, bytes: 2 }.to_string();
         for name in crate::Metadata::HEADERS {

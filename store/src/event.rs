@@ -289,6 +289,33 @@ mod tests {
     }
 
     #[test]
+    fn serde_writes_payload_and_metadata_byte_for_byte_and_times_are_times() {
+        let id = Uuid::from_u128(7);
+        let event = RecordedEvent {
+            stream_id: StreamId::new("order-1").unwrap(),
+            version: 2,
+            event_id: id,
+            event_type: "Placed".to_owned(),
+            payload: r#"{"big": 12345678901234567890123}"#.to_owned(),
+            metadata: Metadata::from_json_text(r#"{"a": 1e2}"#).unwrap(),
+            recorded_at_ms: -1,
+            is_private: false,
+            append: AppendRange { id, first: 2, last: 2 },
+            newest_entry: None,
+        };
+        let text = serde_json::to_string(&event).unwrap();
+        let values = r#""payload":{"big": 12345678901234567890123},"metadata":{"a": 1e2},"recorded_at_ms":-1"#;
+        assert!(text.starts_with(r#"{"stream_id":"order-1","version":2,"#) && text.contains(values), "{text}");
+        assert_eq!(event.recorded_at(), SystemTime::UNIX_EPOCH - Duration::from_millis(1));
+        assert_eq!(time_of(1_500), SystemTime::UNIX_EPOCH + Duration::from_millis(1_500));
+
+        assert_eq!(Metadata::caused_by(&event), Metadata::caused_by_id(id, None));
+        let caused = Metadata::caused_by_id(id, Some("conversation-1"));
+        assert_eq!(caused.text(Metadata::CORRELATION_ID).as_deref(), Some("conversation-1"));
+        assert_eq!(caused.text(Metadata::CAUSATION_ID).as_deref(), Some(id.to_string().as_str()));
+    }
+
+    #[test]
     fn event_ids_differ_by_append_version_and_stream_and_never_by_time() {
         let append = Uuid::from_u128(7);
         let (a, b) = (StreamId::new("order-1").unwrap(), StreamId::new("order-2").unwrap());

@@ -1,9 +1,6 @@
 //! An event as a consumer receives it.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, time::SystemTime};
 
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -14,6 +11,7 @@ use super::{
 };
 use crate::{
     error::{Corrupt, Error},
+    event::time_of,
     metadata::Metadata,
     stream::{StreamId, excerpt},
 };
@@ -146,8 +144,7 @@ impl Received {
     /// When it was recorded, by the appender's clock.
     #[must_use]
     pub fn recorded_at(&self) -> SystemTime {
-        let distance = Duration::from_millis(self.recorded_at_ms.unsigned_abs());
-        if self.recorded_at_ms < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
+        time_of(self.recorded_at_ms)
     }
 
     /// Whether it is not an event, but the end of a replay to a queue; the payload says how many events were published:
@@ -166,6 +163,8 @@ fn is_cloud_event(content_type: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
     use crate::{
         message::{CONTENT_TYPE, Unpublishable, cloud_event, headers},

@@ -125,6 +125,20 @@ async fn what_can_not_be_stored_or_read_back_is_refused_before_anything_is_sent(
     assert_eq!((table.wire.take().len(), table.items().await), (0, 0));
 }
 
+#[test]
+fn an_id_that_has_the_category_in_it_is_refused_with_what_to_give() {
+    let error = Repository::<Order>::stream_id("order-7").unwrap_err();
+    let Error::Invalid(Invalid::StreamId(StreamIdError::HasCategory { id, category })) = &error else {
+        panic!("{error}")
+    };
+    assert_eq!((id.as_str(), *category), ("order-7", "order"));
+    assert!(error.to_string().contains("order-order-7"), "{error}");
+    for id in ["order7", "7-order-8"] {
+        let order = Repository::<Order>::stream_id(id).unwrap();
+        assert_eq!((order.id(), &order), (id, &stream(&format!("order-{id}"))));
+    }
+}
+
 #[tokio::test]
 async fn an_unknown_event_is_an_error_that_names_it_unless_the_aggregate_ignores_it() {
     #[derive(Debug, Default, Clone, Serialize, Deserialize)]

@@ -50,6 +50,24 @@ fn units_of(exchange: &Exchange) -> f64 {
 }
 
 #[tokio::test]
+async fn with_never_no_snapshot_is_taken_or_looked_for() {
+    let table = TestTable::create().await;
+    let never = orders(&table).cache(None).snapshots(Never).build();
+    fill(&never, "1", [99, 2]).await;
+    never.snapshots_settled().await;
+    assert_eq!(table.store.load_snapshot(&stream("order-1"), |_| true).await.unwrap().snapshot(), None);
+
+    // One that is there, and would be wrong.
+    let append = table.store.event(&stream("order-1"), 101).await.unwrap().unwrap().append.id;
+    let wrong = serde_json::to_string(&Order::default()).unwrap();
+    table.store.write_snapshot(&stream("order-1"), &NewSnapshot::new(101, append, 1, wrong)).await.unwrap();
+    table.wire.take();
+    assert_eq!(never.load("1").await.unwrap().items, 101);
+    assert!(table.wire.take().iter().all(|query| query.request["ScanIndexForward"] == true), "from the first event on");
+    assert_eq!(cold(&table).build().load("1").await.unwrap().items, 0, "it is used on demand");
+}
+
+#[tokio::test]
 async fn a_stream_of_10_000_events_loads_in_one_request_at_a_tail_of_15_and_in_two_at_100() {
     let table = TestTable::create().await;
     let (repository, order) = (cold(&table).build(), stream("order-1"));

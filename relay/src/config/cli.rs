@@ -395,9 +395,14 @@ impl fmt::Debug for BrokerOptions {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Work")]
 pub struct WorkOptions {
-    /// Shortest time from one scan of the index to the next. An idle scan costs half a read unit.
+    /// Longest time from one scan of the index to the next: while there is nothing to do. An idle scan costs half a read unit.
     #[arg(long, env = "STREAMBOX_POLL_INTERVAL", value_name = DURATION, default_value = "500ms", value_parser = duration(10..=60_000))]
     pub poll_interval: Duration,
+
+    /// Time to the next scan after one that has found work. Each scan after it that finds none waits half as long again, up to
+    /// --poll-interval; if that is shorter, it holds here, too.
+    #[arg(long, env = "STREAMBOX_BUSY_POLL_INTERVAL", value_name = DURATION, default_value = "25ms", value_parser = duration(10..=60_000))]
+    pub busy_poll_interval: Duration,
 
     /// Longest time to finish what is in flight when the relay is stopped.
     #[arg(long, env = "STREAMBOX_DRAIN_TIMEOUT", value_name = DURATION, default_value = "20s", value_parser = duration(0..=600_000))]

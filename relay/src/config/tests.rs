@@ -106,6 +106,13 @@ fn durations_have_units_and_are_within_their_bounds() {
         (work.poll_interval, work.bounds.first_delay),
         (Duration::from_millis(1_500), Duration::from_millis(20))
     );
+    let looks = |flags: &[&str], variables: &[(&'static str, &'static str)]| {
+        parsed(flags, variables).unwrap().relay.work.busy_poll_interval.as_millis()
+    };
+    assert_eq!(looks(&[], &[]), 25);
+    assert_eq!(looks(&["--busy-poll-interval", "40ms"], &[]), 40);
+    let too_short = parsed(&["--busy-poll-interval", "5ms"], &[]).unwrap_err();
+    assert!(too_short.contains("allowed is 10ms to 1m"), "{too_short}");
     let without_unit = parsed(&["--poll-interval", "500"], &[]).unwrap_err();
     assert!(without_unit.contains("--poll-interval") && without_unit.contains("for example 500ms"), "{without_unit}");
     let too_long = parsed(&["--poll-interval", "61s"], &[]).unwrap_err();

@@ -31,6 +31,7 @@ impl RelayOptions {
             bounds: self.work.bounds()?,
             publishers: self.work.publishers,
             poll_interval: self.work.poll_interval,
+            busy_poll_interval: self.work.busy_poll_interval,
             drain_timeout: self.work.drain_timeout,
             group: None,
         })

@@ -73,6 +73,8 @@ pub(super) struct Lane {
     unknown: u32,
     /// Whether the stream was halted, and nothing of it was confirmed since.
     is_retry: bool,
+    /// What was heard of new entries since the last read of entries began.
+    heard: Heard,
     bytes: usize,
 }
 
@@ -84,6 +86,14 @@ enum UnderWay {
     Read,
     /// The first event at hand.
     Event,
+}
+
+/// What was heard of entries that a lane has not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    /// The index shows entries, which may be those that were read.
+    Seen,
 }
 
 /// Why a stream is halted.
@@ -121,6 +131,7 @@ impl Lane {
             isolation,
             unknown: 0,
             is_retry: retry.is_some(),
+            heard: Heard::Nothing,
             entries: VecDeque::new(),
             events: VecDeque::new(),
             begun_through: 0,
@@ -152,6 +163,16 @@ impl Lane {
 
     pub(super) fn is_retry(&self) -> bool {
         self.is_retry
+    }
+
+    /// A scan has found it under way.
+    pub(super) fn found_again(&mut self) {
+        self.heard = Heard::Seen;
+    }
+
+    /// Whether a scan has found it since the last read of entries began.
+    pub(super) fn was_found_again(&self) -> bool {
+        self.heard == Heard::Seen
     }
 
     pub(super) fn isolation(&self) -> Option<Isolation> {
@@ -205,6 +226,9 @@ impl Lane {
 
     pub(super) fn begin_read(&mut self) {
         self.under_way = UnderWay::Read;
+        if self.entries.is_empty() {
+            self.heard = Heard::Nothing;
+        }
     }
 
     /// A read that had failed is made again.

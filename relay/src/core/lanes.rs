@@ -82,6 +82,8 @@ pub(super) struct Lanes {
     buffered_bytes: usize,
     /// Whether a stream waits for a lane.
     is_crowded: bool,
+    /// Whether a lane was closed that a scan had found under way.
+    look_again: bool,
     /// The last published version of streams whose lane is closed. It stays true whichever worker publishes the stream
     /// meanwhile: everything up to it has reached the broker. It only ever saves a visibility check.
     remembered: LruCache<StreamId, u64>,
@@ -107,6 +109,7 @@ impl Lanes {
             reserved_bytes: 0,
             buffered_bytes: 0,
             is_crowded: false,
+            look_again: false,
             remembered: LruCache::sparse(bounds.remembered_streams),
             halts: Halts::new(bounds.remembered_halts),
             notices: Vec::new(),
@@ -149,7 +152,8 @@ impl Lanes {
     /// A scan has found a pending entry of a stream. A halted one is tried at most `max_attempts` times, if that is set.
     pub(super) fn found(&mut self, stream: &StreamId, max_attempts: Option<u32>, now: Instant) -> Admission {
         self.is_crowded = false;
-        if let Some(lane) = self.open.get(stream) {
+        if let Some(lane) = self.open.get_mut(stream) {
+            lane.found_again();
             return if lane.is_retry() { Admission::Halted } else { Admission::UnderWay };
         }
         let Permission::Now(retry) = self.halts.found(stream, max_attempts, now) else { return Admission::Halted };
@@ -173,6 +177,11 @@ impl Lanes {
         for stream in self.halts.scanned_all(|stream| self.open.contains_key(stream)) {
             self.notify(Notice::Resumed { stream });
         }
+    }
+
+    /// Whether a lane was closed since the last call that a scan had found under way: there may be entries that it has not read.
+    pub(super) fn take_look_again(&mut self) -> bool {
+        std::mem::take(&mut self.look_again)
     }
 
     /// Releases the streams that another worker owns now, as soon as nothing of them is under way.
@@ -235,6 +244,7 @@ impl Lanes {
         if lane.published_through() > 0 {
             self.remembered.put(stream.clone(), lane.published_through());
         }
+        self.look_again |= lane.was_found_again();
         let is_released = lane.is_released();
         match lane.into_halt() {
             Some((cause, attempt)) if !is_released => {

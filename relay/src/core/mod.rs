@@ -59,8 +59,11 @@ pub const MAX_ATTEMPTS: u32 = 3;
 pub struct CoreSettings {
     /// Bounds and delays.
     pub bounds: Bounds,
-    /// The shortest time from one scan of the index to the next.
+    /// The longest time from one scan of the index to the next: while there is nothing to do.
     pub poll_interval: Duration,
+    /// The time to the next scan after one that has found work; at most the poll interval. Each scan after it that finds none
+    /// waits half as long again.
+    pub busy_poll_interval: Duration,
     /// When the relay is done.
     pub until: Until,
     /// The group that it is in; without one it works on every stream.

@@ -41,7 +41,7 @@ impl OutboxSource {
     pub(super) fn new(settings: &CoreSettings, now: Instant) -> Self {
         Self {
             until: settings.until,
-            scan: Scan::new(settings.poll_interval, now),
+            scan: Scan::new(settings.poll_interval, settings.busy_poll_interval, now),
             deletes: Deletes::default(),
             group: settings.group.clone().map(|group| Group::new(group, now)),
             to_forget: Vec::new(),
@@ -71,6 +71,9 @@ impl OutboxSource {
             return Some(Task::Forget(id));
         }
         self.admit(lanes, now);
+        if lanes.take_look_again() {
+            self.scan.hasten(now);
+        }
         if !self.is_joining()
             && let Some(from_start) = self.scan.next(now)
         {

@@ -1,4 +1,8 @@
 //! Passes over the index, one after the other: which page is read when, and what a pass has shown.
+//!
+//! The time from one pass to the next adapts. A pass that has found work is followed by another one soon, since what is appended
+//! comes in bursts; each pass that finds none waits half as long again, up to the poll interval of an idle relay. Work is a stream
+//! that was begun: a stream that is halted or under way stays in the index however often it is read.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,11 +16,8 @@ use super::{
 };
 use crate::model::Backlog;
 
-/// How many passes in a row must find nothing before the index counts as empty: it lags.
-const EMPTY_PASSES: u32 = 2;
-
-/// The longest rest after a pass that has found halted streams alone. They stay in the index, a read unit for some 80
-/// entries each time.
+/// The longest rest after a pass that has found nothing but streams that are halted or under way. They stay in the index, a
+/// read unit for some 80 entries each time.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// How far a pass has come.
@@ -38,13 +39,20 @@ enum Seen {
     Halted,
     /// Halted streams of which another attempt was begun.
     Attempts,
-    /// A stream that is not halted.
+    /// Streams that are worked on already.
+    UnderWay,
+    /// A stream that was begun.
     Work,
 }
 
 #[derive(Debug)]
 pub(super) struct Scan {
+    /// The time from one pass to the next while there is nothing to do.
     poll_interval: Duration,
+    /// The time to the next pass after one that has found work.
+    busy_poll_interval: Duration,
+    /// The time to the next pass after the last one.
+    wait: Duration,
     /// The streams of the page that was read last, as far as they are not admitted yet.
     found: VecDeque<StreamId>,
     is_under_way: bool,
@@ -56,8 +64,10 @@ pub(super) struct Scan {
     seen: Seen,
     /// The pages that it has read.
     pages: u32,
-    /// Passes in a row that have found none.
-    empty_passes: u32,
+    /// When the first of the passes began that have found nothing that could be worked on, one after the other.
+    empty_since: Option<Instant>,
+    /// Whether they have done so for a poll interval: the index lags.
+    is_empty: bool,
     failures: u32,
     /// What this pass has shown so far.
     pass: Option<Backlog>,
@@ -66,9 +76,11 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    pub(super) fn new(poll_interval: Duration, now: Instant) -> Self {
+    pub(super) fn new(poll_interval: Duration, busy_poll_interval: Duration, now: Instant) -> Self {
         Self {
             poll_interval,
+            busy_poll_interval: busy_poll_interval.min(poll_interval),
+            wait: poll_interval,
             found: VecDeque::new(),
             is_under_way: false,
             progress: PassProgress::Start,
@@ -76,7 +88,8 @@ impl Scan {
             next_at: now,
             seen: Seen::Nothing,
             pages: 0,
-            empty_passes: 0,
+            empty_since: None,
+            is_empty: false,
             failures: 0,
             pass: None,
             backlog: None,
@@ -89,7 +102,7 @@ impl Scan {
 
     /// Whether nothing that could be worked on was found for a while.
     pub(super) fn is_empty(&self) -> bool {
-        self.empty_passes >= EMPTY_PASSES
+        self.is_empty
     }
 
     /// When the next page is to be read; never before there is room for what the last one has brought.
@@ -158,7 +171,7 @@ impl Scan {
             self.backlog = Some(so_far);
         }
         self.progress = if page.has_more { PassProgress::Middle } else { PassProgress::End };
-        self.next_at = if page.has_more { now } else { self.pass_began + self.poll_interval };
+        self.next_at = now;
     }
 
     /// The next stream that was found and is not admitted yet.
@@ -170,12 +183,23 @@ impl Scan {
     pub(super) fn pop(&mut self, found: Admission) {
         self.found.pop_front();
         self.seen = self.seen.max(match found {
-            Admission::Admitted | Admission::UnderWay => Seen::Work,
+            Admission::Admitted => Seen::Work,
+            Admission::UnderWay => Seen::UnderWay,
             Admission::Retried => Seen::Attempts,
             Admission::Halted | Admission::NoRoom => Seen::Halted,
         });
         if self.seen >= Seen::Attempts {
-            self.empty_passes = 0;
+            (self.empty_since, self.is_empty) = (None, false);
+        }
+    }
+
+    /// A stream that a pass has found under way is not any more: what was appended to it meanwhile is looked for soon.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        if self.progress != PassProgress::Start || self.is_under_way {
+            self.seen = Seen::Work;
+        } else if self.failures == 0 {
+            self.wait = self.busy_poll_interval;
+            self.next_at = self.next_at.min(now + self.wait);
         }
     }
 
@@ -185,12 +209,17 @@ impl Scan {
             return false;
         }
         let is_empty = self.seen < Seen::Attempts && is_idle;
-        self.empty_passes = if is_empty { self.empty_passes + 1 } else { 0 };
-        // Halted streams alone are not work: however many pages they fill, a page costs a poll interval's rest.
-        if matches!(self.seen, Seen::Halted | Seen::Attempts) {
-            let rest = self.poll_interval.saturating_mul(self.pages).min(LONGEST_REST.max(self.poll_interval));
-            self.next_at = self.next_at.max(now + rest);
-        }
+        self.empty_since = is_empty.then(|| self.empty_since.unwrap_or(self.pass_began));
+        self.is_empty = self.empty_since.is_some_and(|since| self.pass_began - since >= self.poll_interval);
+        let longer = (self.wait * 3 / 2).min(self.poll_interval);
+        self.wait = if self.seen == Seen::Work { self.busy_poll_interval } else { longer };
+        self.next_at = match self.seen {
+            Seen::Nothing | Seen::Work => self.pass_began + self.wait,
+            // However many pages they fill, a page costs a rest.
+            Seen::Halted | Seen::Attempts | Seen::UnderWay => {
+                now + self.wait.saturating_mul(self.pages).min(LONGEST_REST.max(self.poll_interval))
+            }
+        };
         (self.seen, self.pages) = (Seen::Nothing, 0);
         self.progress = PassProgress::Start;
         self.pass = None;

@@ -27,8 +27,11 @@ pub struct RelaySettings {
     pub broker: BrokerSettings,
     /// Connections that publish at the same time, each with one channel.
     pub publishers: usize,
-    /// The shortest time from one scan of the index to the next.
+    /// The longest time from one scan of the index to the next: while there is nothing to do.
     pub poll_interval: Duration,
+    /// The time to the next scan after one that has found work; at most the poll interval. Each scan after it that finds none
+    /// waits half as long again.
+    pub busy_poll_interval: Duration,
     /// The longest time to wait for what is in flight when the relay stops.
     pub drain_timeout: Duration,
     /// The core's bounds.
@@ -118,6 +121,7 @@ pub async fn run_observed(
     let core = CoreSettings {
         bounds: settings.bounds,
         poll_interval: settings.poll_interval,
+        busy_poll_interval: settings.busy_poll_interval,
         until,
         group: settings.group.filter(|_| until == Until::Stopped),
     };

@@ -29,6 +29,7 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(8);
 const REPLAY_RATE: u32 = 1_000;
 const POLL_INTERVAL: Duration = Duration::from_millis(700);
+const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(30);
 
 /// Everything that a run consists of.
 pub(super) struct World<'a> {
@@ -391,5 +392,11 @@ fn settings(limits: &Limits, mutant: Option<Mutant>, id: Option<WorkerId>) -> Co
     if mutant == Some(Mutant::TrustClocks) {
         bounds.settle_window = Duration::from_secs(10);
     }
-    CoreSettings { bounds, poll_interval: POLL_INTERVAL, until: Until::Stopped, group: id.map(GroupSettings::new) }
+    CoreSettings {
+        bounds,
+        poll_interval: POLL_INTERVAL,
+        busy_poll_interval: BUSY_POLL_INTERVAL,
+        until: Until::Stopped,
+        group: id.map(GroupSettings::new),
+    }
 }

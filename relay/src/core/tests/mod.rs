@@ -65,7 +65,7 @@ fn with(bounds: Bounds) -> Core {
 
 fn settings(bounds: Bounds) -> CoreSettings {
     let poll_interval = 500 * MS;
-    CoreSettings { bounds, poll_interval, until: Until::Stopped, group: None }
+    CoreSettings { bounds, poll_interval, busy_poll_interval: 25 * MS, until: Until::Stopped, group: None }
 }
 
 /// Says what became of a version that is in flight.

@@ -54,6 +54,75 @@ fn a_pass_reads_page_by_page_and_the_next_one_begins_after_the_poll_interval() {
     assert_eq!(names(&tasks(&mut core, now + 500 * MS)), ["first page"]);
 }
 
+/// Makes a pass, which finds these streams, and shows nothing pending of those that it begins. Returns how long after its
+/// beginning the next one is due.
+fn pass(core: &mut Core, now: Instant, streams: &[&StreamId]) -> Duration {
+    let done = |task| match task {
+        Task::Scan { .. } => index(streams, None, false),
+        Task::Read(read) => Done::Read(read, page(vec![])),
+        task => panic!("{task:?}"),
+    };
+    while let Some(task) = core.next_task(now) {
+        core.done(done(task), now);
+    }
+    core.next_due().expect("a pass follows") - now
+}
+
+/// The milliseconds from each of some passes that find these streams to the next one.
+fn waits(core: &mut Core, now: &mut Instant, streams: &[&StreamId], passes: usize) -> Vec<u128> {
+    let one = |_| {
+        let wait = pass(core, *now, streams);
+        *now += wait;
+        wait.as_millis()
+    };
+    (0..passes).map(one).collect()
+}
+
+#[test]
+fn a_pass_that_has_found_work_is_followed_soon_and_each_that_finds_none_by_half_as_long_again_up_to_the_poll_interval()
+{
+    let (mut core, mut now) = (core(), Instant::now());
+    assert_eq!(waits(&mut core, &mut now, &[], 2), [500, 500]);
+    assert_eq!(waits(&mut core, &mut now, &[&stream(1)], 2), [25, 25]);
+    assert_eq!(waits(&mut core, &mut now, &[], 10), [37, 56, 84, 126, 189, 284, 427, 500, 500, 500]);
+    assert_eq!(waits(&mut core, &mut now, &[&stream(1)], 1), [25]);
+}
+
+#[test]
+fn a_busy_poll_interval_is_never_longer_than_the_poll_interval() {
+    let mut now = Instant::now();
+    let settings = CoreSettings { poll_interval: 20 * MS, ..settings(Bounds::default()) };
+    let mut core = Core::new(settings, 1, now);
+    assert_eq!(waits(&mut core, &mut now, &[&stream(1)], 1), [20]);
+    assert_eq!(waits(&mut core, &mut now, &[], 2), [20, 20]);
+}
+
+#[test]
+fn a_pass_that_finds_halted_streams_alone_counts_as_empty() {
+    let (mut core, mut now) = (core(), Instant::now());
+    begin(&mut core, &stream(1), vec![entry(&stream(1), 1, 1, None)], now);
+    core.next_batch();
+    publish(&mut core, &stream(1), 1, Outcome::Refused("no queue".to_owned()), now);
+    assert_eq!(waits(&mut core, &mut now, &[&stream(2)], 1), [25]);
+    assert_eq!(waits(&mut core, &mut now, &[&stream(1)], 3), [37, 56, 84]);
+}
+
+#[test]
+fn a_pass_that_finds_streams_under_way_alone_counts_as_empty_and_one_follows_soon_when_one_of_them_is_not_any_more() {
+    let (mut core, mut now) = (core(), Instant::now());
+    begin(&mut core, &stream(1), vec![entry(&stream(1), 1, 1, None)], now);
+    core.next_batch();
+    assert_eq!(waits(&mut core, &mut now, &[&stream(2)], 1), [25]);
+    assert_eq!(waits(&mut core, &mut now, &[&stream(1)], 3), [37, 56, 84]);
+    // The wait for the next pass, 84 ms, has just begun.
+    now -= 84 * MS;
+    publish(&mut core, &stream(1), 1, Outcome::Confirmed, now);
+    assert_eq!(names(&tasks(&mut core, now)), ["delete"]);
+    assert_eq!(core.next_due(), Some(now + 84 * MS), "it is under way until its entry is deleted");
+    core.done(Done::Deleted { asked: vec![key(&stream(1), 1)], left: vec![] }, now);
+    assert_eq!((tasks(&mut core, now).len(), core.next_due()), (0, Some(now + 25 * MS)));
+}
+
 #[test]
 fn a_pass_that_finds_halted_streams_alone_is_followed_by_a_rest_for_each_of_its_pages() {
     let (mut core, now) = (core(), Instant::now());
@@ -170,7 +239,25 @@ fn the_backlog_is_what_a_whole_pass_has_shown_until_the_next_one_has_shown_it_al
 }
 
 #[test]
-fn drained_is_what_has_stayed_empty_for_two_passes() {
+fn drained_is_what_has_stayed_empty_for_a_poll_interval() {
+    let mut now = Instant::now();
+    let mut core = Core::new(CoreSettings { until: Until::Drained, ..settings(Bounds::default()) }, 1, now);
+    // Soon after work it takes more passes, which are closer.
+    assert_eq!(waits(&mut core, &mut now, &[&stream(1)], 1), [25]);
+    let since = now;
+    while now - since < 500 * MS {
+        assert!(!core.is_finished());
+        now += pass(&mut core, now, &[]);
+    }
+    assert!(!core.is_finished(), "only a look shows that it still is");
+    let index_shows_nothing = index(&[], None, false);
+    assert_eq!(names(&tasks(&mut core, now)), ["first page"]);
+    core.done(index_shows_nothing, now);
+    assert!(core.is_finished() && core.has_drained_all());
+}
+
+#[test]
+fn a_drain_of_an_empty_index_looks_twice() {
     let mut now = Instant::now();
     let mut core = Core::new(CoreSettings { until: Until::Drained, ..settings(Bounds::default()) }, 1, now);
     for _ in 0..2 {

@@ -9,11 +9,17 @@ use streambox::{
     NewEvent,
     outbox::PendingKey,
 };
-use streambox_relay::{RelaySettings, Telemetry, Until, broker::BrokerSettings, core::Bounds, run_observed};
+use streambox_relay::{
+    RelaySettings, Telemetry, Until,
+    broker::BrokerSettings,
+    core::{Answer, Bounds, Core, CoreSettings, Done, IndexPage, Outcome, Read, Task},
+    run_observed,
+};
 use streambox_tests::{
     engine::{TestTable, event, stream},
     metering::{Metering, Put},
 };
+use tokio::time::Instant;
 
 fn costs(expected: &[(&str, f64)]) -> Vec<(String, f64)> {
     expected.iter().map(|(operation, units)| ((*operation).to_owned(), *units)).collect()
@@ -93,6 +99,99 @@ async fn an_idle_poll_is_half_a_read_unit() {
     assert_eq!(table.wire.take_costs(), costs(&[("Scan", Metering::of_tests().empty_read(0.5))]));
 }
 
+/// A relay in virtual time: its decisions and the requests that they make, each answered at once, and a broker that confirms
+/// everything at once.
+struct RelayInVirtualTime {
+    core: Core,
+    now: Instant,
+}
+
+impl RelayInVirtualTime {
+    /// With the intervals that the program has by default.
+    fn start() -> Self {
+        let settings = CoreSettings {
+            bounds: Bounds::default(),
+            poll_interval: Duration::from_millis(500),
+            busy_poll_interval: Duration::from_millis(25),
+            until: Until::Stopped,
+            group: None,
+        };
+        let now = Instant::now();
+        Self { core: Core::new(settings, 1, now), now }
+    }
+
+    /// Lets time pass. Returns how often it has looked at the index meanwhile, and the read units of that.
+    async fn run_for(&mut self, table: &TestTable, time: Duration) -> (usize, f64) {
+        let (outbox, end) = (table.store.outbox(), self.now + time);
+        table.wire.take();
+        while self.now < end {
+            self.core.set_ready_publishers(1);
+            while let Some(task) = self.core.next_task(self.now) {
+                let done = match task {
+                    Task::Scan { .. } => {
+                        let page = outbox.scan(None, 1_000).await.expect("the engine answers");
+                        let (streams, pending_since_ms) = (page.streams, page.pending_since_ms);
+                        Done::Scanned(Some(IndexPage { streams, pending_since_ms, has_more: page.next.is_some() }))
+                    }
+                    Task::Read(read) => {
+                        let Read::Pending { stream, from, limit } = &read else { panic!("{read:?}") };
+                        let answer =
+                            Answer::Pending(outbox.pending(stream, *from, *limit).await.expect("the engine answers"));
+                        Done::Read(read, answer)
+                    }
+                    Task::Publish(batch) => {
+                        let outcomes = vec![Outcome::Confirmed; batch.len()];
+                        Done::Published(batch, outcomes)
+                    }
+                    Task::Delete(asked) => {
+                        let left = outbox.delete(&asked).await.expect("the engine answers");
+                        Done::Deleted { asked, left }
+                    }
+                    task => panic!("{task:?}"),
+                };
+                self.core.done(done, self.now);
+                self.core.set_ready_publishers(1);
+            }
+            self.now = self.core.next_due().expect("it looks again").min(end);
+        }
+        let looks: Vec<_> = table.wire.take_costs().into_iter().filter(|(operation, _)| operation == "Scan").collect();
+        (looks.len(), looks.iter().map(|(_, units)| units).sum())
+    }
+}
+
+#[tokio::test]
+async fn an_idle_relay_looks_twice_a_second_for_half_a_read_unit() {
+    let (table, mut relay) = (TestTable::create().await, RelayInVirtualTime::start());
+    for minute in 1..=2 {
+        let (looks, units) = relay.run_for(&table, Duration::from_mins(1)).await;
+        let expected = 120.0 * Metering::of_tests().empty_read(0.5);
+        assert!(looks == 120 && (units - expected).abs() < 1e-9, "minute {minute}: {looks} looks, {units} read units");
+    }
+}
+
+#[tokio::test]
+async fn an_event_costs_at_most_ten_looks_more_and_under_load_less_than_half_a_read_unit() {
+    let (table, mut relay) = (TestTable::create().await, RelayInVirtualTime::start());
+    // An event alone, after a minute of silence.
+    relay.run_for(&table, Duration::from_mins(1)).await;
+    table.store.append(&stream("order-0"), NoStream, [event(1)]).await.unwrap();
+    let (looks, units) = relay.run_for(&table, Duration::from_mins(1)).await;
+    assert!((121..=130).contains(&looks) && units <= 65.0, "{looks} looks, {units} read units");
+    assert_eq!(relay.core.totals().published, 1);
+
+    // 100 events a second, each in another stream.
+    let (mut looks, mut units) = (0, 0.0);
+    for number in 1..=100 {
+        table.store.append(&stream(&format!("order-{number}")), NoStream, [event(1)]).await.unwrap();
+        let (more, read) = relay.run_for(&table, Duration::from_millis(10)).await;
+        (looks, units) = (looks + more, units + read);
+    }
+    assert!((20..=40).contains(&looks), "after the first one a look every 25 ms: {looks}");
+    assert!(units / 100.0 <= 0.5, "{units} read units for 100 events");
+    relay.run_for(&table, Duration::from_secs(1)).await;
+    assert_eq!((relay.core.totals().published, table.pending().await), (101, 0));
+}
+
 #[tokio::test]
 async fn a_relay_that_starts_looks_at_the_index_and_at_the_table_once() {
     let table = TestTable::create().await;
@@ -101,6 +200,7 @@ async fn a_relay_that_starts_looks_at_the_index_and_at_the_table_once() {
         broker: BrokerSettings::new("amqp://127.0.0.1:1".parse().unwrap(), "events".into()),
         publishers: 1,
         poll_interval: Duration::from_mins(1),
+        busy_poll_interval: Duration::from_mins(1),
         drain_timeout: Duration::ZERO,
         bounds: Bounds::default(),
         group: None,

@@ -69,6 +69,7 @@ async fn g7_a_halted_stream_is_told_in_the_snapshot_to_the_observer_and_in_the_w
         broker,
         publishers: 1,
         poll_interval: Duration::from_millis(20),
+        busy_poll_interval: Duration::from_millis(20),
         drain_timeout: Duration::from_secs(10),
         bounds: Bounds { first_delay: Duration::from_millis(50), ..Bounds::default() },
         group: Some(group),

@@ -236,6 +236,7 @@ fn settings(inbox: &Inbox, group: Option<GroupSettings>) -> RelaySettings {
         broker: BrokerSettings::new(shared_broker_url().parse().expect("a valid URL"), inbox.exchange().into()),
         publishers: 1,
         poll_interval: Duration::from_millis(20),
+        busy_poll_interval: Duration::from_millis(20),
         drain_timeout: Duration::from_secs(10),
         bounds: Bounds::default(),
         group,

@@ -129,6 +129,7 @@ async fn g6_an_entry_that_becomes_visible_late_is_published_before_the_one_behin
         ),
         publishers: 1,
         poll_interval: std::time::Duration::from_millis(10),
+        busy_poll_interval: std::time::Duration::from_millis(10),
         drain_timeout: std::time::Duration::from_secs(10),
         bounds: streambox_relay::core::Bounds::default(),
         group: None,

@@ -103,7 +103,8 @@ impl Dynamodb {
         }
         let program = build()?;
         self.0.record("mode", "embedded")?;
-        self.start_program(NAME, Command::new(program).args(["--listen", "127.0.0.1:0"]))
+        // It may run for days. The tests have engines of their own, which keep tokens.
+        self.start_program(NAME, Command::new(program).args(["--listen", "127.0.0.1:0", "--drop-tokens"]))
     }
 
     /// AWS's own, in Java.

@@ -5,6 +5,8 @@
 //! - [`basics`]: what every test begins with.
 //! - [`built`]: the programs of this workspace.
 //! - [`engine`]: a DynamoDB for each test, with a table of its own.
+//! - [`served`]: the embedded engine as a process, to measure on.
+//! - [`without_tokens`]: what keeps the embedded engine quick for a long time.
 //! - [`containers`]: RabbitMQ and LocalStack, started by the tests themselves.
 //! - [`reaper`]: removes what tests have started, whatever becomes of them.
 //! - [`orders`]: an aggregate to test with.
@@ -45,11 +47,13 @@ pub mod orders;
 pub mod programs;
 pub mod proxy;
 pub mod reaper;
+pub mod served;
 pub mod sim;
 pub mod slow_link;
 pub mod tally;
 pub mod tls;
 pub mod wire;
+pub mod without_tokens;
 
 use std::time::Duration;
 

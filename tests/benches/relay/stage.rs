@@ -6,13 +6,14 @@ use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 use streambox::{
-    EventStore, ExpectedVersion, client_from_env, create_table,
+    EventStore, ExpectedVersion,
     schema::{ENTITY, STREAM_ID},
 };
 use streambox_tests::{
     broker::{BoundQueue, named_broker_url},
     engine::{event, pending, stream as stream_id},
     programs::program,
+    served::ServedEngine,
     unique,
 };
 use tokio::process::Command;
@@ -31,6 +32,7 @@ pub(crate) struct Stage {
     pub(crate) store: EventStore,
     /// Without a consumer, which would take its share of the processors from the relay.
     pub(crate) queue: BoundQueue,
+    engine: ServedEngine,
 }
 
 impl Stage {
@@ -44,22 +46,21 @@ impl Stage {
     }
 
     async fn with(queue: BoundQueue) -> Result<Self, Failure> {
-        let (client, table) = (client_from_env().await, unique("bench"));
-        create_table(&client, &table).await?;
-        Ok(Self { store: EventStore::new(client, table), queue })
+        let engine = ServedEngine::start().await;
+        Ok(Self { store: engine.store(None), queue, engine })
     }
 
     pub(crate) async fn import(&self, file: &Path) -> Result<u64, Failure> {
         let mut import = Command::new(program("streambox"));
         import.arg("import").arg(file);
-        import.args(["--events-per-append", "1", "--format", "json", "--table", self.store.table()]);
+        import.args(["--events-per-append", "1", "--format", "json"]).envs(self.engine.environment());
         Ok(printed(&mut import).await?["events"].as_u64().ok_or("no number of events")?)
     }
 
     pub(crate) fn relay(&self, command: &str) -> Command {
         let mut relay = Command::new(program("streambox-relay"));
         relay.args([command, "--log", "warn", "--exchange", self.queue.exchange()]);
-        relay.args(["--table", self.store.table()]);
+        relay.envs(self.engine.environment());
         if command == "drain" {
             relay.args(["--format", "json"]);
         }
@@ -76,7 +77,7 @@ impl Stage {
     /// remembers each transaction for ten minutes and becomes slow when there are many. The events themselves are left out
     /// of the copies, since small ones stand in their entries.
     pub(crate) async fn fill(&self, streams: u64, entries: u64) -> Result<(), Failure> {
-        let client = client_from_env().await;
+        let client = self.engine.client(None);
         let first = stream_id("order-0");
         let mut expected = ExpectedVersion::NoStream;
         for number in 1..=entries {
@@ -110,9 +111,8 @@ impl Stage {
         let mut inbox = self.queue.consume();
         let tally = inbox.receive_rest().await?;
         assert_eq!((tally.distinct(), tally.order_violations().len()), (events, 0), "each event, in order");
-        let client = client_from_env().await;
+        let client = self.engine.client(None);
         assert_eq!(pending(&client, self.store.table()).await, 0, "nothing is left pending");
-        client.delete_table().table_name(self.store.table()).send().await?;
         Ok(inbox.close().await?)
     }
 }

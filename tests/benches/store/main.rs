@@ -11,7 +11,6 @@
 //!
 //! `make bench-store`
 
-mod engine;
 mod paired;
 mod raw;
 
@@ -25,9 +24,8 @@ use streambox::{
     aggregate::{Aggregate, DomainEvent, OnDemand, Repository, TaggedJson},
     outbox::PendingEntry,
 };
-use streambox_tests::{engine::stream, wire::Wire};
+use streambox_tests::{basics::stream, served::ServedEngine, wire::Wire};
 
-use engine::Engine;
 use paired::{Round, header, paired, summary};
 use raw::Raw;
 
@@ -109,7 +107,7 @@ async fn main() {
 }
 
 async fn round(work: Work, pairs: usize) -> Round {
-    let engine = Engine::start().await;
+    let engine = ServedEngine::start().await;
     let (store, raw) = (engine.store(None), Raw::new(engine.client(None), engine.table()));
     match work {
         Work::Append(events) => {
@@ -252,7 +250,7 @@ fn payloads(events: usize) -> Vec<String> {
 
 /// Both sides send the same, ids and times apart.
 async fn check_requests() {
-    let engine = Engine::start().await;
+    let engine = ServedEngine::start().await;
     let (ours, theirs) = (Wire::new(), Wire::new());
     let store = engine.store(Some(&ours));
     let raw = Raw::new(engine.client(Some(&theirs)), engine.table());

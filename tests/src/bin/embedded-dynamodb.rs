@@ -3,10 +3,17 @@
 //! It prints one line, its URL, when it listens, and ends on Ctrl-C or SIGTERM. What was stored is gone then.
 //! The engine takes bodies of up to 16 MB, so a transaction of 4 MB passes as it does on AWS.
 
-use std::{future::pending, io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    future::pending,
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
 use dynoxide::{Database, server};
+use streambox_tests::without_tokens;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -23,11 +30,16 @@ struct Arguments {
     /// Address to listen on; with port 0 the system chooses one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+
+    /// Forget the tokens of transactions. The engine stays quick for as long as it runs; a transaction that is sent twice
+    /// with one token is carried out twice
+    #[arg(long)]
+    drop_tokens: bool,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match serve(Arguments::parse().listen).await {
+    match serve(&Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("embedded-dynamodb: {message}");
@@ -36,13 +48,14 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(address: SocketAddr) -> Result<(), String> {
+async fn serve(arguments: &Arguments) -> Result<(), String> {
     // Before the URL is out: a reader may send a signal immediately.
     let interrupt = listen_for(SignalKind::interrupt())?;
     let terminate = listen_for(SignalKind::terminate())?;
     let database = Database::memory().map_err(|error| format!("cannot create the database: {error}"))?;
-    let listener = TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let listener = listen(arguments.listen).await?;
     announce(&listener)?;
+    let listener = if arguments.drop_tokens { behind(listener).await? } else { listener };
 
     let (ending, ended) = oneshot::channel();
     let server = server::serve_with_shutdown(listener, database, async move {
@@ -55,6 +68,18 @@ async fn serve(address: SocketAddr) -> Result<(), String> {
         // The server waits for every request to finish, and a client may have sent half of one.
         () = drain_timeout(ended) => Ok(()),
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
+}
+
+/// The engine's own listener, behind one that drops tokens.
+async fn behind(front: TcpListener) -> Result<TcpListener, String> {
+    let engine = listen((Ipv4Addr::LOCALHOST, 0).into()).await?;
+    let address = engine.local_addr().map_err(|error| format!("the engine's listener has no address: {error}"))?;
+    tokio::spawn(without_tokens::forward(front, address));
+    Ok(engine)
 }
 
 fn listen_for(kind: SignalKind) -> Result<Signal, String> {

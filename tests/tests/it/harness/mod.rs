@@ -8,5 +8,6 @@ mod own_broker;
 mod packaging;
 mod readme;
 mod send;
+mod served;
 mod simulator;
 mod testing;

@@ -1,7 +1,7 @@
 # The two commands of a fresh machine are `make demo` and `make test`; `make help` lists the others.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo system test test-containers test-dynamodb-local test-cloudformation bench bench-store bench-contention lint infra-lint promises public-api up down
+.PHONY: help demo system test test-containers test-dynamodb-local test-cloudformation bench bench-store bench-peers bench-contention lint infra-lint promises public-api up down
 
 # One set of features everywhere: with another one Cargo builds the AWS SDK a second time.
 WORKSPACE := --workspace --all-features
@@ -44,6 +44,9 @@ bench: ## Measure the relay: speed, latency, memory, optimised [FILE=path.ndjson
 
 bench-store: ## Measure what the library adds to the raw SDK's requests, optimised [CASE=part of a name]
 	@cargo bench $(WORKSPACE) --bench store -- "$(CASE)"
+
+bench-peers: ## Measure streambox beside the raw SDK, dynamo-es and event-store-adapter-rs, optimised [CASE=part of a name]
+	@cargo run --quiet --locked --release --manifest-path tests/peers/Cargo.toml -- "$(CASE)"
 
 bench-contention: ## Count the commands on one hot stream that are given up, and the requests of each [CASE=part of a name]
 	@cargo bench $(WORKSPACE) --profile $(PROFILE) --bench contention -- "$(CASE)"

@@ -9,6 +9,7 @@ mod observations;
 mod observe;
 mod programs;
 mod reservations;
+mod scale;
 mod setup;
 mod slow_link;
 mod spans;

@@ -9,6 +9,7 @@ use std::{
 use aws_sdk_dynamodb::Client;
 
 use crate::{
+    hook::{AppendHook, StoredAppend},
     observe::Observation,
     schema::Compression,
     store::EventStore,
@@ -41,6 +42,7 @@ impl EventStore {
             compression: Compression::default(),
             trace_context: None,
             observer: None,
+            append_hook: None,
             clock: Box::new(SystemTime::now),
         };
         EventStoreBuilder { settings }
@@ -84,6 +86,21 @@ impl EventStoreBuilder {
     #[must_use]
     pub fn observe(mut self, observer: impl Fn(&Observation) + Send + Sync + 'static) -> Self {
         self.settings.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Calls `hook` after each append that is stored, once for each stream of a transaction: to wake a relay in the same process
+    /// (`streambox_relay::Relay::waker`), or whatever else waits for new events here. Nobody unless set; once more replaces it.
+    ///
+    /// It is a signal and no promise: an append whose process ends, whose answer is lost or whose future is dropped before this is
+    /// stored without it, and a repeat that finds its append stored calls it again. A conflict, and any other error, does not.
+    ///
+    /// It runs on the task of the append, between its end and its return, so it is to be quick and not to block: what takes long
+    /// delays the return, and does not fail it. If it panics, that is logged as an error, and the append returns as if nothing were
+    /// wrong.
+    #[must_use]
+    pub fn on_append(mut self, hook: impl Fn(&StoredAppend<'_>) + Send + Sync + 'static) -> Self {
+        self.settings.append_hook = Some(AppendHook::new(hook));
         self
     }
 

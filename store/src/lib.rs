@@ -67,6 +67,7 @@ mod event;
 mod failure;
 #[doc = include_str!("../guide.md")]
 pub mod guide {}
+mod hook;
 mod json;
 pub mod limits;
 pub mod message;
@@ -108,6 +109,7 @@ pub use error::{Conflict, Corrupt, Error, Invalid, ItemRefused};
 pub use event::{AppendRange, NewEvent, RecordedEvent};
 /// The `Stream` that [`EventStream`], [`EventScan`] and [`StreamScan`] are.
 pub use futures_core;
+pub use hook::StoredAppend;
 pub use limits::MAX_SCAN_SEGMENTS;
 pub use metadata::Metadata;
 pub use misconfiguration::Misconfiguration;

@@ -17,6 +17,7 @@ use crate::{
     error::Invalid,
     event::NewEvent,
     failure::{Operation, RequestContext},
+    hook::{AppendHook, StoredAppend},
     limits::MAX_RECORDED_AT_MS,
     observe::{Observer, Operation as Observed, Watch},
     schema::{self, Compression, ENTITY, STREAM_ID},
@@ -41,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) compression: Compression,
     pub(crate) trace_context: Option<Box<dyn Fn() -> Option<TraceContext> + Send + Sync>>,
     pub(crate) observer: Option<Observer>,
+    pub(crate) append_hook: Option<AppendHook>,
     pub(crate) clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
@@ -86,6 +88,13 @@ impl Table {
     pub(crate) fn add_trace_context<'a>(&self, events: impl Iterator<Item = &'a mut NewEvent>) {
         if let Some(current) = self.0.settings.trace_context.as_ref().and_then(|current| current()) {
             events.for_each(|event| event.add_trace_context(&current));
+        }
+    }
+
+    /// An append is stored.
+    pub(crate) fn stored(&self, append: &StoredAppend<'_>) {
+        if let Some(hook) = &self.0.settings.append_hook {
+            hook.call(append);
         }
     }
 

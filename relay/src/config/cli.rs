@@ -1,7 +1,7 @@
 //! The command line: commands and flags. What a flag does, its default and what it allows stand in its help, which is the
 //! reference; groups of flags have their headings there.
 
-use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, value_parser};
 use streambox::{StreamId, outbox::SkipTarget, table_name};
@@ -58,8 +58,16 @@ image has no other HTTP client. It needs neither the table nor the broker.
 
 Exit codes: 0 healthy, 1 not healthy, or no answer within 4 seconds, 2 usage, 78 bad configuration.";
 
+pub(super) const POLL_INTERVAL_MS: RangeInclusive<u64> = 10..=60_000;
+pub(super) const DRAIN_TIMEOUT_MS: RangeInclusive<u64> = 0..=600_000;
+pub(super) const PUBLISHERS: RangeInclusive<u64> = 1..=16;
+pub(super) const HEARTBEAT_INTERVAL_MS: RangeInclusive<u64> = 100..=60_000;
+pub(super) const WORKER_TIMEOUT_MS: RangeInclusive<u64> = 0..=600_000;
+
 /// Flags that belong to one call only have no variable.
 const THIS_CALL: &str = "This call";
+
+const DEFAULT_EXCHANGE: &str = "streambox";
 
 /// The longest age that can be asked for: longer than any table is old.
 const MAX_AGE_MS: u64 = 100 * 365 * 86_400_000;
@@ -365,7 +373,7 @@ pub struct BrokerOptions {
     pub timeouts: Timeouts,
 
     /// The topic exchange; it is declared, durable, if it does not exist.
-    #[arg(long, env = "STREAMBOX_EXCHANGE", default_value = "streambox")]
+    #[arg(long, env = "STREAMBOX_EXCHANGE", default_value = DEFAULT_EXCHANGE)]
     pub exchange: String,
 
     /// What to do with a message that no queue takes.
@@ -379,6 +387,22 @@ pub struct BrokerOptions {
     /// The `source` of CloudEvents, a URI reference.
     #[arg(long, env = "STREAMBOX_CLOUDEVENTS_SOURCE", default_value = DEFAULT_CLOUDEVENTS_SOURCE)]
     pub cloudevents_source: String,
+}
+
+impl BrokerOptions {
+    /// A broker, and the defaults of everything else.
+    #[must_use]
+    pub fn new(amqp_url: impl Into<String>) -> Self {
+        Self {
+            amqp_url: amqp_url.into(),
+            tls: TlsFiles::default(),
+            timeouts: Timeouts::default(),
+            exchange: DEFAULT_EXCHANGE.to_owned(),
+            unroutable: Unroutable::default(),
+            message_format: MessageFormat::default(),
+            cloudevents_source: DEFAULT_CLOUDEVENTS_SOURCE.to_owned(),
+        }
+    }
 }
 
 impl fmt::Debug for BrokerOptions {
@@ -396,25 +420,37 @@ impl fmt::Debug for BrokerOptions {
 #[command(next_help_heading = "Work")]
 pub struct WorkOptions {
     /// Longest time from one scan of the index to the next: while there is nothing to do. An idle scan costs half a read unit.
-    #[arg(long, env = "STREAMBOX_POLL_INTERVAL", value_name = DURATION, default_value = "500ms", value_parser = duration(10..=60_000))]
+    #[arg(long, env = "STREAMBOX_POLL_INTERVAL", value_name = DURATION, default_value = shown(WorkOptions::default().poll_interval), value_parser = duration(POLL_INTERVAL_MS))]
     pub poll_interval: Duration,
 
     /// Time to the next scan after one that has found work. Each scan after it that finds none waits half as long again, up to
     /// --poll-interval; if that is shorter, it holds here, too.
-    #[arg(long, env = "STREAMBOX_BUSY_POLL_INTERVAL", value_name = DURATION, default_value = "25ms", value_parser = duration(10..=60_000))]
+    #[arg(long, env = "STREAMBOX_BUSY_POLL_INTERVAL", value_name = DURATION, default_value = shown(WorkOptions::default().busy_poll_interval), value_parser = duration(POLL_INTERVAL_MS))]
     pub busy_poll_interval: Duration,
 
     /// Longest time to finish what is in flight when the relay is stopped.
-    #[arg(long, env = "STREAMBOX_DRAIN_TIMEOUT", value_name = DURATION, default_value = "20s", value_parser = duration(0..=600_000))]
+    #[arg(long, env = "STREAMBOX_DRAIN_TIMEOUT", value_name = DURATION, default_value = shown(WorkOptions::default().drain_timeout), value_parser = duration(DRAIN_TIMEOUT_MS))]
     pub drain_timeout: Duration,
 
     /// Connections that publish at the same time, each with one channel.
-    #[arg(long, env = "STREAMBOX_PUBLISHERS", default_value_t = 2, value_parser = count(1..=16))]
+    #[arg(long, env = "STREAMBOX_PUBLISHERS", default_value_t = WorkOptions::default().publishers, value_parser = count(PUBLISHERS))]
     pub publishers: usize,
 
     /// The core's bounds.
     #[command(flatten)]
     pub bounds: Bounds,
+}
+
+impl Default for WorkOptions {
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_millis(500),
+            busy_poll_interval: Duration::from_millis(25),
+            drain_timeout: Duration::from_secs(20),
+            publishers: 2,
+            bounds: Bounds::default(),
+        }
+    }
 }
 
 /// The group of relays.
@@ -427,10 +463,17 @@ pub struct GroupOptions {
     pub worker_id: Option<String>,
 
     /// Time from one heartbeat to the next. A heartbeat costs one write unit and one read unit.
-    #[arg(long, env = "STREAMBOX_HEARTBEAT_INTERVAL", value_name = DURATION, default_value = shown(DEFAULT_HEARTBEAT_INTERVAL), value_parser = duration(100..=60_000))]
+    #[arg(long, env = "STREAMBOX_HEARTBEAT_INTERVAL", value_name = DURATION, default_value = shown(DEFAULT_HEARTBEAT_INTERVAL), value_parser = duration(HEARTBEAT_INTERVAL_MS))]
     pub heartbeat_interval: Duration,
 
     /// After this time without a heartbeat, a worker's streams go to the others; at least twice the interval.
-    #[arg(long, env = "STREAMBOX_WORKER_TIMEOUT", value_name = DURATION, default_value = shown(DEFAULT_WORKER_TIMEOUT), value_parser = duration(0..=600_000))]
+    #[arg(long, env = "STREAMBOX_WORKER_TIMEOUT", value_name = DURATION, default_value = shown(DEFAULT_WORKER_TIMEOUT), value_parser = duration(WORKER_TIMEOUT_MS))]
     pub worker_timeout: Duration,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        let (heartbeat_interval, worker_timeout) = (DEFAULT_HEARTBEAT_INTERVAL, DEFAULT_WORKER_TIMEOUT);
+        Self { worker_id: None, heartbeat_interval, worker_timeout }
+    }
 }

@@ -1,5 +1,7 @@
 //! Turns options into settings, and reports what clap can't know to be wrong.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 use lapin::{
     types::ShortString,
     uri::{AMQPScheme, AMQPUri},
@@ -8,7 +10,10 @@ use streambox::{StreamId, limits::MAX_WORKER_ID_BYTES, outbox::WorkerId};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    cli::{BrokerOptions, GroupOptions, RelayOptions, ReplayOptions, RunOptions, WorkOptions},
+    cli::{
+        BrokerOptions, DRAIN_TIMEOUT_MS, GroupOptions, HEARTBEAT_INTERVAL_MS, POLL_INTERVAL_MS, PUBLISHERS,
+        RelayOptions, ReplayOptions, RunOptions, WORKER_TIMEOUT_MS, WorkOptions,
+    },
     error::BadConfiguration,
 };
 use crate::{
@@ -20,21 +25,15 @@ use crate::{
     replay::{Of, ReplaySettings},
 };
 
+const WORKER_TIMEOUT: &str = "--worker-timeout (STREAMBOX_WORKER_TIMEOUT)";
+
 impl RelayOptions {
     /// The relay's settings.
     ///
     /// # Errors
     /// [`BadConfiguration`] names the setting, its value and what is allowed.
     pub fn settings(&self) -> Result<RelaySettings, BadConfiguration> {
-        Ok(RelaySettings {
-            broker: self.broker.settings()?,
-            bounds: self.work.bounds()?,
-            publishers: self.work.publishers,
-            poll_interval: self.work.poll_interval,
-            busy_poll_interval: self.work.busy_poll_interval,
-            drain_timeout: self.work.drain_timeout,
-            group: None,
-        })
+        self.work.relay_settings(&self.broker, None)
     }
 }
 
@@ -44,11 +43,28 @@ impl RunOptions {
     /// # Errors
     /// As [`RelayOptions::settings`].
     pub fn settings(&self) -> Result<RelaySettings, BadConfiguration> {
-        Ok(RelaySettings { group: Some(self.group.settings()?), ..self.relay.settings()? })
+        self.relay.work.relay_settings(&self.relay.broker, Some(&self.group))
     }
 }
 
+/// Checks a time that no command line has checked.
+fn within(setting: &'static str, time: Duration, allowed_ms: &RangeInclusive<u64>) -> Result<(), BadConfiguration> {
+    let (least, most) = (Duration::from_millis(*allowed_ms.start()), Duration::from_millis(*allowed_ms.end()));
+    if (least..=most).contains(&time) {
+        return Ok(());
+    }
+    let why = format!("allowed is {} to {}", shown(least), shown(most));
+    Err(BadConfiguration::new(setting, shown(time), why))
+}
+
 impl GroupOptions {
+    /// Checks what the command line checks by itself.
+    pub(crate) fn check(&self) -> Result<(), BadConfiguration> {
+        let heartbeat = "--heartbeat-interval (STREAMBOX_HEARTBEAT_INTERVAL)";
+        within(heartbeat, self.heartbeat_interval, &HEARTBEAT_INTERVAL_MS)?;
+        within(WORKER_TIMEOUT, self.worker_timeout, &WORKER_TIMEOUT_MS)
+    }
+
     fn settings(&self) -> Result<GroupSettings, BadConfiguration> {
         let id = self.worker_id.clone().unwrap_or_else(unique_worker_id);
         let id = WorkerId::new(&id)
@@ -60,7 +76,7 @@ impl GroupOptions {
                 "it has to be at least {LEAST_TIMEOUT_INTERVALS} heartbeat intervals, that is {}: one late heartbeat does not mean that a worker has died",
                 shown(least)
             );
-            return Err(BadConfiguration::new("--worker-timeout (STREAMBOX_WORKER_TIMEOUT)", shown(timeout), why));
+            return Err(BadConfiguration::new(WORKER_TIMEOUT, shown(timeout), why));
         }
         Ok(GroupSettings { id, heartbeat_interval, timeout })
     }
@@ -78,6 +94,35 @@ fn unique_worker_id() -> String {
 }
 
 impl WorkOptions {
+    /// Checks what the command line checks by itself.
+    pub(crate) fn check(&self) -> Result<(), BadConfiguration> {
+        within("--poll-interval (STREAMBOX_POLL_INTERVAL)", self.poll_interval, &POLL_INTERVAL_MS)?;
+        within("--busy-poll-interval (STREAMBOX_BUSY_POLL_INTERVAL)", self.busy_poll_interval, &POLL_INTERVAL_MS)?;
+        within("--drain-timeout (STREAMBOX_DRAIN_TIMEOUT)", self.drain_timeout, &DRAIN_TIMEOUT_MS)?;
+        if PUBLISHERS.contains(&(self.publishers as u64)) {
+            return Ok(());
+        }
+        let why = format!("allowed is {} to {}", PUBLISHERS.start(), PUBLISHERS.end());
+        Err(BadConfiguration::new("--publishers (STREAMBOX_PUBLISHERS)", self.publishers.to_string(), why))
+    }
+
+    /// The settings of a relay.
+    pub(crate) fn relay_settings(
+        &self,
+        broker: &BrokerOptions,
+        group: Option<&GroupOptions>,
+    ) -> Result<RelaySettings, BadConfiguration> {
+        Ok(RelaySettings {
+            broker: broker.settings()?,
+            bounds: self.bounds()?,
+            publishers: self.publishers,
+            poll_interval: self.poll_interval,
+            busy_poll_interval: self.busy_poll_interval,
+            drain_timeout: self.drain_timeout,
+            group: group.map(GroupOptions::settings).transpose()?,
+        })
+    }
+
     fn bounds(&self) -> Result<Bounds, BadConfiguration> {
         let (first, longest) = (self.bounds.first_delay, self.bounds.longest_delay);
         if longest < first {

@@ -89,11 +89,13 @@ enum UnderWay {
 }
 
 /// What was heard of entries that a lane has not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Heard {
     Nothing,
     /// The index shows entries, which may be those that were read.
     Seen,
+    /// One was just committed.
+    Committed,
 }
 
 /// Why a stream is halted.
@@ -167,12 +169,17 @@ impl Lane {
 
     /// A scan has found it under way.
     pub(super) fn found_again(&mut self) {
-        self.heard = Heard::Seen;
+        self.heard = self.heard.max(Heard::Seen);
+    }
+
+    /// An entry was just committed.
+    pub(super) fn committed(&mut self) {
+        self.heard = Heard::Committed;
     }
 
     /// Whether a scan has found it since the last read of entries began.
     pub(super) fn was_found_again(&self) -> bool {
-        self.heard == Heard::Seen
+        self.heard != Heard::Nothing
     }
 
     pub(super) fn isolation(&self) -> Option<Isolation> {
@@ -199,7 +206,7 @@ impl Lane {
             return finish;
         }
         let Some(front) = self.entries.front() else {
-            return self.read_from.map_or(finish, |from| Step::ReadPending { from });
+            return self.next_read_from().map_or(finish, |from| Step::ReadPending { from });
         };
         if let Some(first) = self.before(front, settle_window) {
             return Step::CheckVisibility { first };
@@ -224,10 +231,15 @@ impl Lane {
         (apart_ms <= window_ms).then_some(previous.first)
     }
 
+    /// Where the next read of entries begins. Everything up to the version that was published last has been published.
+    fn next_read_from(&self) -> Option<u64> {
+        self.read_from.or_else(|| (self.heard == Heard::Committed).then_some(self.published_through + 1))
+    }
+
     pub(super) fn begin_read(&mut self) {
         self.under_way = UnderWay::Read;
         if self.entries.is_empty() {
-            self.heard = Heard::Nothing;
+            (self.read_from, self.heard) = (self.next_read_from(), Heard::Nothing);
         }
     }
 
@@ -340,7 +352,7 @@ impl Lane {
 
     /// Leaves the entries that were not read yet to a later lane, so that other streams get their turn.
     pub(super) fn leave_rest(&mut self) {
-        self.read_from = None;
+        (self.read_from, self.heard) = (None, self.heard.min(Heard::Seen));
     }
 
     /// The event to publish next, which is in flight from now on.

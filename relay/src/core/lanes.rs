@@ -179,6 +179,18 @@ impl Lanes {
         }
     }
 
+    /// An entry of a stream was just committed: if the stream has a lane, that reads once more. Whether it has one.
+    pub(super) fn committed(&mut self, stream: &StreamId, now: Instant) -> bool {
+        let Some(lane) = self.open.get_mut(stream) else { return false };
+        let was_waiting = lane.step(self.bounds.settle_window) == Step::Wait;
+        lane.committed();
+        // It waited for deletes alone. Whatever else it waits for puts it into a queue.
+        if was_waiting && lane.step(self.bounds.settle_window) != Step::Wait {
+            self.advance(stream, now);
+        }
+        true
+    }
+
     /// Whether a lane was closed since the last call that a scan had found under way: there may be entries that it has not read.
     pub(super) fn take_look_again(&mut self) -> bool {
         std::mem::take(&mut self.look_again)

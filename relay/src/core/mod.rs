@@ -192,6 +192,20 @@ impl Core {
         self.ready_publishers = count;
     }
 
+    /// An entry of a stream was just committed, as the service that appended it says. If the stream is this worker's, it is read at
+    /// once.
+    ///
+    /// It is a hint as the index is: one that is wrong costs a read, one that is missing, or that comes before the entry is visible,
+    /// costs the time to the next scan. A stream of another worker is left to that one's scan: if two worked on it, each event would
+    /// be published twice.
+    pub fn wake(&mut self, stream: &StreamId, now: Instant) {
+        if !self.begins_nothing()
+            && let Source::Outbox(outbox) = &mut self.source
+        {
+            outbox.wake(stream, &mut self.lanes, now);
+        }
+    }
+
     /// Takes the result of a task.
     pub fn done(&mut self, done: Done, now: Instant) {
         match done {

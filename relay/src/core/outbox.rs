@@ -196,6 +196,18 @@ impl OutboxSource {
         lanes.found(stream, max_attempts, now)
     }
 
+    /// An entry of a stream was just committed.
+    pub(super) fn wake(&mut self, stream: &StreamId, lanes: &mut Lanes, now: Instant) {
+        let is_own = self.group.as_ref().is_none_or(|group| group.owns(stream));
+        // A worker that does not know its group yet scans the index as soon as it does.
+        if self.is_joining() || !is_own || lanes.committed(stream, now) {
+            return;
+        }
+        if self.found(stream, lanes, now) == Admission::NoRoom {
+            self.scan.hasten(now);
+        }
+    }
+
     fn beaten(&mut self, rows: Option<Vec<WorkerBeat>>, lanes: &mut Lanes, now: Instant) {
         let Some(group) = &mut self.group else { return };
         let change = group.beaten(rows, now);

@@ -8,8 +8,9 @@ mod silence;
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use serde::Serialize;
-use streambox::{Error, EventStore};
+use streambox::{Error, EventStore, StreamId};
 use streambox_programs::{Role, sentence};
+use tokio::sync::mpsc;
 
 pub use self::io::SCAN_LIMIT;
 use self::{publishers::Publishers, shell::Shell};
@@ -104,6 +105,19 @@ pub async fn run_observed(
     until: Until,
     stop: impl Future<Output = ()>,
 ) -> Result<RunSummary, RelayError> {
+    let (_, nobody) = mpsc::channel(1);
+    run_woken(store, settings, telemetry, until, nobody, stop).await
+}
+
+/// Runs a relay as [`run_observed`] does, and wakes it for the streams that come from `wakes`.
+pub(crate) async fn run_woken(
+    store: &EventStore,
+    settings: RelaySettings,
+    telemetry: &Telemetry,
+    until: Until,
+    wakes: mpsc::Receiver<StreamId>,
+    stop: impl Future<Output = ()>,
+) -> Result<RunSummary, RelayError> {
     let outbox = store.outbox();
     // Before anything is published: a missing or wrong table is a mistake to report, not to retry. Both index and table are
     // read, since each has keys and a permission of its own. If one is being created, or DynamoDB is not available, the relay
@@ -125,7 +139,7 @@ pub async fn run_observed(
         until,
         group: settings.group.filter(|_| until == Until::Stopped),
     };
-    let shell = Shell::new(core, outbox, publishers, telemetry.clone());
+    let shell = Shell::new(core, outbox, publishers, telemetry.clone(), wakes);
     tokio::select! {
         report = shell.run(stop, settings.drain_timeout) => report,
         // Nothing is in flight: there was no connection.

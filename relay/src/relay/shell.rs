@@ -12,6 +12,7 @@ use streambox::{
 };
 use streambox_programs::now_ms;
 use tokio::{
+    sync::mpsc,
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
@@ -39,6 +40,8 @@ pub(super) struct Shell {
     core: Core,
     outbox: Outbox,
     publishers: Publishers,
+    /// Streams to which something was just appended.
+    wakes: mpsc::Receiver<StreamId>,
     /// Where the scan continues; `None` at its beginning.
     cursor: Option<ScanCursor>,
     /// Items of the index that are not pending entries, as this pass over it has shown.
@@ -80,13 +83,20 @@ fn done(task: Result<Result<Finished, PublisherEnded>, JoinError>) -> Result<Fin
 }
 
 impl Shell {
-    pub(super) fn new(settings: CoreSettings, outbox: Outbox, publishers: Publishers, telemetry: Telemetry) -> Self {
+    pub(super) fn new(
+        settings: CoreSettings,
+        outbox: Outbox,
+        publishers: Publishers,
+        telemetry: Telemetry,
+        wakes: mpsc::Receiver<StreamId>,
+    ) -> Self {
         let now = Instant::now();
         let group = settings.group.clone();
         Self {
             core: Core::new(settings, fastrand::u64(..), now),
             outbox,
             publishers,
+            wakes,
             cursor: None,
             strays: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -127,6 +137,7 @@ impl Shell {
             let due = self.core.next_due().into_iter().chain(snapshot).chain([self.next_report]).min();
             tokio::select! {
                 Some(task) = self.tasks.join_next() => self.take(done(task)?),
+                Some(stream) = self.wakes.recv() => self.wake(&stream),
                 () = self.publishers.changed() => self.has_news = true,
                 () = sleep_until(due.unwrap_or(self.next_report)) => {}
                 () = &mut stop, if deadline.is_none() => {
@@ -149,6 +160,17 @@ impl Shell {
         self.tasks.shutdown().await;
         self.publishers.close().await;
         Ok(summary)
+    }
+
+    /// Takes this wake and those that wait behind it.
+    fn wake(&mut self, stream: &StreamId) {
+        let now = Instant::now();
+        self.core.wake(stream, now);
+        for _ in 0..self.wakes.len() {
+            if let Ok(stream) = self.wakes.try_recv() {
+                self.core.wake(&stream, now);
+            }
+        }
     }
 
     fn start(&mut self, task: Task) {

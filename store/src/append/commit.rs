@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    hook::StoredAppend,
     observe::{self, Operation},
     table::Table,
 };
@@ -32,7 +33,16 @@ pub(crate) fn commit<'a>(
     let run = async move {
         table.add_trace_context(parts.iter_mut().flat_map(|part| &mut part.events));
         check(table, append_id, parts, own)?;
-        Call::new(table, append_id, parts, own, &subject).run().await
+        let results = Call::new(table, append_id, parts, own, &subject).run().await?;
+        for (part, appended) in parts.iter().zip(&results) {
+            table.stored(&StoredAppend {
+                stream: &part.stream,
+                first_version: appended.first_version,
+                last_version: appended.position.version(),
+                has_public_events: part.has_entry(),
+            });
+        }
+        Ok(results)
     };
     watch.over(run).boxed()
 }

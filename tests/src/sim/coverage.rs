@@ -39,6 +39,8 @@ pub struct Coverage {
     pub zombies: u64,
     /// Entries that an operator removed.
     pub skips: u64,
+    /// Streams that a relay was woken for.
+    pub woken: u64,
     /// Positions that replays have kept.
     pub kept: u64,
     /// Replays that resumed behind the beginning.
@@ -57,7 +59,7 @@ impl Coverage {
 
     /// Each situation by its name, and how often it came up.
     #[must_use]
-    pub fn situations(&self) -> [(&'static str, u64); 21] {
+    pub fn situations(&self) -> [(&'static str, u64); 22] {
         [
             ("steps", self.steps),
             ("delivered", self.delivered),
@@ -77,6 +79,7 @@ impl Coverage {
             ("members", self.members),
             ("zombies", self.zombies),
             ("skips", self.skips),
+            ("woken", self.woken),
             ("kept", self.kept),
             ("resumed", self.resumed),
             ("given_up", self.given_up),
@@ -84,7 +87,7 @@ impl Coverage {
     }
 
     /// In the same order.
-    fn counters(&mut self) -> [&mut u64; 21] {
+    fn counters(&mut self) -> [&mut u64; 22] {
         [
             &mut self.steps,
             &mut self.delivered,
@@ -104,6 +107,7 @@ impl Coverage {
             &mut self.members,
             &mut self.zombies,
             &mut self.skips,
+            &mut self.woken,
             &mut self.kept,
             &mut self.resumed,
             &mut self.given_up,

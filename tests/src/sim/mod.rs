@@ -16,8 +16,8 @@
 //! What the models can do: a transaction becomes visible item by item, its pending entry up to 12 seconds after its
 //! events; the index lags and shows entries in any order; requests fail before or after they are carried out; deletes
 //! are left undone; connections break, with messages that arrive, do not, or do so much later; nacks, of which some
-//! were taken; returns; messages that break their channel or connection, or are never confirmed; relays that are killed, stopped, or paused and resumed; rows of the group that are
-//! wrong, two workers under one name, relays outside of the group; an operator who skips entries; clocks that are wrong
+//! were taken; returns; messages that break their channel or connection, or are never confirmed; relays that are killed, stopped, or paused and resumed; writers that wake a relay, whose
+//! stream it is or another's; rows of the group that are wrong, two workers under one name, relays outside of the group; an operator who skips entries; clocks that are wrong
 //! by up to 10 minutes.
 
 mod broker;

@@ -22,6 +22,8 @@ pub(super) enum Happening {
     FaultEnds(usize),
     /// A worker's process starts.
     Start(usize),
+    /// A writer tells a worker that it has appended to a stream.
+    Appended(usize, u8),
     /// A worker looks for what is due.
     Wake(usize, u32),
     /// A request or a batch is carried out.

@@ -105,6 +105,8 @@ pub struct AppendPlan {
     pub entry_after_ms: Ms,
     /// How long the index takes to show the entry, and to forget it.
     pub index_after_ms: (Ms, Ms),
+    /// The relay in the writer's own process, which it wakes.
+    pub wakes: Option<u8>,
 }
 
 /// Something that goes wrong for a while.
@@ -200,6 +202,11 @@ impl Scenario {
         let mut random = Rng::with_seed(!seed);
         if random.u8(0..5) == 0 {
             scenario.become_replay(&mut random);
+        } else if random.bool() {
+            let relays = u8::try_from(scenario.workers.len()).unwrap_or(u8::MAX);
+            for append in &mut scenario.appends {
+                append.wakes = random.bool().then(|| random.u8(0..relays));
+            }
         }
         scenario
     }
@@ -276,6 +283,7 @@ fn append(random: &mut Rng, streams: u8, duration: Ms, night_at_ms: Option<Ms>) 
         events_after_ms: lag(random).min(500),
         entry_after_ms: lag(random),
         index_after_ms: (lag(random), lag(random)),
+        wakes: None,
     }
 }
 

@@ -194,6 +194,7 @@ impl World<'_> {
             Happening::FaultBegins(number) => self.fault_begins(number),
             Happening::FaultEnds(number) => self.fault_ends(number),
             Happening::Start(number) => self.start(number),
+            Happening::Appended(number, stream) => self.appended(number, stream),
             Happening::Wake(number, life) => self.with_worker(number, life, |_, _| {}),
             Happening::Execute(number, life, job) => self.execute(number, life, job),
             Happening::Result(number, life, done) => self.result(number, life, done),
@@ -217,6 +218,21 @@ impl World<'_> {
         self.note(|| format!("append s{} v{} to v{}, {plan:?}", append.stream, append.first, append.last));
         for version in append.public {
             self.oracle.appended(append.stream, version);
+        }
+        if let Some(relay) = plan.wakes {
+            self.at(
+                self.now + self.scenario.appends[number].events_after_ms.min(5),
+                Happening::Appended(relay.into(), plan.stream),
+            );
+        }
+    }
+
+    /// The relay in the writer's process is woken, if it runs.
+    fn appended(&mut self, number: usize, stream: u8) {
+        if let Some(life) = self.worker(number).map(|worker| worker.life) {
+            self.coverage.woken += 1;
+            self.note(|| format!("worker {number} is woken for s{stream}"));
+            self.with_worker(number, life, |worker, instant| worker.core.wake(&stream_id(stream), instant));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod history;
 mod scan;
+mod wake;
 
 use streambox::{
     Uuid,

@@ -4,17 +4,17 @@ use super::{super::group::Group, *};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-fn grouped(name: &str) -> CoreSettings {
+pub(super) fn grouped(name: &str) -> CoreSettings {
     let group = Some(GroupSettings::new(WorkerId::new(name).unwrap()));
     CoreSettings { group, ..settings(Bounds::default()) }
 }
 
-fn tasks(core: &mut Core, now: Instant) -> Vec<Task> {
+pub(super) fn tasks(core: &mut Core, now: Instant) -> Vec<Task> {
     std::iter::from_fn(|| core.next_task(now)).collect()
 }
 
 /// The tasks by their names.
-fn names(tasks: &[Task]) -> Vec<&'static str> {
+pub(super) fn names(tasks: &[Task]) -> Vec<&'static str> {
     let name = |task: &Task| match task {
         Task::Scan { from_start: true } => "first page",
         Task::Scan { from_start: false } => "next page",
@@ -32,13 +32,13 @@ fn names(tasks: &[Task]) -> Vec<&'static str> {
     tasks.iter().map(name).collect()
 }
 
-fn index(streams: &[&StreamId], pending_since_ms: Option<i64>, has_more: bool) -> Done {
+pub(super) fn index(streams: &[&StreamId], pending_since_ms: Option<i64>, has_more: bool) -> Done {
     let pending_since_ms = vec![pending_since_ms; streams.len()];
     let streams = streams.iter().map(|stream| (*stream).clone()).collect();
     Done::Scanned(Some(IndexPage { streams, pending_since_ms, has_more }))
 }
 
-fn beats(ids: &[(&str, u64)]) -> Done {
+pub(super) fn beats(ids: &[(&str, u64)]) -> Done {
     let beat = |(id, beat): &(&str, u64)| WorkerBeat { id: WorkerId::new(id).unwrap(), beat: *beat };
     Done::Beaten(Some(ids.iter().map(beat).collect()))
 }

@@ -2,6 +2,7 @@
 
 mod causation;
 mod compression;
+mod hook;
 mod limits;
 mod lost_answer;
 mod positions;

@@ -6,6 +6,7 @@ mod damaged_items;
 mod dynamodb_faults;
 mod group;
 mod halt;
+mod in_service;
 mod message;
 mod replay;
 mod skip;

@@ -39,7 +39,7 @@ test-cloudformation: ## Deploy infra's templates to MiniStack and run the tests 
 	@env -u AWS_ENDPOINT_URL_DYNAMODB STREAMBOX_DYNAMODB=ministack STREAMBOX_TEST_TABLES=cloudformation localstack/run bash -c \
 	  'STREAMBOX_TEST_DYNAMODB_URL=$$AWS_ENDPOINT_URL_DYNAMODB exec cargo test $(WORKSPACE) --profile $(PROFILE) --test it -- $(CLOUDFORMATION_TESTS)'
 
-bench: ## Measure the relay: speed, latency, memory, optimised [FILE=path.ndjson.gz] [BENCH="--only shapes"]
+bench: ## Measure the relay: speed, latency, memory, optimised [FILE=path.ndjson.gz] [BENCH="--only shapes,latency"]
 	@STREAMBOX_PROFILE=release localstack/run cargo bench $(WORKSPACE) --bench relay -- "$(abspath $(FILE))" $(BENCH)
 
 bench-store: ## Measure what the library adds to the raw SDK's requests, optimised [CASE=part of a name]

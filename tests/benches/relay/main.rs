@@ -4,12 +4,17 @@
 //! - *log*: an event log, each event an append of its own, is drained twice from equal tables: by a loop that publishes an
 //!   entry, waits for the confirm, deletes the entry, and takes the next; and by `streambox-relay drain`.
 //! - *shapes*: many streams with one entry each, and few streams with many, to a quorum queue, beside the bare loop.
-//! - *latency*: from append to consumer, at the default poll interval.
-//! - *memory*: the peak resident set of `streambox-relay run` over growing backlogs.
+//! - *latency*: from append to consumer, at the default poll intervals, and by a relay inside of the service.
+//! - *hot*: one stream, with brokers that are further and further away.
+//! - *group*: one, two and four relays on one backlog.
+//! - *memory*: the peak resident set of `streambox-relay run` over growing backlogs, its first message, its rate, and the read units of
+//!   a pass over the index. A million entries (`--only memory --backlogs 1000000`) take ten minutes and 2 GB.
 //!
 //! Several rounds on one stack, one after the other; the median counts. `make bench FILE=path.ndjson.gz`
 
 mod bare;
+mod group;
+mod hot;
 mod latency;
 mod log;
 mod memory;
@@ -27,6 +32,8 @@ enum Measure {
     Log,
     Shapes,
     Latency,
+    Hot,
+    Group,
     Memory,
 }
 
@@ -36,7 +43,7 @@ struct Arguments {
     /// NDJSON, plain or gzipped; the format of `streambox import`. Without one, *log* is left out
     file: Option<PathBuf>,
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "log,shapes,latency,memory")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "log,shapes,latency,hot,group,memory")]
     only: Vec<Measure>,
     /// How often each loop drains the same
     #[arg(long, default_value_t = 5)]
@@ -70,7 +77,13 @@ async fn main() -> Result<(), Failure> {
         }
     }
     if is_wanted(Measure::Latency) {
-        latency::measure(arguments.seconds).await?;
+        latency::measure(arguments.rounds, arguments.seconds).await?;
+    }
+    if is_wanted(Measure::Hot) {
+        hot::measure(arguments.rounds).await?;
+    }
+    if is_wanted(Measure::Group) {
+        group::measure(arguments.rounds).await?;
     }
     if is_wanted(Measure::Memory) {
         for entries in &arguments.backlogs {

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 use streambox::{
-    EventStore, ExpectedVersion,
+    Client, EventStore, ExpectedVersion,
     schema::{ENTITY, STREAM_ID},
 };
 use streambox_tests::{
@@ -50,6 +50,11 @@ impl Stage {
         Ok(Self { store: engine.store(None), queue, engine })
     }
 
+    /// A client of its engine.
+    pub(crate) fn client(&self) -> Client {
+        self.engine.client(None)
+    }
+
     pub(crate) async fn import(&self, file: &Path) -> Result<u64, Failure> {
         let mut import = Command::new(program("streambox"));
         import.arg("import").arg(file);
@@ -77,7 +82,7 @@ impl Stage {
     /// remembers each transaction for ten minutes and becomes slow when there are many. The events themselves are left out
     /// of the copies, since small ones stand in their entries.
     pub(crate) async fn fill(&self, streams: u64, entries: u64) -> Result<(), Failure> {
-        let client = self.engine.client(None);
+        let client = self.client();
         let first = stream_id("order-0");
         let mut expected = ExpectedVersion::NoStream;
         for number in 1..=entries {
@@ -106,14 +111,16 @@ impl Stage {
             .await
     }
 
-    /// Checks that everything has come, and removes the stage.
-    pub(crate) async fn strike(self, events: u64) -> Result<(), Failure> {
+    /// Checks that everything has come, and removes the stage. Returns how many messages came again.
+    pub(crate) async fn strike(self, events: u64) -> Result<u64, Failure> {
         let mut inbox = self.queue.consume();
         let tally = inbox.receive_rest().await?;
         assert_eq!((tally.distinct(), tally.order_violations().len()), (events, 0), "each event, in order");
         let client = self.engine.client(None);
         assert_eq!(pending(&client, self.store.table()).await, 0, "nothing is left pending");
-        Ok(inbox.close().await?)
+        let duplicates = inbox.tally().duplicates();
+        inbox.close().await?;
+        Ok(duplicates)
     }
 }
 

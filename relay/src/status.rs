@@ -101,10 +101,10 @@ pub struct Worker {
 pub struct Skipped {
     /// The stream.
     pub stream: String,
-    /// The entry's first version.
-    pub first_version: u64,
-    /// Its last version, if it was known.
-    pub last_version: Option<u64>,
+    /// The entry's first version, if it was known.
+    pub first_version: Option<u64>,
+    /// Its last version.
+    pub last_version: u64,
     /// When, by the clock of who did it (ISO 8601).
     pub at: String,
     /// Who.

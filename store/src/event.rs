@@ -5,7 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::{Serialize, Serializer, de::DeserializeOwned, ser};
+use serde::{
+    Serialize, Serializer,
+    de::DeserializeOwned,
+    ser::{self, SerializeStruct as _},
+};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -136,20 +140,16 @@ fn payload_refused(event_type: &str, error: &serde_json::Error) -> Invalid {
 /// An event as it stands in the history. It never changes.
 ///
 /// `serde_json` writes it with its payload and its metadata as JSON values, byte for byte.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RecordedEvent {
     /// The stream that it belongs to.
     pub stream_id: StreamId,
     /// Its place in the stream: 1, 2, 3 …
     pub version: u64,
-    /// Its own id, derived from the append's id, the stream and the version: the same however often the append was repeated, and
-    /// no other event's.
-    pub event_id: Uuid,
     /// Its type.
     pub event_type: String,
     /// Its payload: JSON text, byte for byte as it was appended.
-    #[serde(serialize_with = "raw")]
     pub payload: String,
     /// Its metadata.
     pub metadata: Metadata,
@@ -159,13 +159,25 @@ pub struct RecordedEvent {
     pub is_private: bool,
     /// The append that it came with.
     pub append: AppendRange,
-    /// The newest append up to this event, its own included, that has a pending entry.
-    #[serde(skip)]
-    pub(crate) newest_entry: Option<Previous>,
+    /// The last public version up to this event, its own included.
+    pub(crate) newest_public: Option<Previous>,
 }
 
-fn raw<S: Serializer>(json: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serde_json::from_str::<&RawValue>(json).map_err(ser::Error::custom)?.serialize(serializer)
+impl Serialize for RecordedEvent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let payload = serde_json::from_str::<&RawValue>(&self.payload).map_err(ser::Error::custom)?;
+        let mut fields = serializer.serialize_struct("RecordedEvent", 9)?;
+        fields.serialize_field("stream_id", &self.stream_id)?;
+        fields.serialize_field("version", &self.version)?;
+        fields.serialize_field("event_id", &self.event_id())?;
+        fields.serialize_field("event_type", &self.event_type)?;
+        fields.serialize_field("payload", payload)?;
+        fields.serialize_field("metadata", &self.metadata)?;
+        fields.serialize_field("recorded_at_ms", &self.recorded_at_ms)?;
+        fields.serialize_field("is_private", &self.is_private)?;
+        fields.serialize_field("append", &self.append)?;
+        fields.end()
+    }
 }
 
 /// Milliseconds since the Unix epoch as a time.
@@ -177,6 +189,20 @@ pub(crate) fn time_of(ms: i64) -> SystemTime {
 }
 
 impl RecordedEvent {
+    /// Its own id, the `message_id` of its message: computed of the append's id, the stream and the version, so that it is the same
+    /// however often the append was repeated, and no other event's.
+    #[must_use]
+    pub fn event_id(&self) -> Uuid {
+        event_id(self.append.id, &self.stream_id, self.version)
+    }
+
+    /// The last version up to this event, its own included, that is published; none if all of them are private. What a message calls
+    /// `previous_version` is that of the event before.
+    #[must_use]
+    pub fn last_public_version(&self) -> Option<u64> {
+        self.newest_public.map(|newest| newest.version)
+    }
+
     /// When it was recorded, by the appender's clock, in whole milliseconds.
     #[must_use]
     pub fn recorded_at(&self) -> SystemTime {
@@ -185,17 +211,7 @@ impl RecordedEvent {
 
     /// The position at this event. `table`: the table and its Region.
     pub(crate) fn position(&self, table: &Arc<str>) -> StreamPosition {
-        self.position_at(table, self.version)
-    }
-
-    /// The position behind this event's append. Its last event may not be visible yet; but since one of its events is, the append
-    /// has been committed as a whole.
-    pub(crate) fn append_position(&self, table: &Arc<str>) -> StreamPosition {
-        self.position_at(table, self.append.last)
-    }
-
-    fn position_at(&self, table: &Arc<str>, version: u64) -> StreamPosition {
-        StreamPosition::after(table, self.stream_id.clone(), version, self.append.id, self.newest_entry)
+        StreamPosition::after(table, self.stream_id.clone(), self.version, self.append.id, self.newest_public)
     }
 
     /// The payload as a `T`.
@@ -216,7 +232,7 @@ impl Metadata {
     /// its own id, as the correlation id.
     #[must_use]
     pub fn caused_by(cause: &RecordedEvent) -> Self {
-        let id = cause.event_id.to_string();
+        let id = cause.event_id().to_string();
         let mut metadata = Self::new().with(Self::CORRELATION_ID, id.as_str());
         if let Some(correlation) = cause.metadata.json(Self::CORRELATION_ID) {
             metadata.set(Self::CORRELATION_ID, correlation);
@@ -294,14 +310,13 @@ mod tests {
         let event = RecordedEvent {
             stream_id: StreamId::new("order-1").unwrap(),
             version: 2,
-            event_id: id,
             event_type: "Placed".to_owned(),
             payload: r#"{"big": 12345678901234567890123}"#.to_owned(),
             metadata: Metadata::from_json_text(r#"{"a": 1e2}"#).unwrap(),
             recorded_at_ms: -1,
             is_private: false,
             append: AppendRange { id, first: 2, last: 2 },
-            newest_entry: None,
+            newest_public: None,
         };
         let text = serde_json::to_string(&event).unwrap();
         let values = r#""payload":{"big": 12345678901234567890123},"metadata":{"a": 1e2},"recorded_at_ms":-1"#;
@@ -309,6 +324,7 @@ mod tests {
         assert_eq!(event.recorded_at(), SystemTime::UNIX_EPOCH - Duration::from_millis(1));
         assert_eq!(time_of(1_500), SystemTime::UNIX_EPOCH + Duration::from_millis(1_500));
 
+        let id = event.event_id();
         assert_eq!(Metadata::caused_by(&event), Metadata::caused_by_id(id, None));
         let caused = Metadata::caused_by_id(id, Some("conversation-1"));
         assert_eq!(caused.text(Metadata::CORRELATION_ID).as_deref(), Some("conversation-1"));

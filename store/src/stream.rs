@@ -202,8 +202,8 @@ impl<'de> Deserialize<'de> for StreamId {
 pub struct StreamPosition {
     stream: StreamId,
     version: u64,
-    /// The newest append up to here that has a pending entry: what the next one says of its predecessor.
-    newest_entry: Option<Previous>,
+    /// The last public version up to here: what the next pending entry says of the one before it.
+    newest_public: Option<Previous>,
     /// The event that it stands behind; none at the start.
     event: Option<KnownEvent>,
 }
@@ -225,7 +225,7 @@ impl StreamPosition {
 
     /// A place to begin a read at. What stands before it is not known.
     pub(crate) fn before_unread(stream: StreamId, version: u64) -> Self {
-        Self { stream, version, newest_entry: None, event: None }
+        Self { stream, version, newest_public: None, event: None }
     }
 
     /// Behind an event of an append.
@@ -234,10 +234,10 @@ impl StreamPosition {
         stream: StreamId,
         version: u64,
         append_id: Uuid,
-        newest_entry: Option<Previous>,
+        newest_public: Option<Previous>,
     ) -> Self {
         let event = KnownEvent { append_id, table: Arc::clone(table) };
-        Self { stream, version, newest_entry, event: Some(event) }
+        Self { stream, version, newest_public, event: Some(event) }
     }
 
     /// The stream that this is a position of.
@@ -263,21 +263,21 @@ impl StreamPosition {
         self.event.as_ref().map(|event| &event.table)
     }
 
-    pub(crate) fn newest_entry(&self) -> Option<Previous> {
-        self.newest_entry
+    pub(crate) fn newest_public(&self) -> Option<Previous> {
+        self.newest_public
     }
 }
 
-/// What a pending entry says about the append before it, from which a relay sees whether it has missed that one's entry.
-/// Appends of private events alone have no entry and are passed over.
+/// The last public version of a stream up to some place. A pending entry names it of the place before its append: it is the key
+/// of the entry before, from which a relay sees whether it has missed that one, and what a consumer must have seen.
 ///
 /// Exhaustive: it is what two numbers of an entry say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Previous {
-    /// Its first version.
-    pub first: u64,
-    /// When it was recorded, by its appender's clock: milliseconds since the Unix epoch.
+    /// The version.
+    pub version: u64,
+    /// When its event was recorded, by its appender's clock: milliseconds since the Unix epoch.
     pub recorded_at_ms: i64,
 }
 
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn a_position_is_the_same_when_it_is_read_again() {
         let id = StreamId::new("order-1").unwrap();
-        let previous = Some(Previous { first: 2, recorded_at_ms: 5 });
+        let previous = Some(Previous { version: 2, recorded_at_ms: 5 });
         let behind = StreamPosition::after(&"eu-central-1/events".into(), id.clone(), 3, Uuid::from_u128(7), previous);
         for position in [StreamPosition::start(id), behind] {
             let text = serde_json::to_string(&position).unwrap();

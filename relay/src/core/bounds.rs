@@ -87,7 +87,8 @@ impl Default for Bounds {
             max_suspects: 256,
             max_deletes: 4,
             max_buffered_bytes: 32 * MIB,
-            entries_per_read: 64,
+            // So many that the reads that are under way at once fit into the buffer.
+            entries_per_read: 48,
             remembered_streams: NonZeroUsize::new(250_000).expect("not zero"),
             remembered_halts: NonZeroUsize::new(10_000).expect("not zero"),
             // One clock may be early and the other late: 10 minutes by what AWS documents, thrice that to be sure. What

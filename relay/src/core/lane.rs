@@ -24,12 +24,12 @@ const MAX_UNKNOWN: u32 = 2;
 /// What a lane needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The pending entries from a version on.
+    /// The pending entries that end at a version or later.
     ReadPending { from: u64 },
-    /// The events of the entry in front, from a version on.
-    ReadEvents { from: u64, last: u64 },
-    /// Whether the previous entry, which begins at `first`, was published.
-    CheckVisibility { first: u64 },
+    /// The events of the entry in front, from a version on, and the public version before them.
+    ReadEvents { from: u64, last: u64, previous: Option<u64> },
+    /// Whether the previous entry, which ends with version `last`, was published.
+    CheckVisibility { last: u64 },
     /// Its next event can be published.
     Publish,
     /// An event is in flight, a read is under way, or confirmed entries are not deleted yet.
@@ -61,7 +61,7 @@ pub(super) struct Lane {
     is_released: bool,
     /// The last version of the entry that this relay has published last, as a whole.
     published_through: u64,
-    /// The first versions of confirmed entries that are not deleted yet.
+    /// The last versions of confirmed entries that are not deleted yet: their keys.
     undeleted: BTreeSet<u64>,
     /// Reads that failed in a row.
     failures: u32,
@@ -111,7 +111,7 @@ pub(super) struct Cause {
 /// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
-    first: u64,
+    last: u64,
     pending_since_ms: i64,
     through: u64,
 }
@@ -208,27 +208,27 @@ impl Lane {
         let Some(front) = self.entries.front() else {
             return self.next_read_from().map_or(finish, |from| Step::ReadPending { from });
         };
-        if let Some(first) = self.before(front, settle_window) {
-            return Step::CheckVisibility { first };
+        if let Some(last) = self.before(front, settle_window) {
+            return Step::CheckVisibility { last };
         }
         if self.events.is_empty() {
             let from = front.next_public(self.begun_through).unwrap_or(front.first);
-            return Step::ReadEvents { from, last: front.last_public() };
+            return Step::ReadEvents { from, last: front.last, previous: front.public_before(from) };
         }
         Step::Publish
     }
 
-    /// The first version of the entry before `front`, if it is not known to be published.
+    /// The last version of the entry before `front`, if it is not known to be published.
     fn before(&self, front: &PendingEntry, settle_window: Duration) -> Option<u64> {
         let previous = front.previous?;
-        if self.front_is_checked || self.published_through >= previous.first {
+        if self.front_is_checked || self.published_through >= previous.version {
             return None;
         }
         // Times of two writers. If their clocks disagree by less than the window, the worst case is a check that was not
         // needed.
         let apart_ms = front.pending_since_ms.saturating_sub(previous.recorded_at_ms);
         let window_ms = i64::try_from(settle_window.as_millis()).unwrap_or(i64::MAX);
-        (apart_ms <= window_ms).then_some(previous.first)
+        (apart_ms <= window_ms).then_some(previous.version)
     }
 
     /// Where the next read of entries begins. Everything up to the version that was published last has been published.
@@ -250,14 +250,14 @@ impl Lane {
 
     pub(super) fn take_pending(&mut self, page: PendingPage) {
         self.end_read();
-        self.read_from = page.entries.last().filter(|_| page.has_more).map(|last| last.first + 1);
+        self.read_from = page.entries.last().filter(|_| page.has_more).map(|entry| entry.last + 1);
         self.unreadable = page.unreadable.as_ref().map(Cause::of);
         if self.unreadable.is_some() {
             self.read_from = None;
         }
         self.entries = page.entries.into();
         // An entry that is read again while its deletion is under way has been published.
-        self.entries.retain(|entry| !self.undeleted.contains(&entry.first));
+        self.entries.retain(|entry| !self.undeleted.contains(&entry.last));
         self.bytes += self.entries.iter().map(entry_bytes).sum::<usize>();
         self.begin_front();
     }
@@ -276,7 +276,7 @@ impl Lane {
             return;
         };
         if let Some(progress) = self.progress
-            && (progress.first, progress.pending_since_ms) == (front.first, front.pending_since_ms)
+            && (progress.last, progress.pending_since_ms) == (front.last, front.pending_since_ms)
         {
             self.begun_through = progress.through;
         }
@@ -322,7 +322,7 @@ impl Lane {
     /// Forgets the entries that were read: they are read again from the first one on.
     fn forget(&mut self) {
         let begun = self.entries.front().filter(|_| self.begun_through > 0).map(|front| Progress {
-            first: front.first,
+            last: front.last,
             pending_since_ms: front.pending_since_ms,
             through: self.begun_through,
         });
@@ -382,28 +382,28 @@ impl Lane {
         self.isolation = self.isolation.max(Some(isolation));
     }
 
-    /// The event in flight has arrived. Returns the first version of its entry, if that is now published as a whole.
+    /// The event in flight has arrived. Returns the last version of its entry, if that is now published as a whole.
     pub(super) fn confirmed(&mut self) -> Option<u64> {
         self.under_way = UnderWay::Nothing;
         (self.isolation, self.unknown, self.is_retry) = (None, 0, false);
         let event = self.events.pop_front()?;
         let front = self.entries.front()?;
-        let (first, last, last_public) = (front.first, front.last, front.last_public());
+        let last = front.last;
         self.bytes = self.bytes.saturating_sub(event_bytes(&event));
         self.begun_through = event.version;
-        if event.version < last_public {
+        if event.version < last {
             return None;
         }
         self.published_through = self.published_through.max(last);
         self.entries.pop_front();
         self.bytes = self.bytes.saturating_sub(ENTRY_OVERHEAD_BYTES);
-        self.undeleted.insert(first);
+        self.undeleted.insert(last);
         self.begin_front();
-        Some(first)
+        Some(last)
     }
 
-    pub(super) fn deleted(&mut self, first: u64) {
-        self.undeleted.remove(&first);
+    pub(super) fn deleted(&mut self, last: u64) {
+        self.undeleted.remove(&last);
     }
 }
 

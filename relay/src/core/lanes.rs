@@ -211,7 +211,7 @@ impl Lanes {
     /// A confirmed entry was deleted.
     pub(super) fn deleted(&mut self, key: &PendingKey, now: Instant) {
         let lane = self.open.get_mut(&key.stream_id).expect("a lane stays until its entries are deleted");
-        lane.deleted(key.first);
+        lane.deleted(key.last);
         // Any other step is on its way already.
         if lane.step(self.bounds.settle_window) == Step::Close {
             self.close(&key.stream_id, now);

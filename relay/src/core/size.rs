@@ -7,11 +7,11 @@ pub(super) const ENTRY_OVERHEAD_BYTES: usize = 128;
 const EVENT_OVERHEAD_BYTES: usize = 256;
 
 /// The most that an entry takes: one with copies of its events has 1 KB in the table, in which each copy takes at
-/// least 64 bytes for its id and its attributes' names.
+/// least 24 bytes for its attributes' names.
 pub(super) const MAX_ENTRY_BYTES: usize = ENTRY_OVERHEAD_BYTES
     + streambox::limits::MAX_INLINE_PAYLOAD_BYTES
     + streambox::limits::MAX_INLINE_ENTRY_BYTES
-    + streambox::limits::MAX_INLINE_ENTRY_BYTES / 64 * EVENT_OVERHEAD_BYTES;
+    + streambox::limits::MAX_INLINE_ENTRY_BYTES / 24 * EVENT_OVERHEAD_BYTES;
 
 /// The most that one read of events brings: a page of DynamoDB, of one append.
 pub(super) const MAX_EVENTS_BYTES: usize =

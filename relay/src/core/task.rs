@@ -135,7 +135,7 @@ pub struct WorkerBeat {
 /// A read of one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// The pending entries from a version on.
+    /// The pending entries that end at a version or later.
     Pending {
         /// The stream.
         stream: StreamId,
@@ -152,13 +152,15 @@ pub enum Read {
         from: u64,
         /// The last version that is needed.
         last: u64,
+        /// The public version before them.
+        previous: Option<u64>,
     },
     /// Whether the previous entry was published, by a serializable read.
     VisibilityCheck {
         /// The stream.
         stream: StreamId,
-        /// The append's first version.
-        first: u64,
+        /// The version that it ends with.
+        last: u64,
     },
 }
 

@@ -105,13 +105,11 @@ pub(super) async fn read(outbox: &Outbox, read: Read, stray: Option<Corrupt>) ->
             }
             Answer::Pending(page)
         }),
-        Read::Events { stream, from, last } => {
-            let events = outbox.events(stream, *from, *last).await;
+        Read::Events { stream, from, last, previous } => {
+            let events = outbox.events(stream, *from, *last, *previous).await;
             events.map(|events| Answer::Events(events.into_iter().map(Arc::new).collect()))
         }
-        Read::VisibilityCheck { stream, first } => {
-            outbox.predecessor(stream, *first).await.map(Answer::VisibilityCheck)
-        }
+        Read::VisibilityCheck { stream, last } => outbox.predecessor(stream, *last).await.map(Answer::VisibilityCheck),
     };
     match answer {
         Ok(answer) => Answered::of(step, Done::Read(read, answer)),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
-use streambox::{Error, EventScan, EventStore, EventStream, ReadOptions, RecordedEvent, ScanOptions};
+use streambox::{
+    Error, EventScan, EventStore, EventStream, ReadOptions, RecordedEvent, ScanOptions, StreamId, outbox::OutboxEvent,
+};
 use streambox_programs::Chain;
 
 use super::{
@@ -21,6 +23,8 @@ pub(super) struct Source {
     events: Events,
     /// After the event that was handed out last.
     next: ResumePoint,
+    /// That event's stream and version, and the last public version up to it.
+    tail: Option<(StreamId, u64, Option<u64>)>,
 }
 
 enum Events {
@@ -31,7 +35,7 @@ enum Events {
 impl Source {
     pub(super) fn open(store: &EventStore, settings: &ReplaySettings, next: ResumePoint) -> Result<Self, Error> {
         let events = open(store, &settings.of, &next)?;
-        Ok(Self { store: store.clone(), settings: settings.clone(), events, next })
+        Ok(Self { store: store.clone(), settings: settings.clone(), events, next, tail: None })
     }
 
     /// Reads the next events, and where a replay resumes after each of them. None if the table is not available at the moment.
@@ -39,11 +43,11 @@ impl Source {
         let (mut events, mut resume_points, mut bytes, mut has_more) = (Vec::new(), Vec::new(), 0, true);
         while has_more && events.len() < most && bytes < PAGE_BYTES {
             match self.next_event().await {
-                Ok(Some(event)) => {
+                Ok(Some((event, previous))) => {
                     bytes += event.payload.len();
                     events.push(self.settings.includes(&event).then(|| {
                         let stream = event.stream_id.clone();
-                        Outgoing { stream, event: Arc::new(event.into()) }
+                        Outgoing { stream, event: Arc::new(OutboxEvent::of(event, previous)) }
                     }));
                     resume_points.push(self.next.clone());
                 }
@@ -63,19 +67,41 @@ impl Source {
         Ok(Some((HistoryPage { events, has_more }, resume_points)))
     }
 
-    async fn next_event(&mut self) -> Result<Option<RecordedEvent>, Error> {
+    /// The next event, and the public version before it.
+    async fn next_event(&mut self) -> Result<Option<(RecordedEvent, Option<u64>)>, Error> {
         let event = match &mut self.events {
             Events::Stream(events) => events.try_next().await?,
             Events::Scan(scan) => scan.try_next().await?,
         };
-        if let Some(event) = &event {
-            self.next = match &self.events {
-                Events::Stream(_) => ResumePoint::Version(event.version + 1),
-                Events::Scan(scan) => ResumePoint::Scan(scan.token()),
-            };
-        }
-        Ok(event)
+        let Some(event) = event else { return Ok(None) };
+        let previous = public_before(&self.store, self.tail.as_ref(), &event).await?;
+        self.tail = Some((event.stream_id.clone(), event.version, event.last_public_version()));
+        self.next = match &self.events {
+            Events::Stream(_) => ResumePoint::Version(event.version + 1),
+            Events::Scan(scan) => ResumePoint::Scan(scan.token()),
+        };
+        Ok(Some((event, previous)))
     }
+}
+
+/// The public version before an event. Where the replay begins within a stream, the event before it is read.
+async fn public_before(
+    store: &EventStore,
+    tail: Option<&(StreamId, u64, Option<u64>)>,
+    event: &RecordedEvent,
+) -> Result<Option<u64>, Error> {
+    if event.version == 1 {
+        return Ok(None);
+    }
+    let before = event.version - 1;
+    if let Some((stream, version, last_public)) = tail
+        && (stream, *version) == (&event.stream_id, before)
+    {
+        return Ok(*last_public);
+    }
+    let options = ReadOptions::forward().from_version(before).limit(1);
+    let before = store.read_stream(&event.stream_id, options).try_next().await?;
+    Ok(before.and_then(|before| before.last_public_version()))
 }
 
 fn open(store: &EventStore, of: &Of, next: &ResumePoint) -> Result<Events, Error> {

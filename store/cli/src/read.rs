@@ -93,7 +93,7 @@ fn json(event: &RecordedEvent) -> Result<String, Failure> {
         serde_json::to_string(&Printed {
             stream: event.stream_id.as_str(),
             version: event.version,
-            event_id: event.event_id.to_string(),
+            event_id: event.event_id().to_string(),
             event_type: &event.event_type,
             recorded_at: iso_8601(event.recorded_at_ms),
             data,

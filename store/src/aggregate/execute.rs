@@ -184,7 +184,7 @@ impl<A: Aggregate> Repository<A> {
         entry.recent.push(RecentAppend {
             range: AppendRange { id: appended.append_id, first, last },
             recorded_at_ms: appended.recorded_at_ms,
-            newest_entry: appended.position.newest_entry(),
+            newest_public: appended.position.newest_public(),
         });
         let mut entry = self.arrived(entry, appended.position.clone());
         self.snapshot_if_due(loaded.version(), &mut entry);
@@ -234,10 +234,10 @@ impl<A: Aggregate> Repository<A> {
     /// The append of a command, if it is in the deduplication window.
     fn find(&self, loaded: &Loaded<A>, id: Uuid) -> Option<Appended> {
         let recent = &loaded.entry.recent;
-        let RecentAppend { range, recorded_at_ms, newest_entry } =
+        let RecentAppend { range, recorded_at_ms, newest_public } =
             recent.find(id, loaded.version(), self.shared.deduplication_window)?;
         let (place, stream) = (self.shared.store.table.full_name(), loaded.stream().clone());
-        let position = StreamPosition::after(place, stream, range.last, id, newest_entry);
+        let position = StreamPosition::after(place, stream, range.last, id, newest_public);
         Some(Appended::stored_before(range.first, position, recorded_at_ms))
     }
 

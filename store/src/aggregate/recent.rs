@@ -21,7 +21,7 @@ pub(crate) struct RecentAppends {
 pub(crate) struct RecentAppend {
     pub(crate) range: AppendRange,
     pub(crate) recorded_at_ms: i64,
-    pub(crate) newest_entry: Option<Previous>,
+    pub(crate) newest_public: Option<Previous>,
 }
 
 impl RecentAppends {
@@ -34,13 +34,16 @@ impl RecentAppends {
         self.push(RecentAppend {
             range: event.append,
             recorded_at_ms: event.recorded_at_ms,
-            newest_entry: event.newest_entry,
+            newest_public: event.newest_public,
         });
     }
 
     pub(crate) fn push(&mut self, append: RecentAppend) {
-        if self.appends.back().is_none_or(|last| last.range.first < append.range.first) {
-            self.appends.push_back(append);
+        match self.appends.back_mut() {
+            Some(last) if last.range.first > append.range.first => {}
+            // A later event of it knows more.
+            Some(last) if last.range.first == append.range.first => *last = append,
+            _ => self.appends.push_back(append),
         }
     }
 
@@ -96,7 +99,7 @@ mod tests {
         RecentAppend {
             range: AppendRange { id: Uuid::from_u128(first.into()), first, last },
             recorded_at_ms: 0,
-            newest_entry: None,
+            newest_public: None,
         }
     }
 

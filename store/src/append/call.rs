@@ -48,8 +48,8 @@ impl<'a> Call<'a> {
     }
 
     /// The position behind the append of an event.
-    pub(super) fn behind(&self, event: &RecordedEvent) -> StreamPosition {
-        event.append_position(self.table.full_name())
+    pub(super) async fn behind(&self, event: RecordedEvent) -> Result<StreamPosition, Error> {
+        self.in_time(read::behind_append(self.table, event)).await
     }
 
     pub(super) async fn end(&self, stream: &StreamId) -> Result<Option<RecordedEvent>, Error> {

@@ -65,7 +65,7 @@ pub(crate) async fn stored_before(
     for ((part, append), found) in parts.iter().enumerate().zip(found) {
         results.push(match found {
             Some(appended) => appended,
-            None => call.repeated(&call.search(part, append).await?),
+            None => call.repeated(call.search(part, append).await?).await?,
         });
     }
     Ok(results)
@@ -90,8 +90,10 @@ impl Call<'_> {
             let is_final = |&part: &usize| !self.parts[part].expected.is_end();
             if let Some(part) = taken.iter().copied().find(is_final) {
                 let append = &self.parts[part];
-                let end = self.end(&append.stream).await?;
-                let current = end.map_or_else(|| positions[part].clone(), |end| self.behind(&end));
+                let current = match self.end(&append.stream).await? {
+                    Some(end) => self.behind(end).await?,
+                    None => positions[part].clone(),
+                };
                 return Err(conflict(append, current));
             }
             if let Some(&part) = taken.first() {

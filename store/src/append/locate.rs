@@ -32,19 +32,25 @@ impl Call<'_> {
 
     async fn locate_part(&self, part: usize, append: &Part) -> Result<Located<StreamPosition>, Error> {
         let start = || StreamPosition::start(append.stream.clone());
-        let stored_before = |event| Ok(Located::StoredBefore(StoredPart { part, appended: self.repeated(&event) }));
+        let stored_before = async |event| {
+            let appended = self.repeated(event).await?;
+            Ok(Located::StoredBefore(StoredPart { part, appended }))
+        };
         match append.expected {
             ExpectedVersion::At(ref position) => Ok(Located::At(position.clone())),
             ExpectedVersion::NoStream => Ok(Located::At(start())),
             ExpectedVersion::Any | ExpectedVersion::StreamExists => match self.end(&append.stream).await? {
-                Some(end) if end.append.id == self.append_id => stored_before(end),
-                Some(end) => Ok(Located::At(self.behind(&end))),
+                Some(end) if end.append.id == self.append_id => stored_before(end).await,
+                Some(end) => Ok(Located::At(self.behind(end).await?)),
                 None if append.expected == ExpectedVersion::StreamExists => Err(conflict(append, start())),
                 None => Ok(Located::At(start())),
             },
             ExpectedVersion::Exact(expected) => {
                 let end = self.end(&append.stream).await?;
-                let current = end.map_or_else(start, |end| self.behind(&end));
+                let current = match end {
+                    Some(end) => self.behind(end).await?,
+                    None => start(),
+                };
                 if current.version() == expected {
                     return Ok(Located::At(current));
                 }
@@ -52,7 +58,7 @@ impl Call<'_> {
                 if current.version() > expected {
                     let next = self.in_time(read::event_at(self.table, &append.stream, expected + 1)).await?;
                     if let Some(next) = next.filter(|next| self.is_ours(next, expected + 1)) {
-                        return stored_before(next);
+                        return stored_before(next).await;
                     }
                 }
                 Err(conflict(append, current))

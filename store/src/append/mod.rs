@@ -64,8 +64,8 @@ impl Appended {
 
     /// The result of a command that had been carried out before, as its marker tells it.
     pub(crate) fn marked(table: &Table, stream: &StreamId, marker: &Marker) -> Self {
-        let Marker { append, recorded_at_ms, newest_entry } = *marker;
-        let position = StreamPosition::after(table.full_name(), stream.clone(), append.last, append.id, newest_entry);
+        let Marker { append, recorded_at_ms, newest_public } = *marker;
+        let position = StreamPosition::after(table.full_name(), stream.clone(), append.last, append.id, newest_public);
         Self::stored_before(append.first, position, recorded_at_ms)
     }
 
@@ -109,6 +109,12 @@ impl Part {
     /// Whether anything of it is to be published.
     fn has_entry(&self) -> bool {
         self.events.iter().any(|event| !event.is_private())
+    }
+
+    /// The version of its last public event, if it goes behind version `behind`: the key of its pending entry.
+    fn last_public(&self, behind: u64) -> u64 {
+        let events = self.events.iter().rposition(|event| !event.is_private()).map_or(0, |place| place + 1);
+        behind + events as u64
     }
 }
 

@@ -33,11 +33,12 @@ impl Call<'_> {
         let mut taken = Vec::new();
         // Beside an event that exists, nothing else matters.
         let events = existing.iter().any(|existing| matches!(existing.slot, Slot::Event { .. }));
-        for Existing { slot, item } in existing {
+        // The last event of an append says what the others don't: which version was public last.
+        for Existing { slot, item } in existing.into_iter().rev() {
             let (part, index) = match slot {
                 Slot::Event { part, index } => (part, index),
                 Slot::Entry { part } if !events => {
-                    let at = schema::pending_key(positions[part].version() + 1);
+                    let at = schema::pending_key(self.parts[part].last_public(positions[part].version()));
                     return Err(self.corrupt(part, at, "a pending entry without its event"));
                 }
                 _ => continue,
@@ -48,10 +49,14 @@ impl Call<'_> {
                 None => self.event(&self.parts[part].stream, first + index as u64).await?,
             };
             if self.is_ours(&event, first) {
-                return Ok(Owner::Ours(vec![StoredPart { part, appended: self.repeated(&event) }]));
+                let appended = self.repeated(event).await?;
+                return Ok(Owner::Ours(vec![StoredPart { part, appended }]));
             }
-            taken.push(part);
+            if !taken.contains(&part) {
+                taken.push(part);
+            }
         }
+        taken.reverse();
         Ok(Owner::Others(taken))
     }
 
@@ -84,7 +89,7 @@ impl Call<'_> {
             let known = stored.iter().position(|known| known.part == part);
             results.push(match known {
                 Some(known) => stored.swap_remove(known).appended,
-                None => self.repeated(&self.find_stored(part, append).await?),
+                None => self.repeated(self.find_stored(part, append).await?).await?,
             });
         }
         Ok(results)
@@ -120,8 +125,9 @@ impl Call<'_> {
     }
 
     /// The result of the append that an event came with.
-    pub(super) fn repeated(&self, event: &RecordedEvent) -> Appended {
-        Appended::stored_before(event.append.first, self.behind(event), event.recorded_at_ms)
+    pub(super) async fn repeated(&self, event: RecordedEvent) -> Result<Appended, Error> {
+        let (first, recorded_at_ms) = (event.append.first, event.recorded_at_ms);
+        Ok(Appended::stored_before(first, self.behind(event).await?, recorded_at_ms))
     }
 
     fn missing(&self, part: usize) -> Error {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Appended, Part};
 use crate::{
-    event::{AppendRange, event_id},
+    event::{AppendRange, NewEvent},
     schema::{self, Compression, ENTITY, Item, Marker, Recording},
     stream::{Previous, StreamPosition},
     table::Table,
@@ -83,12 +83,12 @@ impl<'a> Request<'a> {
     pub(super) fn results(self, write_units: f64) -> Vec<Appended> {
         let Self { table, append_id, appends, .. } = self;
         let result = |append: Prepared<'_>| {
-            let Prepared { at, range, recorded_at_ms, newest_entry, .. } = append;
+            let Prepared { at, range, recorded_at_ms, newest_public, .. } = append;
             let stream = at.stream().clone();
             Appended {
                 append_id,
                 first_version: range.first,
-                position: StreamPosition::after(table.full_name(), stream, range.last, append_id, newest_entry),
+                position: StreamPosition::after(table.full_name(), stream, range.last, append_id, newest_public),
                 recorded_at_ms,
                 already_stored: false,
                 write_units,
@@ -105,10 +105,9 @@ struct Prepared<'a> {
     recordings: Vec<Recording<'a>>,
     range: AppendRange,
     recorded_at_ms: i64,
-    has_entry: bool,
     is_marked: bool,
-    /// The newest append up to this one that has a pending entry: the next one's previous entry.
-    newest_entry: Option<Previous>,
+    /// The last public version up to its end: what the next pending entry names.
+    newest_public: Option<Previous>,
 }
 
 impl<'a> Prepared<'a> {
@@ -121,25 +120,26 @@ impl<'a> Prepared<'a> {
     ) -> Self {
         let first = at.version() + 1;
         let range = AppendRange { id: append_id, first, last: at.version() + part.events.len() as u64 };
-        let recording = |(new, version)| {
-            Recording::new(&part.stream, version, event_id(append_id, &part.stream, version), new, compression)
+        let mut newest_public = at.newest_public();
+        let recording = |(new, version): (&'a NewEvent, u64)| {
+            let recording = Recording::new(&part.stream, version, new, newest_public, compression);
+            if !new.is_private() {
+                newest_public = Some(Previous { version, recorded_at_ms });
+            }
+            recording
         };
         let recordings = part.events.iter().zip(first..).map(recording).collect();
-        let has_entry = part.has_entry();
-        let newest_entry = if has_entry { Some(Previous { first, recorded_at_ms }) } else { at.newest_entry() };
-        Self { at, recordings, range, recorded_at_ms, has_entry, is_marked: part.is_marked, newest_entry }
+        Self { at, recordings, range, recorded_at_ms, is_marked: part.is_marked, newest_public }
     }
 
     /// The events in order, then the pending entry and the marker, if there are any.
     fn items(&self) -> Vec<Item> {
-        let Self { at, recordings, range, recorded_at_ms, has_entry, is_marked, newest_entry } = self;
+        let Self { at, recordings, range, recorded_at_ms, is_marked, newest_public } = self;
         let mut items = Vec::with_capacity(recordings.len() + 2);
-        items.extend(recordings.iter().map(|event| schema::event_item(event, range, *recorded_at_ms, *newest_entry)));
-        if *has_entry {
-            items.push(schema::pending_item(recordings, range, *recorded_at_ms, at.newest_entry()));
-        }
+        items.extend(recordings.iter().map(|event| schema::event_item(event, range, *recorded_at_ms)));
+        items.extend(schema::pending_item(recordings, range.id, *recorded_at_ms));
         if *is_marked {
-            let marker = Marker { append: *range, recorded_at_ms: *recorded_at_ms, newest_entry: *newest_entry };
+            let marker = Marker { append: *range, recorded_at_ms: *recorded_at_ms, newest_public: *newest_public };
             items.push(schema::marker_item(at.stream(), &marker));
         }
         items
@@ -161,10 +161,7 @@ fn put(table: &str, item: Item) -> TransactWriteItem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        event::NewEvent,
-        stream::{ExpectedVersion, StreamId},
-    };
+    use crate::stream::{ExpectedVersion, StreamId};
 
     #[test]
     fn an_append_is_its_events_in_order_one_pending_entry_and_its_commands_marker() {
@@ -176,7 +173,7 @@ mod tests {
             stream,
             3,
             Uuid::max(),
-            Some(Previous { first: 3, recorded_at_ms: 6 }),
+            Some(Previous { version: 3, recorded_at_ms: 6 }),
         );
 
         let prepared = Prepared::new(Uuid::from_u128(1), &part, &at, 7, Compression::default());
@@ -186,15 +183,15 @@ mod tests {
         let expected = [
             "event#00000000000000000004",
             "event#00000000000000000005",
-            "pending#00000000000000000004",
+            "pending#00000000000000000005",
             "command#00000000-0000-0000-0000-000000000001",
         ];
         assert_eq!(keys, expected);
         let marker = schema::read_marker(items[3].clone()).unwrap();
-        assert_eq!((marker.append, marker.newest_entry), (prepared.range, prepared.newest_entry));
+        assert_eq!((marker.append, marker.newest_public), (prepared.range, prepared.newest_public));
         let entry = schema::read_pending(items[2].clone()).unwrap();
         assert_eq!((entry.first, entry.last), (4, 5));
-        assert_eq!(entry.previous, Some(Previous { first: 3, recorded_at_ms: 6 }));
-        assert_eq!(prepared.newest_entry, Some(Previous { first: 4, recorded_at_ms: 7 }));
+        assert_eq!(entry.previous, Some(Previous { version: 3, recorded_at_ms: 6 }));
+        assert_eq!(prepared.newest_public, Some(Previous { version: 5, recorded_at_ms: 7 }));
     }
 }

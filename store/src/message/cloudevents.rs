@@ -10,6 +10,7 @@
 //! | `time` | when it was recorded, milliseconds |
 //! | `datacontenttype` | `application/json` |
 //! | `streamversion` | the version in the stream, a number |
+//! | `previousversion` | the version of the public event before it in its stream, a number; absent on the first |
 //! | `correlationid`, `causationid`, `traceparent`, `tracestate` | from the metadata, where they are set; text |
 //! | `data` | the payload, byte for byte as it was appended |
 //!
@@ -38,6 +39,8 @@ struct Attributes<'a> {
     time: String,
     datacontenttype: &'static str,
     streamversion: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previousversion: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     correlationid: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +73,7 @@ pub fn cloud_event(source: &str, stream: &StreamId, event: &OutboxEvent) -> Resu
         time: recorded_at::text(event.recorded_at_ms)?,
         datacontenttype: CONTENT_TYPE,
         streamversion: event.version,
+        previousversion: event.previous_version,
         correlationid: metadata(Metadata::CORRELATION_ID),
         causationid: metadata(Metadata::CAUSATION_ID),
         traceparent: metadata(Metadata::TRACEPARENT),
@@ -109,6 +113,7 @@ mod tests {
         let payload = "{ \"total\": 49.90,\n \"a\": null }";
         let mut event = event(payload);
         event.recorded_at_ms = 1_700_000_000_042;
+        event.previous_version = Some(5);
         event.metadata = Metadata::new()
             .with("correlation_id", "c-1")
             .with("causation_id", 42)
@@ -128,6 +133,7 @@ mod tests {
             "time": "2023-11-14T22:13:20.042Z",
             "datacontenttype": "application/json",
             "streamversion": 7,
+            "previousversion": 5,
             "correlationid": "c-1",
             "causationid": "42",
             "traceparent": "00-a-b-01",

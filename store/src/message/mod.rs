@@ -14,6 +14,7 @@
 //! let headers = [
 //!     ("stream_id", "order-4711".into()),
 //!     ("version", 2.into()),
+//!     ("previous_version", 1.into()),
 //!     ("recorded_at", "2026-05-28T20:27:40.000Z".into()),
 //!     ("correlation_id", "checkout-9".into()),
 //! ];
@@ -37,6 +38,7 @@
 //! | property | `timestamp` | when it was recorded, in seconds |
 //! | header | [`STREAM_ID_HEADER`] | the stream id, text |
 //! | header | [`VERSION_HEADER`] | the version, a 64-bit integer |
+//! | header | [`PREVIOUS_VERSION_HEADER`] | the version of the public event before it in its stream, a 64-bit integer; absent on the first |
 //! | header | [`RECORDED_AT_HEADER`] | when it was recorded: ISO 8601, UTC, milliseconds |
 //! | header | [`Metadata::HEADERS`] | what the metadata have of these names, text |
 //! | header | [`REPLAY_HEADER`] | the id of the replay that published the message; absent otherwise |
@@ -61,6 +63,8 @@ use crate::{metadata::Metadata, outbox::OutboxEvent, stream::StreamId};
 pub const STREAM_ID_HEADER: &str = "stream_id";
 /// Header: the version in the stream, a 64-bit integer.
 pub const VERSION_HEADER: &str = "version";
+/// Header: the version of the public event before it in its stream, a 64-bit integer; absent on a stream's first public event.
+pub const PREVIOUS_VERSION_HEADER: &str = "previous_version";
 /// Header: when the event was recorded (ISO 8601, UTC, milliseconds).
 pub const RECORDED_AT_HEADER: &str = "recorded_at";
 /// Header of a message that was published by a replay: the replay's id.
@@ -138,14 +142,17 @@ pub fn headers<'a>(
     stream: &'a StreamId,
     event: &'a OutboxEvent,
 ) -> Result<Vec<(&'static str, HeaderValue<'a>)>, Unpublishable> {
-    let out_of_range = |_| Unpublishable::OutOfRange { what: "version", value: event.version.into() };
-    let version = i64::try_from(event.version).map_err(out_of_range)?;
+    let integer = |version: u64| {
+        i64::try_from(version).map_err(|_| Unpublishable::OutOfRange { what: "version", value: version.into() })
+    };
+    let (version, previous) = (integer(event.version)?, event.previous_version.map(integer).transpose()?);
     let recorded_at = recorded_at::text(event.recorded_at_ms)?;
     let mut headers = vec![
         (STREAM_ID_HEADER, stream.as_str().into()),
         (VERSION_HEADER, version.into()),
         (RECORDED_AT_HEADER, recorded_at.into()),
     ];
+    headers.extend(previous.map(|previous| (PREVIOUS_VERSION_HEADER, previous.into())));
     let metadata = Metadata::HEADERS.into_iter();
     headers.extend(metadata.filter_map(|name| Some((name, HeaderValue::Text(event.metadata.header_text(name)?)))));
     Ok(headers)

@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{
-    CLOUDEVENTS_CONTENT_TYPE, HeaderValue, RECORDED_AT_HEADER, REPLAY_ENDED_TYPE, REPLAY_HEADER, STREAM_ID_HEADER,
-    VERSION_HEADER, cloudevents, recorded_at,
+    CLOUDEVENTS_CONTENT_TYPE, HeaderValue, PREVIOUS_VERSION_HEADER, RECORDED_AT_HEADER, REPLAY_ENDED_TYPE,
+    REPLAY_HEADER, STREAM_ID_HEADER, VERSION_HEADER, cloudevents, recorded_at,
 };
 use crate::{
     error::{Corrupt, Error},
@@ -40,6 +40,9 @@ pub struct Received {
     pub stream_id: StreamId,
     /// Its place in the stream: 1, 2, 3 … 0 in the message that [ends a replay](Self::is_replay_end).
     pub version: u64,
+    /// The version of the public event before it in its stream; none if it is the first. Who handles all events of a category knows by
+    /// it whether a message is missing: what is above the last version seen is a gap.
+    pub previous_version: Option<u64>,
     /// Its own id.
     pub event_id: Uuid,
     /// Its type.
@@ -110,6 +113,16 @@ impl Received {
             Some(HeaderValue::Text(text)) => return Err(not_a("header version", "an integer", text)),
             None => return Err(absent("header version")),
         };
+        let previous_version = match headers.get(PREVIOUS_VERSION_HEADER) {
+            None => None,
+            Some(HeaderValue::Integer(previous @ 1..)) if previous.unsigned_abs() < version => {
+                Some(previous.unsigned_abs())
+            }
+            Some(HeaderValue::Integer(previous)) => {
+                return Err(not_a("header previous_version", "an earlier version", &previous.to_string()));
+            }
+            Some(HeaderValue::Text(text)) => return Err(not_a("header previous_version", "an integer", text)),
+        };
         let (part, time) = ("header recorded_at", text(RECORDED_AT_HEADER));
         let time = time.ok_or_else(|| absent(part))?;
         let recorded_at_ms = recorded_at::parse(time).ok_or_else(|| not_a(part, "a time in ISO 8601", time))?;
@@ -126,7 +139,17 @@ impl Received {
             };
         }
         let (payload, replay) = (payload.to_owned(), text(REPLAY_HEADER).map(str::to_owned));
-        Ok(Self { stream_id, version, event_id, event_type, payload, metadata, recorded_at_ms, replay })
+        Ok(Self {
+            stream_id,
+            version,
+            previous_version,
+            event_id,
+            event_type,
+            payload,
+            metadata,
+            recorded_at_ms,
+            replay,
+        })
     }
 
     /// The payload as a `T`.
@@ -179,6 +202,7 @@ mod tests {
         let payload = "{ \"total\": 49.90,\n \"a\": null }";
         let mut event = OutboxEvent::new(7, Uuid::parse_str(ID).unwrap(), "OrderPlaced", payload);
         event.recorded_at_ms = 1_780_000_060_100;
+        event.previous_version = Some(5);
         event.metadata = Metadata::new().with("tracestate", "a=b").with("mine", 1).with("causation_id", 42);
         (StreamId::new("order-Straße-1").unwrap(), event)
     }
@@ -191,6 +215,7 @@ mod tests {
         };
         let plain = received(PROPERTIES, &event.payload);
         assert_eq!((&plain.stream_id, plain.version, plain.event_id), (&stream, 7, event.event_id));
+        assert_eq!(plain.previous_version, Some(5));
         assert_eq!((plain.event_type.as_str(), &plain.payload), ("OrderPlaced", &event.payload));
         assert_eq!(plain.metadata.as_json_text(), r#"{"causation_id":"42","tracestate":"a=b"}"#);
         assert_eq!(plain.recorded_at(), UNIX_EPOCH + Duration::from_millis(1_780_000_060_100));
@@ -243,6 +268,24 @@ mod tests {
             (PROPERTIES, without(VERSION_HEADER), "1", "the header version is missing"),
             (PROPERTIES, with(VERSION_HEADER, "7".into()), "1", "the header version is not an integer: \"7\""),
             (PROPERTIES, with(VERSION_HEADER, (-7).into()), "1", "the header version is not a version: \"-7\""),
+            (
+                PROPERTIES,
+                with(PREVIOUS_VERSION_HEADER, 7.into()),
+                "1",
+                "the header previous_version is not an earlier version",
+            ),
+            (
+                PROPERTIES,
+                with(PREVIOUS_VERSION_HEADER, 0.into()),
+                "1",
+                "the header previous_version is not an earlier version",
+            ),
+            (
+                PROPERTIES,
+                with(PREVIOUS_VERSION_HEADER, "5".into()),
+                "1",
+                "the header previous_version is not an integer: \"5\"",
+            ),
             (PROPERTIES, without(RECORDED_AT_HEADER), "1", "the header recorded_at is missing"),
             (PROPERTIES, with(RECORDED_AT_HEADER, "now".into()), "1", "the header recorded_at is not a time"),
             (cloud, good.clone(), "{}", "the body is not a CloudEvent with data: missing field `data`"),

@@ -14,15 +14,15 @@ use crate::{
 pub struct PendingEntry {
     /// The stream.
     pub stream_id: StreamId,
-    /// The append's first version: with the stream it is the entry's key.
+    /// The first version that is to be published.
     pub first: u64,
-    /// The append's last version.
+    /// The last version that is to be published: with the stream it is the entry's key.
     pub last: u64,
-    /// The versions that are to be published, in order, if not all are: the others are private.
+    /// The versions from the first to the last that are to be published, in order, if not all are: the others are private.
     pub public: Option<Vec<u64>>,
     /// When the events were recorded, by the appender's clock: milliseconds since the Unix epoch.
     pub pending_since_ms: i64,
-    /// The newest append before it that has a pending entry, too; none in a stream's first.
+    /// The last public version before it, with which the entry before ends; none in a stream's first.
     pub previous: Option<Previous>,
     /// The events that are to be published, if the entry carries a copy; else [`Outbox::events`](super::Outbox::events) reads them.
     pub events: Option<Vec<OutboxEvent>>,
@@ -51,16 +51,25 @@ impl PendingEntry {
         }
     }
 
-    /// The last version that is to be published.
+    /// The public version before one that is to be published: the one before it in the entry, or the last before the entry.
     #[must_use]
-    pub fn last_public(&self) -> u64 {
-        self.public.as_ref().and_then(|public| public.last().copied()).unwrap_or(self.last)
+    pub fn public_before(&self, version: u64) -> Option<u64> {
+        let before = match &self.public {
+            Some(public) => public.iter().copied().rfind(|public| *public < version),
+            None => Some(version.saturating_sub(1).min(self.last)).filter(|before| *before >= self.first),
+        };
+        before.or(self.previous.map(|previous| previous.version))
+    }
+
+    /// The versions that are to be published.
+    pub(crate) fn versions(&self) -> Vec<u64> {
+        self.public.clone().unwrap_or_else(|| (self.first..=self.last).collect())
     }
 
     /// The entry's key.
     #[must_use]
     pub fn key(&self) -> PendingKey {
-        PendingKey { stream_id: self.stream_id.clone(), first: self.first }
+        PendingKey { stream_id: self.stream_id.clone(), last: self.last }
     }
 }
 
@@ -71,8 +80,8 @@ impl PendingEntry {
 pub struct PendingKey {
     /// The stream.
     pub stream_id: StreamId,
-    /// The append's first version.
-    pub first: u64,
+    /// The last version that is to be published.
+    pub last: u64,
 }
 
 /// An event as it is to be published.
@@ -81,6 +90,8 @@ pub struct PendingKey {
 pub struct OutboxEvent {
     /// Its place in the stream.
     pub version: u64,
+    /// The version of the public event before it in its stream; none of the first.
+    pub previous_version: Option<u64>,
     /// Its own id.
     pub event_id: Uuid,
     /// Its type.
@@ -98,15 +109,19 @@ impl OutboxEvent {
     #[must_use]
     pub fn new(version: u64, event_id: Uuid, event_type: impl Into<String>, payload: impl Into<String>) -> Self {
         let (event_type, payload) = (event_type.into(), payload.into());
-        Self { version, event_id, event_type, payload, metadata: Metadata::default(), recorded_at_ms: 0 }
+        let (previous_version, metadata) = (None, Metadata::default());
+        Self { version, previous_version, event_id, event_type, payload, metadata, recorded_at_ms: 0 }
     }
 }
 
-impl From<RecordedEvent> for OutboxEvent {
-    fn from(event: RecordedEvent) -> Self {
+impl OutboxEvent {
+    /// A recorded event as it is to be published, behind the public version before it.
+    #[must_use]
+    pub fn of(event: RecordedEvent, previous_version: Option<u64>) -> Self {
         Self {
             version: event.version,
-            event_id: event.event_id,
+            previous_version,
+            event_id: event.event_id(),
             event_type: event.event_type,
             payload: event.payload,
             metadata: event.metadata,

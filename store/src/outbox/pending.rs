@@ -7,8 +7,9 @@ use aws_sdk_dynamodb::types::{DeleteRequest, ReturnConsumedCapacity, WriteReques
 use super::{Outbox, OutboxEvent, PendingEntry, PendingKey};
 use crate::{
     error::{Corrupt, Error},
+    event::RecordedEvent,
     limits::MAX_BATCH_DELETES,
-    read::{Direction, EventReader},
+    read::EventReader,
     schema::{self, Item, OUTBOX_INDEX, PENDING_SINCE},
     stream::StreamId,
     table::SortKeys,
@@ -82,7 +83,7 @@ impl Outbox {
         })
     }
 
-    /// The pending entries of a stream from version `from` on, at most `limit`, strongly consistent and in order. From version
+    /// The pending entries of a stream that end at version `from` or later, at most `limit`, strongly consistent and in order. From version
     /// 1 on, also what has the sort key of none, but one that begins as theirs: that is unreadable.
     ///
     /// An append's entry may become visible later than that of the append after it: see [`Self::predecessor`].
@@ -91,7 +92,7 @@ impl Outbox {
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
     pub async fn pending(&self, stream: &StreamId, from: u64, limit: u16) -> Result<PendingPage, Error> {
         let keys = schema::pending_keys_from(from);
-        let (items, has_more) = self.pending_items(stream, keys, limit, Direction::Forward).await?;
+        let (items, has_more) = self.pending_items(stream, keys, limit).await?;
         let mut page = PendingPage { entries: Vec::new(), unreadable: None, has_more };
         if let (Some(item), Err(error)) = (items.first(), StreamId::new(stream.as_str())) {
             let at = schema::read_entity(item).to_owned();
@@ -110,20 +111,18 @@ impl Outbox {
         Ok(page)
     }
 
-    /// The pending entries whose sort keys are in a range, from either end, at most `limit`, and whether there are more:
+    /// The pending entries whose sort keys are in a range, in order, at most `limit`, and whether there are more:
     /// one consistent `Query`.
     pub(super) async fn pending_items(
         &self,
         stream: &StreamId,
         keys: RangeInclusive<String>,
         limit: u16,
-        direction: Direction,
     ) -> Result<(Vec<Item>, bool), Error> {
         let operation = self.table.request("read the pending entries", stream.as_str());
         let output = self
             .table
             .query(stream.as_str(), SortKeys::Between(keys))
-            .scan_index_forward(direction == Direction::Forward)
             .limit(i32::from(limit.max(1)))
             .send()
             .await
@@ -133,15 +132,26 @@ impl Outbox {
     }
 
     /// The events of a stream from version `from` to `last`, private ones included: one page of at most 1 MB, in order,
-    /// without a gap, never empty.
+    /// without a gap, never empty. `previous`: the last public version before them.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if an event is missing or unreadable, [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB
     /// answers.
-    pub async fn events(&self, stream: &StreamId, from: u64, last: u64) -> Result<Vec<OutboxEvent>, Error> {
+    pub async fn events(
+        &self,
+        stream: &StreamId,
+        from: u64,
+        last: u64,
+        mut previous: Option<u64>,
+    ) -> Result<Vec<OutboxEvent>, Error> {
         let mut reader = EventReader::beginning_with(self.table.clone(), stream.clone(), from).reaching(last);
         let page = reader.fetch().await?.unwrap_or_default();
-        Ok(page.into_iter().map(OutboxEvent::from).collect())
+        let event = |event: RecordedEvent| {
+            let before = previous;
+            previous = if event.is_private { previous } else { Some(event.version) };
+            OutboxEvent::of(event, before)
+        };
+        Ok(page.into_iter().map(event).collect())
     }
 
     /// Deletes the entries with these keys, at most 25, in one request. An entry that no longer exists is not an error.
@@ -158,7 +168,7 @@ impl Outbox {
             return Ok(Vec::new());
         }
         let operation = self.table.request("delete pending entries", self.table.name());
-        let item_key = |key: &PendingKey| schema::key(key.stream_id.as_str(), schema::pending_key(key.first));
+        let item_key = |key: &PendingKey| schema::key(key.stream_id.as_str(), schema::pending_key(key.last));
         let delete = |key: &PendingKey| {
             let delete = DeleteRequest::builder().set_key(Some(item_key(key))).build().expect("a delete has a key");
             WriteRequest::builder().delete_request(delete).build()

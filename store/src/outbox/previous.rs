@@ -10,37 +10,37 @@ use crate::{
     stream::StreamId,
 };
 
-/// What is known about the append before a pending entry.
+/// What is known about the entry before a pending entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Predecessor {
-    /// Its events are there and its entry is not: everything of it has been published.
+    /// Its last event is there and it is not: everything of it has been published.
     Published,
-    /// Its entry is there, though the Query before did not show it.
+    /// It is there, though the Query before did not show it.
     Pending,
-    /// Neither its first event nor its entry is there: it is not visible yet, or somebody has erased it.
+    /// Neither its last event nor itself is there: it is not visible yet, or somebody has erased it.
     Missing,
-    /// Another transaction is under way on it. Ask again later.
+    /// Another transaction is under way on them. Ask again later.
     Unsettled,
 }
 
 impl Outbox {
-    /// Verifies the append before an entry by a serializable read of its first event and its pending entry.
+    /// Verifies the entry before another one, which ends with version `last`, by a serializable read of that event and of the entry.
     ///
     /// A consistent `Query` sees a transaction item by item, so that an append's pending entry may stay invisible for a
     /// moment in which the next append's is there. This read is serialized with the transactions themselves.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Configuration`] as DynamoDB answers.
-    pub async fn predecessor(&self, stream: &StreamId, first: u64) -> Result<Predecessor, Error> {
+    pub async fn predecessor(&self, stream: &StreamId, last: u64) -> Result<Predecessor, Error> {
         let operation = self.table.request("read the append before", stream.as_str());
         let get = |entity| transact_get(self.table.name(), schema::key(stream.as_str(), entity));
         let answer = self
             .table
             .client()
             .transact_get_items()
-            .transact_items(get(schema::event_key(first)))
-            .transact_items(get(schema::pending_key(first)))
+            .transact_items(get(schema::event_key(last)))
+            .transact_items(get(schema::pending_key(last)))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await;

@@ -68,7 +68,7 @@ impl FromStr for SkipTarget {
     /// A version, or a sort key as messages name it. A key that is sound stands for its version.
     fn from_str(text: &str) -> Result<Self, Error> {
         let version = schema::parse_number(text).filter(|version| *version > 0);
-        match version.or_else(|| schema::pending_first(text)) {
+        match version.or_else(|| schema::pending_last(text)) {
             Some(version) => Ok(Self::Version(version)),
             None if text.starts_with(PENDING_PREFIX) => Ok(Self::Key(text.to_owned())),
             None => Err(Invalid::SkipTarget { target: excerpt(text) }.into()),
@@ -82,13 +82,13 @@ impl FromStr for SkipTarget {
 pub struct Skip {
     /// The stream.
     pub stream_id: StreamId,
-    /// The first version of the entry that was removed; 0 if its sort key has none.
-    pub first: u64,
-    /// Its last version; none if the entry could not be read.
-    pub last: Option<u64>,
+    /// The first version of the entry that was removed; none if it could not be read.
+    pub first: Option<u64>,
+    /// Its last version; 0 if its sort key has none.
+    pub last: u64,
     /// Its sort key, if that has no version.
     pub key: Option<String>,
-    /// The first version of the append before it, if that was missing and given up, too.
+    /// The last public version before it, if that was missing and given up, too.
     pub gave_up_previous: Option<u64>,
     /// When: milliseconds since the Unix epoch, by the clock of who did it.
     pub at_ms: i64,
@@ -109,23 +109,23 @@ pub enum Skipping {
     /// An earlier entry of the stream is pending. Only the first can be skipped: a relay takes a missing entry as proof
     /// that everything up to it has been published.
     NotFirst {
-        /// First and last version of the first pending entry; the last is unknown if it can't be read.
-        first: (u64, Option<u64>),
+        /// First and last version of the first pending entry; the first is unknown if it can't be read.
+        first: (Option<u64>, u64),
     },
-    /// The append before the entry is missing: neither its first event nor its pending entry is in the table. Somebody has erased
+    /// The append before the entry is missing: neither its last public event nor its pending entry is in the table. Somebody has erased
     /// it, so it is unknown whether its events were published. Nothing was skipped; see
     /// [`SkipRequest::giving_up_previous`].
     PreviousMissing {
-        /// First and last version of the entry that was to be skipped; the last is unknown if it can't be read.
-        entry: (u64, Option<u64>),
-        /// The first version of the append before it.
+        /// First and last version of the entry that was to be skipped; the first is unknown if it can't be read.
+        entry: (Option<u64>, u64),
+        /// The last public version before it.
         previous: u64,
     },
     /// No pending entry holds the version, or has the sort key: it was published, or never appended, or is a private event.
     NotPending {
-        /// First and last version of what is pending in the stream, at most ten entries; the last is unknown if an entry
+        /// First and last version of what is pending in the stream, at most ten entries; the first is unknown if an entry
         /// can't be read.
-        pending: Vec<(u64, Option<u64>)>,
+        pending: Vec<(Option<u64>, u64)>,
         /// Whether there are more behind them.
         has_more: bool,
     },

@@ -17,7 +17,6 @@ use crate::{
     error::{Error, Invalid},
     failure::Cancelled,
     limits::{MAX_SKIP_BY_BYTES, MAX_SKIP_REASON_BYTES},
-    read::Direction,
     retry::Backoff,
     schema::{self, ENTITY, EntryOutline, Item, PENDING_PREFIX, SKIP_PREFIX, SKIPS_PARTITION},
     stream::{StreamId, excerpt},
@@ -72,11 +71,11 @@ impl Outbox {
                                     skip.gave_up_previous = Some(previous);
                                 }
                                 Predecessor::Missing if is_last => {
-                                    let entry = (entry.first, entry.last);
+                                    let entry = entry.versions();
                                     return Ok(Skipping::PreviousMissing { entry, previous });
                                 }
                                 Predecessor::Pending if is_last => {
-                                    return Ok(Skipping::NotFirst { first: (previous, None) });
+                                    return Ok(Skipping::NotFirst { first: (None, previous) });
                                 }
                                 Predecessor::Unsettled if is_last => return Err(operation.busy()),
                                 _ => {
@@ -89,14 +88,14 @@ impl Outbox {
                     }
                     Err(skipping) => return Ok(skipping),
                 },
-                SkipTarget::Key(key) if !key.starts_with(PENDING_PREFIX) || schema::pending_first(key).is_some() => {
+                SkipTarget::Key(key) if !key.starts_with(PENDING_PREFIX) || schema::pending_last(key).is_some() => {
                     return Err(Invalid::SkipTarget { target: excerpt(key) }.into());
                 }
                 SkipTarget::Key(key) => {
                     if !self.is_there(&stream, key).await? {
                         return self.not_pending(&stream, &request.target).await;
                     }
-                    Skip { key: Some(key.clone()), ..self.record(request, &stream, 0, None) }
+                    Skip { key: Some(key.clone()), ..self.record(request, &stream, None, 0) }
                 }
             };
             let error = match self.remove(&skip, id).await {
@@ -132,11 +131,10 @@ impl Outbox {
 
     /// Whether a pending entry holds `version`.
     async fn is_pending(&self, stream: &StreamId, version: u64) -> Result<bool, Error> {
-        let keys = schema::pending_key(1)..=schema::pending_key(version);
-        let (items, _) = self.pending_items(stream, keys, 1, Direction::Backward).await?;
+        let keys = schema::pending_key(version)..=schema::pending_key(u64::MAX);
+        let (items, _) = self.pending_items(stream, keys, 1).await?;
         let nearest = items.into_iter().next().and_then(schema::read_outline);
-        // Of an entry that can't be read the first version is all that is known.
-        Ok(nearest.is_some_and(|entry| version <= entry.last.unwrap_or(entry.first)))
+        Ok(nearest.is_some_and(|entry| entry.holds(version)))
     }
 
     /// The first pending entry of a stream, if it holds `version`; otherwise the answer instead.
@@ -147,11 +145,10 @@ impl Outbox {
             return self.not_pending(stream, &version.into()).await.map(Err);
         }
         let entry = entries.swap_remove(0);
-        let (first, last) = (entry.first, entry.last);
-        if version > last.unwrap_or(first) && self.is_pending(stream, version).await? {
-            return Ok(Err(Skipping::NotFirst { first: (first, last) }));
+        if version > entry.last && self.is_pending(stream, version).await? {
+            return Ok(Err(Skipping::NotFirst { first: entry.versions() }));
         }
-        if !(first..=last.unwrap_or(first)).contains(&version) {
+        if !entry.holds(version) {
             return self.not_pending(stream, &version.into()).await.map(Err);
         }
         Ok(Ok(entry))
@@ -160,19 +157,19 @@ impl Outbox {
     /// The first pending entries, and whether there are more.
     async fn entries(&self, stream: &StreamId, limit: u16) -> Result<(Vec<EntryOutline>, bool), Error> {
         let keys = schema::pending_key(1)..=schema::pending_key(u64::MAX);
-        let (items, has_more) = self.pending_items(stream, keys, limit, Direction::Forward).await?;
+        let (items, has_more) = self.pending_items(stream, keys, limit).await?;
         Ok((items.into_iter().filter_map(schema::read_outline).collect(), has_more))
     }
 
     /// Whether an item has this very key.
     async fn is_there(&self, stream: &StreamId, key: &str) -> Result<bool, Error> {
-        let (items, _) = self.pending_items(stream, key.to_owned()..=key.to_owned(), 1, Direction::Forward).await?;
+        let (items, _) = self.pending_items(stream, key.to_owned()..=key.to_owned(), 1).await?;
         Ok(!items.is_empty())
     }
 
     async fn not_pending(&self, stream: &StreamId, target: &SkipTarget) -> Result<Skipping, Error> {
         let is_it = |skip: &Skip| match target {
-            SkipTarget::Version(version) => (skip.first..=skip.last.unwrap_or(skip.first)).contains(version),
+            SkipTarget::Version(version) => (skip.first.unwrap_or(skip.last)..=skip.last).contains(version),
             SkipTarget::Key(key) => skip.key.as_ref() == Some(key),
         };
         let skips = self.skips(REMEMBERED_SKIPS).await?;
@@ -180,18 +177,18 @@ impl Outbox {
             return Ok(Skipping::DoneBefore(skip));
         }
         let (entries, has_more) = self.entries(stream, NAMED_ENTRIES).await?;
-        let pending = entries.iter().map(|entry| (entry.first, entry.last)).collect();
+        let pending = entries.iter().map(EntryOutline::versions).collect();
         Ok(Skipping::NotPending { pending, has_more })
     }
 
-    fn record(&self, request: &SkipRequest, stream: &StreamId, first: u64, last: Option<u64>) -> Skip {
+    fn record(&self, request: &SkipRequest, stream: &StreamId, first: Option<u64>, last: u64) -> Skip {
         let (by, reason) = (request.by.clone(), request.reason.clone());
         let at_ms = self.table.now_ms();
         Skip { stream_id: stream.clone(), first, last, key: None, gave_up_previous: None, at_ms, by, reason }
     }
 
     async fn remove(&self, skip: &Skip, id: Uuid) -> Result<(), SdkError<TransactWriteItemsError>> {
-        let key = skip.key.clone().unwrap_or_else(|| schema::pending_key(skip.first));
+        let key = skip.key.clone().unwrap_or_else(|| schema::pending_key(skip.last));
         let entry = schema::key(skip.stream_id.as_str(), key);
         let [put, delete] = transaction(self.table.name(), schema::skip_item(skip, id), entry);
         self.table

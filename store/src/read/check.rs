@@ -113,8 +113,8 @@ mod tests {
         let item = |&version: &u64| {
             let (first, last) = [(1, 2), (3, 3), (4, 6)].into_iter().find(|range| version <= range.1).unwrap();
             let range = AppendRange { id: Uuid::from_u128(first.into()), first, last };
-            let event = Recording::new(&stream, version, Uuid::from_u128(9), &new, Compression::Off);
-            schema::event_item(&event, &range, 1, None)
+            let event = Recording::new(&stream, version, &new, None, Compression::Off);
+            schema::event_item(&event, &range, 1)
         };
         versions.iter().map(item).collect()
     }

@@ -24,7 +24,7 @@ pub use forward::EventReader;
 pub use gap::GAP_READ_ATTEMPTS;
 pub use options::{Direction, ReadOptions};
 pub(crate) use page_size::PageSize;
-pub(crate) use point::{end, event_at, exists, last_event, marker};
+pub(crate) use point::{behind_append, end, event_at, exists, last_event, marker};
 pub(crate) use query::{partition_page, visible_events};
 pub use stream::EventStream;
 

@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::types::{ConsumedCapacity, ReturnConsumedCapacity, Select};
 use uuid::Uuid;
 
+use super::EventReader;
 use super::query;
 use crate::{
     error::Error,
@@ -29,10 +30,24 @@ pub(crate) async fn last_event(table: &Table, stream: &StreamId) -> Result<Optio
     Ok(newest.map(schema::read_event).transpose()?)
 }
 
-/// The position behind the newest append, whether all of it is visible yet or not.
+/// The position behind the newest append.
 pub(crate) async fn end(table: &Table, stream: &StreamId) -> Result<StreamPosition, Error> {
-    let newest = last_event(table, stream).await?;
-    Ok(newest.map_or_else(|| StreamPosition::start(stream.clone()), |event| event.append_position(table.full_name())))
+    match last_event(table, stream).await? {
+        Some(newest) => behind_append(table, newest).await,
+        None => Ok(StreamPosition::start(stream.clone())),
+    }
+}
+
+/// The position behind an event's append. If the event is not its last one, that is read: it may not be visible yet, but since one event
+/// of the append is, all of it is committed.
+pub(crate) async fn behind_append(table: &Table, event: RecordedEvent) -> Result<StreamPosition, Error> {
+    let (version, last) = (event.version, event.append.last);
+    if version == last {
+        return Ok(event.position(table.full_name()));
+    }
+    let mut rest = EventReader::beginning_with(table.clone(), event.stream_id, last).reaching(last);
+    while Box::pin(rest.fetch()).await?.is_some() {}
+    Ok(rest.position().clone())
 }
 
 /// Whether there is an event, without transferring one.

@@ -1,11 +1,10 @@
 //! The event entity: how it is written and read.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use uuid::Uuid;
 
 use super::{
-    APPEND_FIRST, APPEND_ID, APPEND_LAST, DIGITS, ENTITY, ENTRY_AT, ENTRY_FIRST, EVENT_ID, EVENT_PREFIX, EVENT_TYPE,
-    IS_PRIVATE, Item, METADATA, PAYLOAD, PAYLOAD_ENCODING, RECORDED_AT, STREAM_ID, event_key,
+    APPEND_FIRST, APPEND_ID, APPEND_LAST, DIGITS, ENTITY, EVENT_PREFIX, EVENT_TYPE, IS_PRIVATE, Item, METADATA,
+    PAYLOAD, PAYLOAD_ENCODING, PREVIOUS_AT, PREVIOUS_VERSION, RECORDED_AT, STREAM_ID, bytes, event_key,
     fields::Fields,
     key, number,
     payload::{Compression, StoredPayload},
@@ -22,33 +21,35 @@ use crate::{
 pub(crate) struct Recording<'a> {
     pub(crate) stream: &'a StreamId,
     pub(crate) version: u64,
-    pub(crate) event_id: Uuid,
     pub(crate) new: &'a NewEvent,
     pub(crate) payload: StoredPayload<'a>,
+    /// The last public version before it.
+    pub(crate) previous: Option<Previous>,
 }
 
 impl<'a> Recording<'a> {
     pub(crate) fn new(
         stream: &'a StreamId,
         version: u64,
-        event_id: Uuid,
         new: &'a NewEvent,
+        previous: Option<Previous>,
         compression: Compression,
     ) -> Self {
         let payload = compression.store(new.payload_text(), event_bytes(stream, new));
-        Self { stream, version, event_id, new, payload }
+        Self { stream, version, new, payload, previous }
     }
 }
 
 /// The bytes of an event's item with the payload as text, and with numbers at their widest: the place is not known yet, and
 /// what was accepted must fit wherever it goes.
 pub(crate) fn event_bytes(stream: &StreamId, event: &NewEvent) -> usize {
-    const UUID_BYTES: usize = 36;
+    const UUID_BYTES: usize = 16;
     const KEY_BYTES: usize = STREAM_ID.len() + ENTITY.len() + EVENT_PREFIX.len() + DIGITS;
-    const ID_BYTES: usize = EVENT_ID.len() + APPEND_ID.len() + 2 * UUID_BYTES;
+    const ID_BYTES: usize = APPEND_ID.len() + UUID_BYTES;
     const NAME_BYTES: usize = EVENT_TYPE.len() + PAYLOAD.len();
     const NUMBER_BYTES: usize = RECORDED_AT.len() + APPEND_FIRST.len() + APPEND_LAST.len() + 3 * WIDEST_NUMBER_BYTES;
-    const PRIVATE_BYTES: usize = IS_PRIVATE.len() + 1 + ENTRY_FIRST.len() + ENTRY_AT.len() + 2 * WIDEST_NUMBER_BYTES;
+    const PRIVATE_BYTES: usize =
+        IS_PRIVATE.len() + 1 + PREVIOUS_VERSION.len() + PREVIOUS_AT.len() + 2 * WIDEST_NUMBER_BYTES;
     let fixed_bytes = KEY_BYTES + ID_BYTES + NAME_BYTES + NUMBER_BYTES;
     let text_bytes = stream.as_str().len() + event.event_type().len() + event.payload_text().len();
     let metadata_bytes = event.metadata().stored().map_or(0, |text| METADATA.len() + text.len());
@@ -58,7 +59,6 @@ pub(crate) fn event_bytes(stream: &StreamId, event: &NewEvent) -> usize {
 
 pub(super) fn event_attributes(event: &Recording<'_>) -> Item {
     let mut attributes = Item::from([
-        (EVENT_ID.to_owned(), text(event.event_id)),
         (EVENT_TYPE.to_owned(), text(event.new.event_type())),
         (PAYLOAD.to_owned(), event.payload.value()),
     ]);
@@ -72,28 +72,32 @@ pub(super) fn event_attributes(event: &Recording<'_>) -> Item {
 }
 
 /// The event entity.
-pub(crate) fn event_item(
-    event: &Recording<'_>,
-    range: &AppendRange,
-    recorded_at_ms: i64,
-    newest_entry: Option<Previous>,
-) -> Item {
+pub(crate) fn event_item(event: &Recording<'_>, append: &AppendRange, recorded_at_ms: i64) -> Item {
     let mut item = key(event.stream.as_str(), event_key(event.version));
     item.extend(event_attributes(event));
-    item.extend([
-        (RECORDED_AT.to_owned(), number(recorded_at_ms)),
-        (APPEND_ID.to_owned(), text(range.id)),
-        (APPEND_FIRST.to_owned(), number(range.first)),
-        (APPEND_LAST.to_owned(), number(range.last)),
-    ]);
+    item.insert(RECORDED_AT.to_owned(), number(recorded_at_ms));
+    item.insert(APPEND_ID.to_owned(), bytes(append.id));
+    if append.first < append.last {
+        item.insert(APPEND_FIRST.to_owned(), number(append.first));
+        item.insert(APPEND_LAST.to_owned(), number(append.last));
+    }
     if event.new.is_private() {
-        item.insert(IS_PRIVATE.to_owned(), AttributeValue::Bool(true));
-        if let Some(entry) = newest_entry {
-            item.insert(ENTRY_FIRST.to_owned(), number(entry.first));
-            item.insert(ENTRY_AT.to_owned(), number(entry.recorded_at_ms));
-        }
+        insert_private(&mut item, event.previous);
     }
     item
+}
+
+/// What a private event says, and the marker whose last event is one.
+pub(super) fn insert_private(item: &mut Item, previous: Option<Previous>) {
+    item.insert(IS_PRIVATE.to_owned(), AttributeValue::Bool(true));
+    insert_previous(item, previous);
+}
+
+pub(super) fn insert_previous(item: &mut Item, previous: Option<Previous>) {
+    if let Some(previous) = previous {
+        item.insert(PREVIOUS_VERSION.to_owned(), number(previous.version));
+        item.insert(PREVIOUS_AT.to_owned(), number(previous.recorded_at_ms));
+    }
 }
 
 /// Reads an event entity.
@@ -105,38 +109,28 @@ pub(crate) fn read_event(item: Item) -> Result<RecordedEvent, Corrupt> {
 pub(crate) fn read_event_beside(neighbour: Option<&RecordedEvent>, item: Item) -> Result<RecordedEvent, Corrupt> {
     let mut fields = Fields::beside(neighbour.map(|event| &event.stream_id), item);
     let version = fields.version_in_key(EVENT_PREFIX)?;
-    let append = AppendRange {
-        id: fields.uuid(APPEND_ID)?,
-        first: fields.version(APPEND_FIRST)?,
-        last: fields.version(APPEND_LAST)?,
-    };
-    fields.check_append(append.first, append.last)?;
-    if !(append.first..=append.last).contains(&version) {
-        return Err(fields.wrong(format!("{APPEND_FIRST} {} and {APPEND_LAST} {}", append.first, append.last)));
-    }
+    let append = fields.append(version)?;
     let recorded_at_ms = fields.number(RECORDED_AT)?;
     let is_private = fields.flag(IS_PRIVATE)?;
-    let newest_entry = if is_private {
-        fields.previous(ENTRY_FIRST, ENTRY_AT, version + 1)?
-    } else {
-        Some(Previous { first: append.first, recorded_at_ms })
-    };
+    let newest_public = if is_private { fields.previous(version)? } else { Some(Previous { version, recorded_at_ms }) };
     Ok(RecordedEvent {
         version,
-        event_id: fields.uuid(EVENT_ID)?,
         event_type: fields.text(EVENT_TYPE)?,
         payload: fields.payload()?,
         metadata: fields.metadata()?,
         recorded_at_ms,
         is_private,
         append,
-        newest_entry,
+        newest_public,
         stream_id: fields.stream,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::primitives::Blob;
+    use uuid::Uuid;
+
     use super::*;
     use crate::{metadata::Metadata, schema::item_bytes};
 
@@ -145,7 +139,7 @@ mod tests {
     }
 
     fn recording<'a>(stream: &'a StreamId, new: &'a NewEvent) -> Recording<'a> {
-        Recording::new(stream, 3, Uuid::from_u128(2), new, Compression::Off)
+        Recording::new(stream, 3, new, None, Compression::Off)
     }
 
     fn stream() -> StreamId {
@@ -156,7 +150,7 @@ mod tests {
     fn an_event_is_read_as_it_was_written() {
         let (stream, new) = (stream(), NewEvent::from_json_text("Placed", "{\"a\": 1.0}").unwrap());
         let new = new.with_metadata(Metadata::new().with(Metadata::CORRELATION_ID, "c-1"));
-        let item = event_item(&recording(&stream, &new), &range(), 1_700_000_000_123, None);
+        let item = event_item(&recording(&stream, &new), &range(), 1_700_000_000_123);
         let event = read_event(item).unwrap();
         assert_eq!((event.version, event.recorded_at_ms), (3, 1_700_000_000_123));
         assert_eq!((event.event_type.as_str(), event.payload.as_str()), ("Placed", "{\"a\": 1.0}"));
@@ -164,15 +158,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_the_usual_case_is_not_stored() {
+        let (stream, new) = (stream(), NewEvent::from_json_text("Placed", "{}").unwrap());
+        let attributes = |append: AppendRange| {
+            let item = event_item(&recording(&stream, &new), &append, 1);
+            assert_eq!(read_event(item.clone()).unwrap().append, append);
+            let mut names: Vec<_> = item.into_keys().filter(|name| name != STREAM_ID && name != ENTITY).collect();
+            names.sort_unstable();
+            names.join(" ")
+        };
+        assert_eq!(attributes(range()), "append_id event_type payload recorded_at");
+        let several = AppendRange { first: 2, ..range() };
+        assert_eq!(attributes(several), "append_first append_id append_last event_type payload recorded_at");
+    }
+
+    #[test]
     fn the_bytes_of_an_event_are_those_of_its_widest_item() {
         let stream = stream();
         let plain = NewEvent::from_json_text("Placed", "{}").unwrap();
         let full = plain.clone().with_metadata(Metadata::new().with("by", "ann")).private();
-        let widest = AppendRange { id: Uuid::max(), first: u64::MAX, last: u64::MAX };
-        let entry = Some(Previous { first: u64::MAX, recorded_at_ms: i64::MAX });
+        let widest = AppendRange { id: Uuid::max(), first: u64::MAX - 1, last: u64::MAX };
+        let previous = Some(Previous { version: u64::MAX, recorded_at_ms: i64::MAX });
         for new in [plain, full] {
-            let recording = Recording::new(&stream, u64::MAX, Uuid::max(), &new, Compression::Off);
-            let item = event_item(&recording, &widest, i64::MAX, entry);
+            let recording = Recording::new(&stream, u64::MAX, &new, previous, Compression::Off);
+            let item = event_item(&recording, &widest, i64::MAX);
             assert_eq!(event_bytes(&stream, &new), item_bytes(&item));
         }
     }
@@ -181,14 +190,19 @@ mod tests {
     fn a_damaged_item_is_reported_with_its_place_and_its_fault() {
         let (stream, new) = (stream(), NewEvent::from_json_text("Placed", "{}").unwrap());
         let damage = |name: &str, value: Option<AttributeValue>| {
-            let mut item = event_item(&recording(&stream, &new), &range(), 1, None);
+            let mut item = event_item(&recording(&stream, &new), &range(), 1);
             item.remove(name);
             item.extend(value.map(|value| (name.to_owned(), value)));
             read_event(item).expect_err(name).to_string()
         };
         assert!(damage(PAYLOAD, None).ends_with("event#00000000000000000003: payload is missing"));
-        assert!(damage(EVENT_ID, Some(text("x"))).contains("event_id is not a UUID: x"));
-        assert!(damage(APPEND_LAST, Some(number(2))).contains("ends at version 2, before it begins at 3"));
+        assert!(damage(APPEND_ID, Some(text("x"))).contains("append_id is not binary"));
+        assert!(
+            damage(APPEND_ID, Some(AttributeValue::B(Blob::new([1; 15]))))
+                .contains("append_id is not a UUID: 15 bytes")
+        );
+        assert!(damage(APPEND_LAST, Some(number(2))).contains("append_first is missing"));
+        assert!(damage(APPEND_FIRST, Some(number(2))).contains("append_last is missing"));
         assert!(damage(RECORDED_AT, Some(text("1"))).contains("recorded_at is not a number"));
         assert!(damage(ENTITY, Some(text("event#3"))).contains("20 digits"));
         assert!(damage(METADATA, Some(text("[]"))).contains("JSON object"));

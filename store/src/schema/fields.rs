@@ -6,11 +6,12 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
 use super::{
-    ENTITY, EVENT_ID, EVENT_TYPE, EVENTS, Item, METADATA, PAYLOAD, PAYLOAD_ENCODING, STREAM_ID, parse_number, payload,
-    version_behind,
+    APPEND_FIRST, APPEND_ID, APPEND_LAST, ENTITY, EVENT_TYPE, EVENTS, Item, METADATA, PAYLOAD, PAYLOAD_ENCODING,
+    PREVIOUS_AT, PREVIOUS_VERSION, STREAM_ID, parse_number, payload, version_behind,
 };
 use crate::{
     error::Corrupt,
+    event::{AppendRange, event_id},
     limits::{MAX_EVENTS_PER_APPEND, MAX_VERSION},
     metadata::Metadata,
     outbox::entry::OutboxEvent,
@@ -102,6 +103,20 @@ impl Fields {
         Ok(())
     }
 
+    /// The append of the event at `version`: that event alone if nothing else is said.
+    pub(crate) fn append(&mut self, version: u64) -> Result<AppendRange, Corrupt> {
+        let id = self.uuid(APPEND_ID)?;
+        if !self.has(APPEND_FIRST) && !self.has(APPEND_LAST) {
+            return Ok(AppendRange { id, first: version, last: version });
+        }
+        let append = AppendRange { id, first: self.version(APPEND_FIRST)?, last: self.version(APPEND_LAST)? };
+        self.check_append(append.first, append.last)?;
+        if !(append.first..=append.last).contains(&version) {
+            return Err(self.wrong(format!("{APPEND_FIRST} {} and {APPEND_LAST} {}", append.first, append.last)));
+        }
+        Ok(append)
+    }
+
     /// A flag that is absent if it is not set.
     pub(crate) fn flag(&mut self, name: &str) -> Result<bool, Corrupt> {
         match self.take(name) {
@@ -111,25 +126,29 @@ impl Fields {
         }
     }
 
-    /// The append before version `before`, if there is one.
-    pub(crate) fn previous(&mut self, first: &str, at: &str, before: u64) -> Result<Option<Previous>, Corrupt> {
-        if !self.has(first) {
+    /// The last public version before version `before`, if there is one.
+    pub(crate) fn previous(&mut self, before: u64) -> Result<Option<Previous>, Corrupt> {
+        if !self.has(PREVIOUS_VERSION) {
             return Ok(None);
         }
-        let previous = Previous { first: self.version(first)?, recorded_at_ms: self.number(at)? };
-        if previous.first >= before {
-            return Err(self.wrong(format!("{first} {} is not before version {before}", previous.first)));
+        let previous = Previous { version: self.version(PREVIOUS_VERSION)?, recorded_at_ms: self.number(PREVIOUS_AT)? };
+        if previous.version >= before {
+            return Err(self.wrong(format!("{PREVIOUS_VERSION} {} is not before version {before}", previous.version)));
         }
         Ok(Some(previous))
     }
 
-    /// Some of the versions of a range, in order, at least one; absent if it is all of them.
+    /// Some of the versions of a range, in order, the first and the last among them; absent if it is all of them.
     pub(crate) fn versions(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<Option<Vec<u64>>, Corrupt> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let numbers = value.as_l().map(Vec::as_slice).unwrap_or_default();
         let version = |value: &AttributeValue| value.as_n().ok().and_then(|digits| parse_number::<u64>(digits));
         let versions: Vec<_> = numbers.iter().filter_map(version).filter(|version| range.contains(version)).collect();
-        if versions.is_empty() || versions.len() != numbers.len() || !versions.is_sorted_by(|a, b| a < b) {
+        let ends = (versions.first(), versions.last());
+        if ends != (Some(range.start()), Some(range.end()))
+            || versions.len() != numbers.len()
+            || !versions.is_sorted_by(|a, b| a < b)
+        {
             return Err(self.wrong(format!(
                 "{name} is not a list of versions from {} to {}",
                 range.start(),
@@ -140,8 +159,12 @@ impl Fields {
     }
 
     pub(crate) fn uuid(&mut self, name: &str) -> Result<Uuid, Corrupt> {
-        let text = self.text(name)?;
-        text.parse().map_err(|_| self.wrong(format!("{name} is not a UUID: {text}")))
+        match self.take(name) {
+            Some(AttributeValue::B(bytes)) => Uuid::from_slice(bytes.as_ref())
+                .map_err(|_| self.wrong(format!("{name} is not a UUID: {} bytes", bytes.as_ref().len()))),
+            Some(_) => Err(self.wrong(format!("{name} is not binary"))),
+            None => Err(self.wrong(format!("{name} is missing"))),
+        }
     }
 
     pub(crate) fn payload(&mut self) -> Result<String, Corrupt> {
@@ -158,10 +181,12 @@ impl Fields {
         Metadata::from_json_text(text).map_err(|error| self.wrong(error.to_string()))
     }
 
+    /// A copy of the event at a version. `previous`: the public version before it.
     pub(crate) fn copied_event(
         &self,
         copy: AttributeValue,
-        version: u64,
+        append_id: Uuid,
+        (version, previous): (u64, Option<u64>),
         recorded_at_ms: i64,
     ) -> Result<OutboxEvent, Corrupt> {
         let AttributeValue::M(item) = copy else {
@@ -171,7 +196,8 @@ impl Fields {
         let mut copy = Self { stream: self.stream.clone(), entity: self.entity.clone(), attributes };
         Ok(OutboxEvent {
             version,
-            event_id: copy.uuid(EVENT_ID)?,
+            previous_version: previous,
+            event_id: event_id(append_id, &self.stream, version),
             event_type: copy.text(EVENT_TYPE)?,
             payload: copy.payload()?,
             metadata: copy.metadata()?,

@@ -1,10 +1,9 @@
 //! The marker entity: that a command was carried out, for as long as the stream is there.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
 use super::{
-    APPEND_FIRST, APPEND_LAST, COMMAND_PREFIX, ENTRY_AT, ENTRY_FIRST, IS_PRIVATE, Item, RECORDED_AT, command_key,
+    APPEND_FIRST, APPEND_LAST, COMMAND_PREFIX, IS_PRIVATE, Item, RECORDED_AT, command_key, event::insert_private,
     fields::Fields, key, number,
 };
 use crate::{
@@ -18,8 +17,8 @@ use crate::{
 pub(crate) struct Marker {
     pub(crate) append: AppendRange,
     pub(crate) recorded_at_ms: i64,
-    /// The newest append up to this one that has a pending entry.
-    pub(crate) newest_entry: Option<Previous>,
+    /// The last public version up to the append's end.
+    pub(crate) newest_public: Option<Previous>,
 }
 
 /// At most so many bytes has a marker beside its stream id.
@@ -32,20 +31,16 @@ pub(crate) fn marker_bytes(stream: &StreamId) -> usize {
 
 /// The marker entity.
 pub(crate) fn marker_item(stream: &StreamId, marker: &Marker) -> Item {
-    let Marker { append, recorded_at_ms, newest_entry } = marker;
+    let Marker { append, recorded_at_ms, newest_public } = marker;
     let mut item = key(stream.as_str(), command_key(append.id));
     item.extend([
         (APPEND_FIRST.to_owned(), number(append.first)),
         (APPEND_LAST.to_owned(), number(append.last)),
         (RECORDED_AT.to_owned(), number(*recorded_at_ms)),
     ]);
-    // As in its events: absent if the append has an entry itself.
-    if newest_entry.is_none_or(|entry| entry.first != append.first) {
-        item.insert(IS_PRIVATE.to_owned(), AttributeValue::Bool(true));
-        if let Some(entry) = newest_entry {
-            item.insert(ENTRY_FIRST.to_owned(), number(entry.first));
-            item.insert(ENTRY_AT.to_owned(), number(entry.recorded_at_ms));
-        }
+    // As the append's last event has it.
+    if newest_public.is_none_or(|newest| newest.version != append.last) {
+        insert_private(&mut item, *newest_public);
     }
     item
 }
@@ -60,12 +55,12 @@ pub(crate) fn read_marker(item: Item) -> Result<Marker, Corrupt> {
     let append = AppendRange { id, first: fields.version(APPEND_FIRST)?, last: fields.version(APPEND_LAST)? };
     fields.check_append(append.first, append.last)?;
     let recorded_at_ms = fields.number(RECORDED_AT)?;
-    let newest_entry = if fields.flag(IS_PRIVATE)? {
-        fields.previous(ENTRY_FIRST, ENTRY_AT, append.first)?
+    let newest_public = if fields.flag(IS_PRIVATE)? {
+        fields.previous(append.last)?
     } else {
-        Some(Previous { first: append.first, recorded_at_ms })
+        Some(Previous { version: append.last, recorded_at_ms })
     };
-    Ok(Marker { append, recorded_at_ms, newest_entry })
+    Ok(Marker { append, recorded_at_ms, newest_public })
 }
 
 #[cfg(test)]
@@ -73,9 +68,9 @@ mod tests {
     use super::*;
     use crate::schema::{ENTITY, item_bytes, text};
 
-    fn marker(newest_entry: Option<Previous>) -> Marker {
+    fn marker(newest_public: Option<Previous>) -> Marker {
         let append = AppendRange { id: Uuid::from_u128(7), first: 3, last: 4 };
-        Marker { append, recorded_at_ms: 5, newest_entry }
+        Marker { append, recorded_at_ms: 5, newest_public }
     }
 
     fn item(marker: &Marker) -> Item {
@@ -84,11 +79,11 @@ mod tests {
 
     #[test]
     fn a_marker_is_read_as_it_was_written() {
-        let [own, before] = [3, 1].map(|first| Previous { first, recorded_at_ms: 5 });
-        for (newest_entry, attributes) in [(Some(own), 5), (Some(before), 8), (None, 6)] {
-            let item = item(&marker(newest_entry));
+        let [last, first, before] = [4, 3, 1].map(|version| Some(Previous { version, recorded_at_ms: 5 }));
+        for (newest_public, attributes) in [(last, 5), (first, 8), (before, 8), (None, 6)] {
+            let item = item(&marker(newest_public));
             assert_eq!(item.len(), attributes);
-            assert_eq!(read_marker(item), Ok(marker(newest_entry)));
+            assert_eq!(read_marker(item), Ok(marker(newest_public)));
         }
     }
 
@@ -96,8 +91,8 @@ mod tests {
     fn no_marker_has_more_bytes_than_are_counted_for_it() {
         let stream = StreamId::new("order-1").unwrap();
         let append = AppendRange { id: Uuid::max(), first: u64::MAX, last: u64::MAX };
-        let newest_entry = Some(Previous { first: u64::MAX - 1, recorded_at_ms: i64::MAX });
-        let widest = Marker { append, recorded_at_ms: i64::MAX, newest_entry };
+        let newest_public = Some(Previous { version: u64::MAX - 1, recorded_at_ms: i64::MAX });
+        let widest = Marker { append, recorded_at_ms: i64::MAX, newest_public };
         let bytes = item_bytes(&marker_item(&stream, &widest));
         assert!((1..=marker_bytes(&stream)).contains(&bytes), "{bytes}");
     }

@@ -2,7 +2,7 @@
 //! written and read. The format is public; a change of it is a breaking change. The module is **for tools** that read the table without
 //! the library, and may change in a minor version.
 //!
-//! One partition holds a stream: `event#` + version, `pending#` + first version for each append that is still to be
+//! One partition holds a stream: `event#` + version, `pending#` + last public version for each append that is still to be
 //! published, and `command#` + append id for each command that is recognised for ever. Versions have 20 digits in a key, so that their order as texts is their order as numbers.
 
 #[cfg(test)]
@@ -21,7 +21,7 @@ mod worker;
 
 use std::{collections::HashMap, ops::RangeInclusive, str::FromStr};
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use uuid::Uuid;
 
 pub use self::payload::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
@@ -44,8 +44,6 @@ pub const STREAM_ID: &str = "stream_id";
 /// Sort key (S): which entity of the stream an item is.
 pub const ENTITY: &str = "entity";
 
-/// Event: its own id (UUID, S).
-pub const EVENT_ID: &str = "event_id";
 /// Event: its type (S).
 pub const EVENT_TYPE: &str = "event_type";
 /// Event: its payload, JSON text (S), or compressed (B) if [`PAYLOAD_ENCODING`] says so.
@@ -58,31 +56,28 @@ pub const ENCODING_ZSTD: &str = "zstd";
 pub const METADATA: &str = "metadata";
 /// Event, and the marker of a command: when it was recorded (milliseconds since the Unix epoch, N).
 pub const RECORDED_AT: &str = "recorded_at";
-/// Event: the id of the append that it came with (UUID, S). Snapshot: that of the event at its version.
+/// Event: the id of the append that it came with (the 16 bytes of a UUID, B). Snapshot: that of the event at its version. Pending entry:
+/// that of its append, if it has copies of events. With stream and version it gives an event's own id.
 pub const APPEND_ID: &str = "append_id";
-/// Event: the first version of that append (N). Marker: that of the command's append.
+/// Event: the first version of that append (N); absent if the append is this event alone. Marker: that of the command's append.
 pub const APPEND_FIRST: &str = "append_first";
-/// Event: the last version of that append (N). Marker: that of the command's append.
+/// Event: the last version of that append (N); absent if the append is this event alone. Marker: that of the command's append.
 pub const APPEND_LAST: &str = "append_last";
 
-/// Event: present and true if it is not for publication (BOOL). Marker: if none of the command's events is.
+/// Event: present and true if it is not for publication (BOOL). Marker: if the last of the command's events is not.
 pub const IS_PRIVATE: &str = "is_private";
-/// Private event, and marker of private events alone: the first version of the newest append up to this one that has a pending
-/// entry (N); absent if there is none.
-pub const ENTRY_FIRST: &str = "entry_first";
-/// Private event, and marker of private events alone: when that append was recorded (milliseconds since the Unix epoch, N).
-pub const ENTRY_AT: &str = "entry_at";
+/// Pending entry: the last public version of the stream before its append (N); absent in a stream's first. Private event, and marker
+/// whose last event is private: the last public version before it.
+pub const PREVIOUS_VERSION: &str = "previous_version";
+/// Beside [`PREVIOUS_VERSION`]: when that event was recorded (milliseconds since the Unix epoch, N).
+pub const PREVIOUS_AT: &str = "previous_at";
 
 /// Pending entry: when its events were recorded (milliseconds since the Unix epoch, N). Sort key of the index.
 pub const PENDING_SINCE: &str = "pending_since";
-/// Pending entry: the last version of its append (N); the first one stands in the key.
-pub const LAST_VERSION: &str = "last_version";
-/// Pending entry: the versions that are to be published (L of N); absent if all are.
+/// Pending entry: the first version that is to be published (N); the last one stands in the key. Absent if it is the only one.
+pub const FIRST_VERSION: &str = "first_version";
+/// Pending entry: the versions from the first to the last that are to be published (L of N); absent if all are.
 pub const PUBLIC_VERSIONS: &str = "public_versions";
-/// Pending entry: the first version of the newest append before that has an entry, too (N); absent in a stream's first.
-pub const PREVIOUS_FIRST: &str = "previous_first";
-/// Pending entry: when that append was recorded (milliseconds since the Unix epoch, N).
-pub const PREVIOUS_AT: &str = "previous_at";
 /// Pending entry: a copy of the events that are to be published (L of M), if the whole item then still fits into 1 KB.
 pub const EVENTS: &str = "events";
 
@@ -128,13 +123,13 @@ pub const LAST_ERROR: &str = "last_error";
 pub const SKIPS_PARTITION: &str = "$skips";
 /// Skip: the stream whose pending entry was removed (S).
 pub const SKIPPED_STREAM: &str = "skipped_stream";
-/// Skip: the entry's first version (N); 0 if its sort key has none.
+/// Skip: the entry's first version (N); absent if the entry could not be read.
 pub const SKIPPED_FIRST: &str = "skipped_first";
-/// Skip: its last version (N); absent if the entry could not be read.
+/// Skip: its last version (N); 0 if its sort key has none.
 pub const SKIPPED_LAST: &str = "skipped_last";
 /// Skip: the entry's sort key (S), if that has no version.
 pub const SKIPPED_KEY: &str = "skipped_key";
-/// Skip: the first version of the append before the entry (N), if that was given up, too: neither its event nor its entry was
+/// Skip: the last public version before the entry (N), if that was given up, too: neither its event nor its entry was
 /// there.
 pub const GAVE_UP_PREVIOUS: &str = "gave_up_previous";
 /// Skip: when (milliseconds since the Unix epoch, N), by the clock of who did it.
@@ -179,9 +174,9 @@ pub(crate) fn event_key(version: u64) -> String {
     format!("{EVENT_PREFIX}{version:020}")
 }
 
-/// The sort key of the pending entry of the append that begins at `first`.
-pub(crate) fn pending_key(first: u64) -> String {
-    format!("{PENDING_PREFIX}{first:020}")
+/// The sort key of the pending entry whose last public version is `last`.
+pub(crate) fn pending_key(last: u64) -> String {
+    format!("{PENDING_PREFIX}{last:020}")
 }
 
 /// The sort keys of the pending entries from the one of version `from` on. From version 1 on, those are all keys that begin as
@@ -227,8 +222,8 @@ pub(crate) fn worker_key(id: &str) -> String {
     format!("{WORKER_PREFIX}{id}")
 }
 
-/// The first version in the sort key of a pending entry.
-pub(crate) fn pending_first(entity: &str) -> Option<u64> {
+/// The version in the sort key of a pending entry.
+pub(crate) fn pending_last(entity: &str) -> Option<u64> {
     version_behind(PENDING_PREFIX, entity)
 }
 
@@ -244,6 +239,11 @@ pub(crate) fn key(stream: &str, entity: String) -> Item {
 
 pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
+}
+
+/// The 16 bytes of a UUID.
+pub(crate) fn bytes(id: Uuid) -> AttributeValue {
+    AttributeValue::B(Blob::new(id.into_bytes()))
 }
 
 pub(crate) fn number(value: impl Into<i128>) -> AttributeValue {

@@ -14,14 +14,14 @@ pub(crate) fn skip_item(skip: &Skip, id: Uuid) -> Item {
     let mut item = key(SKIPS_PARTITION, skip_key(skip.at_ms, id));
     item.extend([
         (SKIPPED_STREAM.to_owned(), text(skip.stream_id.as_str())),
-        (SKIPPED_FIRST.to_owned(), number(skip.first)),
+        (SKIPPED_LAST.to_owned(), number(skip.last)),
         (SKIPPED_AT.to_owned(), number(skip.at_ms)),
         (SKIPPED_BY.to_owned(), text(&skip.by)),
         (SKIP_REASON.to_owned(), text(&skip.reason)),
     ]);
-    item.extend(skip.last.map(|last| (SKIPPED_LAST.to_owned(), number(last))));
+    item.extend(skip.first.map(|first| (SKIPPED_FIRST.to_owned(), number(first))));
     item.extend(skip.key.as_ref().map(|key| (SKIPPED_KEY.to_owned(), text(key))));
-    item.extend(skip.gave_up_previous.map(|first| (GAVE_UP_PREVIOUS.to_owned(), number(first))));
+    item.extend(skip.gave_up_previous.map(|version| (GAVE_UP_PREVIOUS.to_owned(), number(version))));
     item
 }
 
@@ -30,8 +30,8 @@ pub(crate) fn read_skip(item: Item) -> Skip {
     let mut fields = Fields::new(item);
     Skip {
         stream_id: StreamId::stored(&fields.text(SKIPPED_STREAM).unwrap_or_default()),
-        first: fields.number(SKIPPED_FIRST).unwrap_or_default(),
-        last: fields.number(SKIPPED_LAST).ok(),
+        first: fields.number(SKIPPED_FIRST).ok(),
+        last: fields.number(SKIPPED_LAST).unwrap_or_default(),
         key: fields.has(SKIPPED_KEY).then(|| fields.text(SKIPPED_KEY).unwrap_or_default()),
         gave_up_previous: fields.number(GAVE_UP_PREVIOUS).ok(),
         at_ms: fields.number(SKIPPED_AT).unwrap_or_default(),
@@ -51,14 +51,14 @@ mod tests {
         let (by, reason) = ("ada@desk".to_owned(), "a test order".to_owned());
         let (key, gave_up_previous) = (None, Some(1));
         let at_ms = 1_780_000_000_000;
-        let skip = Skip { stream_id, first: 3, last: Some(5), key, gave_up_previous, at_ms, by, reason };
+        let skip = Skip { stream_id, first: Some(3), last: 5, key, gave_up_previous, at_ms, by, reason };
         let item = skip_item(&skip, Uuid::from_u128(1));
         assert_eq!(read_skip(item.clone()), skip);
         let key = item[ENTITY].as_s().unwrap();
         assert_eq!(key, "skip#00000001780000000000#00000000-0000-0000-0000-000000000001");
-        let unreadable = Skip { last: None, gave_up_previous: None, ..skip };
+        let unreadable = Skip { first: None, gave_up_previous: None, ..skip };
         assert_eq!(read_skip(skip_item(&unreadable, Uuid::nil())), unreadable);
-        let without_version = Skip { first: 0, key: Some("pending#abc".to_owned()), ..unreadable };
+        let without_version = Skip { last: 0, key: Some("pending#abc".to_owned()), ..unreadable };
         assert_eq!(read_skip(skip_item(&without_version, Uuid::nil())), without_version);
     }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     COMMAND_PREFIX, EVENT_PREFIX, Item, Marker, PENDING_PREFIX, Recording,
     arbitrary::{damaged, entity},
-    command_key, event_item, event_key, event_version, marker_item, pending_first, pending_item, pending_key,
+    command_key, event_item, event_key, event_version, marker_item, pending_item, pending_key, pending_last,
     read_entity, read_event, read_marker, read_pending, read_snapshot, read_stream_id, snapshot_item, stray,
 };
 use crate::{
@@ -31,18 +31,16 @@ pub(crate) fn sound() -> (Item, Item) {
         if is_private { new.private() } else { new }
     });
     let range = AppendRange { id: Uuid::from_u128(1), first: 3, last: 4 };
-    let recordings: Vec<_> = events
-        .iter()
-        .zip(3..)
-        .map(|(new, version)| Recording::new(&stream, version, Uuid::from_u128(2), new, Compression::Off))
-        .collect();
-    let previous = Some(Previous { first: 1, recorded_at_ms: 1 });
-    (event_item(&recordings[1], &range, 2, previous), pending_item(&recordings, &range, 2, previous))
+    let [before, first] = [(1, 1), (3, 2)].map(|(version, recorded_at_ms)| Some(Previous { version, recorded_at_ms }));
+    let [placed, paid] = &events;
+    let recordings = [(3, placed, before), (4, paid, first)]
+        .map(|(version, new, previous)| Recording::new(&stream, version, new, previous, Compression::Off));
+    (event_item(&recordings[1], &range, 2), pending_item(&recordings, range.id, 2).expect("one is public"))
 }
 
 fn marker() -> Marker {
     let append = AppendRange { id: Uuid::from_u128(1), first: 3, last: 4 };
-    Marker { append, recorded_at_ms: 2, newest_entry: Some(Previous { first: 1, recorded_at_ms: 1 }) }
+    Marker { append, recorded_at_ms: 2, newest_public: Some(Previous { version: 1, recorded_at_ms: 1 }) }
 }
 
 proptest! {
@@ -54,14 +52,14 @@ proptest! {
     ) {
         match read_pending(item.clone()) {
             Ok(entry) => {
-                prop_assert_eq!(&pending_key(entry.first), read_entity(&item));
+                prop_assert_eq!(&pending_key(entry.last), read_entity(&item));
                 let all = MAX_EVENTS_PER_APPEND as u64;
                 prop_assert!(entry.first >= 1 && entry.last <= MAX_VERSION && entry.last - entry.first < all);
-                prop_assert!(entry.previous.is_none_or(|previous| (1..entry.first).contains(&previous.first)));
+                prop_assert!(entry.previous.is_none_or(|previous| (1..entry.first).contains(&previous.version)));
                 let mut after = 0;
                 let mut published = 0;
                 while let Some(next) = entry.next_public(after) {
-                    prop_assert!(next > after && next <= entry.last_public());
+                    prop_assert!(next > after && next <= entry.last);
                     (after, published) = (next, published + 1);
                 }
                 prop_assert!(published <= all);
@@ -97,11 +95,11 @@ proptest! {
         item in damaged(marker_item(&StreamId::stored("order-1"), &marker()), COMMAND_PREFIX)
     ) {
         match read_marker(item.clone()) {
-            Ok(Marker { append, newest_entry, .. }) => {
+            Ok(Marker { append, newest_public, .. }) => {
                 prop_assert_eq!(&command_key(append.id), read_entity(&item));
                 prop_assert!(append.first >= 1 && append.first <= append.last && append.last <= MAX_VERSION);
                 prop_assert!(append.last - append.first < MAX_EVENTS_PER_APPEND as u64);
-                prop_assert!(newest_entry.is_none_or(|entry| (1..=append.first).contains(&entry.first)));
+                prop_assert!(newest_public.is_none_or(|newest| (1..=append.last).contains(&newest.version)));
             }
             Err(corrupt) => names_the_item(&item, &corrupt),
         }
@@ -122,6 +120,6 @@ proptest! {
         event in entity(EVENT_PREFIX), entry in entity(PENDING_PREFIX)
     ) {
         prop_assert!(event_version(&event).is_none_or(|version| event_key(version) == event));
-        prop_assert!(pending_first(&entry).is_none_or(|version| pending_key(version) == entry));
+        prop_assert!(pending_last(&entry).is_none_or(|version| pending_key(version) == entry));
     }
 }

@@ -92,7 +92,9 @@ async fn streams(store: &EventStore) -> Vec<Vec<Received>> {
     let events: Vec<_> = scan.try_collect().await.unwrap_or_else(|error| panic!("the table can't be read: {error}"));
     let mut streams = BTreeMap::<StreamId, Vec<_>>::new();
     for event in events.into_iter().filter(|event| !event.is_private) {
-        streams.entry(event.stream_id.clone()).or_default().push(published(event));
+        let stream = streams.entry(event.stream_id.clone()).or_default();
+        let previous = stream.last().map(|before: &Received| before.version);
+        stream.push(published(event, previous));
     }
     streams.into_values().collect()
 }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::{
-    event::{AppendRange, NewEvent, RecordedEvent, event_id},
+    event::{AppendRange, NewEvent, RecordedEvent},
     message::{self, CONTENT_TYPE, Properties, Received},
     outbox::OutboxEvent,
     stream::{Previous, StreamId},
@@ -26,29 +26,30 @@ pub fn recorded(stream: &StreamId, version: u64, event: NewEvent) -> RecordedEve
     RecordedEvent {
         stream_id: stream.clone(),
         version,
-        event_id: event_id(append.id, stream, version),
         event_type: event.event_type().to_owned(),
         payload: event.payload_text().to_owned(),
         metadata: event.metadata().clone(),
         recorded_at_ms,
         is_private: event.is_private(),
         append,
-        newest_entry: (!event.is_private()).then_some(Previous { first: version, recorded_at_ms }),
+        newest_public: (!event.is_private()).then_some(Previous { version, recorded_at_ms }),
     }
 }
 
-/// The same event as a consumer receives it: for tests of what takes a [`Received`].
+/// The same event as a consumer receives it, with the version before it as its `previous_version`: for tests of what takes a
+/// [`Received`].
 ///
 /// # Panics
 /// As [`recorded()`].
 #[must_use]
 pub fn received(stream: &StreamId, version: u64, event: NewEvent) -> Received {
-    published(recorded(stream, version, event))
+    let previous = Some(version.saturating_sub(1)).filter(|previous| *previous > 0);
+    published(recorded(stream, version, event), previous)
 }
 
 /// By way of the parts of a message, as the relay makes and a consumer takes them.
-pub(super) fn published(event: RecordedEvent) -> Received {
-    let (stream, event) = (event.stream_id.clone(), OutboxEvent::from(event));
+pub(super) fn published(event: RecordedEvent, previous_version: Option<u64>) -> Received {
+    let (stream, event) = (event.stream_id.clone(), OutboxEvent::of(event, previous_version));
     let id = event.event_id.to_string();
     let properties =
         Properties { message_id: Some(&id), event_type: Some(&event.event_type), content_type: Some(CONTENT_TYPE) };

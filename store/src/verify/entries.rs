@@ -1,6 +1,6 @@
 //! Pending entries, compared with the events that they stand for.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use super::{Findings, finding::Fault, newest::wrongly_named};
 use crate::{
@@ -8,7 +8,9 @@ use crate::{
     event::RecordedEvent,
     limits::MAX_EVENTS_PER_APPEND,
     outbox::entry::{OutboxEvent, PendingEntry},
-    read, schema,
+    read,
+    schema::{self, APPEND_ID},
+    stream::StreamId,
     table::Table,
 };
 
@@ -21,8 +23,7 @@ impl Entries {
     pub(super) fn add(&mut self, entry: PendingEntry) -> Option<Vec<PendingEntry>> {
         let before = match (self.0.first(), self.0.last()) {
             (Some(first), Some(last))
-                if entry.first == last.last.saturating_add(1)
-                    && entry.last - first.first < MAX_EVENTS_PER_APPEND as u64 =>
+                if entry.first > last.last && entry.last - first.first < MAX_EVENTS_PER_APPEND as u64 =>
             {
                 None
             }
@@ -44,22 +45,39 @@ pub(super) async fn check_entries(
 ) -> Result<(), Error> {
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
     let stream = &first.stream_id;
-    // The event before says which append the first entry has to name.
+    // The event before says which version the first entry has to name.
     let from = first.first.saturating_sub(1).max(1);
-    let (items, read_units) = read::visible_events(table, stream, from..=last.last).await?;
-    findings.read_units += read_units;
-    // Unreadable events are findings of their own.
-    let events: BTreeMap<_, _> =
-        items.into_iter().map(|(version, item)| (version, schema::read_event(item).ok())).collect();
+    let mut events = read_events(table, stream, from..=last.last, findings).await?;
+    // What is behind the last public event of an append has to be private.
+    if let Some(Some(end)) = events.get(&last.last)
+        && end.append.last > last.last
+    {
+        let rest = last.last + 1..=end.append.last;
+        events.extend(read_events(table, stream, rest, findings).await?);
+    }
     for entry in entries {
         if let Some(fault) = check_entry(entry, &events) {
-            findings.found(stream, schema::pending_key(entry.first), fault);
+            findings.found(stream, schema::pending_key(entry.last), fault);
         }
     }
     Ok(())
 }
 
-fn check_entry(entry: &PendingEntry, events: &BTreeMap<u64, Option<RecordedEvent>>) -> Option<Fault> {
+/// Events by their versions; none where one can't be read, which is a finding of its own.
+type Events = BTreeMap<u64, Option<RecordedEvent>>;
+
+async fn read_events(
+    table: &Table,
+    stream: &StreamId,
+    versions: RangeInclusive<u64>,
+    findings: &mut Findings,
+) -> Result<Events, Error> {
+    let (items, read_units) = read::visible_events(table, stream, versions).await?;
+    findings.read_units += read_units;
+    Ok(items.into_iter().map(|(version, item)| (version, schema::read_event(item).ok())).collect())
+}
+
+fn check_entry(entry: &PendingEntry, events: &Events) -> Option<Fault> {
     let missing: Vec<_> =
         (entry.first..=entry.last).filter(|version| !events.contains_key(version)).map(|v| v.to_string()).collect();
     if !missing.is_empty() {
@@ -68,20 +86,22 @@ fn check_entry(entry: &PendingEntry, events: &BTreeMap<u64, Option<RecordedEvent
     }
     let newest = match entry.first {
         1 => Some(None),
-        first => events.get(&(first - 1)).and_then(Option::as_ref).map(|before| before.newest_entry),
+        first => events.get(&(first - 1)).and_then(Option::as_ref).map(|before| before.newest_public),
     };
     if let Some(newest) = newest.filter(|newest| *newest != entry.previous) {
         return Some(Fault::PreviousEntry { what: wrongly_named(entry.previous, newest) });
     }
     let disagrees = |what| Some(Fault::EntryDisagrees { what });
+    let own = events.get(&entry.last).and_then(Option::as_ref).map(|last| last.append);
+    let behind = events.range(entry.last + 1..).map_while(|(_, event)| event.as_ref());
+    let mut behind = behind.take_while(|event| Some(event.append) == own);
+    if let Some(event) = behind.find(|event| !event.is_private) {
+        return disagrees(format!("event {} of its append is public, too, and stands behind it", event.version));
+    }
     let events = (entry.first..=entry.last).filter_map(|version| events.get(&version)?.as_ref());
     for event in events.clone() {
-        let append = event.append;
-        if (append.first, append.last) != (entry.first, entry.last) {
-            return disagrees(format!(
-                "it is of versions {} to {}, event {} of {} to {}",
-                entry.first, entry.last, event.version, append.first, append.last
-            ));
+        if own.is_some_and(|own| own != event.append) {
+            return disagrees(format!("events {} and {} are of two appends", event.version, entry.last));
         }
         if event.recorded_at_ms != entry.pending_since_ms {
             return disagrees(format!(
@@ -110,7 +130,7 @@ fn check_entry(entry: &PendingEntry, events: &BTreeMap<u64, Option<RecordedEvent
 
 fn difference(copy: &OutboxEvent, event: &RecordedEvent) -> Option<&'static str> {
     let differs = [
-        ("event_id", copy.event_id != event.event_id),
+        (APPEND_ID, copy.event_id != event.event_id()),
         ("event_type", copy.event_type != event.event_type),
         ("payload", copy.payload != event.payload),
         ("metadata", copy.metadata != event.metadata),

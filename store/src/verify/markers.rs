@@ -31,9 +31,9 @@ impl Markers {
         None
     }
 
-    /// The marker of the append that begins with an event.
+    /// The marker of the append that ends with an event.
     pub(super) fn take(&mut self, event: &RecordedEvent) -> Option<Marker> {
-        self.0.get(&event.append.id).filter(|marker| marker.append.first == event.version)?;
+        self.0.get(&event.append.id).filter(|marker| marker.append.last == event.version)?;
         self.0.remove(&event.append.id)
     }
 
@@ -45,7 +45,7 @@ impl Markers {
     }
 }
 
-/// Compares a marker with the first event of its append.
+/// Compares a marker with the last event of its append.
 pub(super) fn compare(stream: &StreamId, marker: &Marker, event: &RecordedEvent, findings: &mut Findings) {
     let (own, other) = (marker.append, event.append);
     let what = if own != other {
@@ -55,30 +55,30 @@ pub(super) fn compare(stream: &StreamId, marker: &Marker, event: &RecordedEvent,
         )
     } else if marker.recorded_at_ms != event.recorded_at_ms {
         format!("its append was recorded at {} ms, the events at {} ms", marker.recorded_at_ms, event.recorded_at_ms)
-    } else if marker.newest_entry != event.newest_entry {
-        "it names another append with a pending entry than its events do".to_owned()
+    } else if marker.newest_public != event.newest_public {
+        "it names another version as the last public one than its last event does".to_owned()
     } else {
         return;
     };
     findings.found(stream, schema::command_key(own.id), Fault::FalseMarker { what });
 }
 
-/// Reads the first event of a marker's append, and compares it.
+/// Reads the last event of a marker's append, and compares it.
 pub(super) async fn check(
     table: &Table,
     stream: &StreamId,
     marker: &Marker,
     findings: &mut Findings,
 ) -> Result<(), Error> {
-    let first = marker.append.first;
-    let (mut items, read_units) = read::visible_events(table, stream, first..=first).await?;
+    let last = marker.append.last;
+    let (mut items, read_units) = read::visible_events(table, stream, last..=last).await?;
     findings.read_units += read_units;
-    match items.remove(&first).map(schema::read_event) {
+    match items.remove(&last).map(schema::read_event) {
         Some(Ok(event)) => compare(stream, marker, &event, findings),
         // It is a finding of its own.
         Some(Err(_)) => {}
         None => {
-            let what = format!("version {first}, with which its append begins, is missing");
+            let what = format!("version {last}, with which its append ends, is missing");
             findings.found(stream, schema::command_key(marker.append.id), Fault::FalseMarker { what });
         }
     }

@@ -14,7 +14,10 @@
 mod paired;
 mod raw;
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
 
 use clap::Parser;
 use futures_util::future::join_all;
@@ -108,7 +111,7 @@ async fn main() {
 
 async fn round(work: Work, pairs: usize) -> Round {
     let engine = ServedEngine::start().await;
-    let (store, raw) = (engine.store(None), Raw::new(engine.client(None), engine.table()));
+    let (store, raw) = (engine.store(None), Raw::new(engine.client(None), engine.table(), SystemTime::now));
     match work {
         Work::Append(events) => {
             let (mut one, mut other) = (Appender::new(store, "order-lib"), raw.appender("order-raw"));
@@ -248,12 +251,13 @@ fn payloads(events: usize) -> Vec<String> {
     vec![format!(r#"{{"total_cents":4990,"text":"{text}"}}"#); events]
 }
 
-/// Both sides send the same, ids and times apart.
+/// Both sides send the same, ids apart. At one and the same time: where a page ends depends on the bytes of its numbers.
 async fn check_requests() {
+    let clock = || SystemTime::UNIX_EPOCH + Duration::from_millis(1_780_000_000_123);
     let engine = ServedEngine::start().await;
     let (ours, theirs) = (Wire::new(), Wire::new());
-    let store = engine.store(Some(&ours));
-    let raw = Raw::new(engine.client(Some(&theirs)), engine.table());
+    let store = EventStore::builder(engine.client(Some(&ours)), engine.table()).clock(clock).build();
+    let raw = Raw::new(engine.client(Some(&theirs)), engine.table(), clock);
     let (mut one, mut other) = (Appender::new(store.clone(), "order-lib"), raw.appender("order-raw"));
     // First appends, later ones, large ones; then as many as fill several pages.
     for events in [1, 1, 10].into_iter().chain([10; 300]) {

@@ -47,7 +47,8 @@ impl World<'_> {
         let History { events, read, .. } = &mut self.history;
         let to = events.len().min(*read + self.random.usize(1..=most));
         let page = events[*read..to].iter().map(|(stream, version, is_public)| {
-            let (stream, event) = (stream_id(*stream), Arc::new(event(*version)));
+            let previous = self.table.public_before(*stream, *version);
+            let (stream, event) = (stream_id(*stream), Arc::new(event(*version, previous)));
             is_public.then_some(Outgoing { stream, event })
         });
         let page = HistoryPage { events: page.collect(), has_more: to < events.len() };
@@ -57,7 +58,7 @@ impl World<'_> {
 
     /// What is published when everything else is.
     pub(super) fn end_of_history() -> Done {
-        let end = Outgoing { stream: stream_id(END), event: Arc::new(event(0)) };
+        let end = Outgoing { stream: stream_id(END), event: Arc::new(event(0, None)) };
         Done::History(Some(HistoryPage { events: vec![Some(end)], has_more: false }))
     }
 

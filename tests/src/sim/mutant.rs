@@ -30,6 +30,8 @@ pub enum Mutant {
     ShareConnection,
     /// What the broker never confirms is sent again with everything else, for ever.
     TrustSilence,
+    /// An event that is read from the table does not say which public version was before it.
+    ForgetPrevious,
     /// A replay keeps a position that has passed the next event.
     KeepAhead,
     /// A replay's position is taken for kept that was not written.

@@ -22,6 +22,8 @@ pub enum Promise {
     NothingLost,
     /// G6: first deliveries come in version order.
     Order,
+    /// G11: each message names the public version before it.
+    Chain,
     /// G10: bounds hold.
     Bounded,
     /// When nothing goes wrong any more, everything is published and deleted.

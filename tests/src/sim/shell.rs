@@ -152,6 +152,20 @@ impl World<'_> {
             }
         }
         self.coverage.alone += u64::from(matches!(&task, Task::PublishAlone(..)));
+        let published = match &task {
+            Task::Publish(batch) => batch.as_slice(),
+            Task::PublishAlone(outgoing, _) => std::slice::from_ref(outgoing),
+            _ => &[],
+        };
+        for Outgoing { stream, event } in published {
+            let before = self.table.public_before(super::table::number(stream), event.version);
+            if event.previous_version != before {
+                let named = event.previous_version;
+                let what =
+                    format!("{stream} v{} names {named:?} as the version before, it is {before:?}", event.version);
+                self.oracle.broken(Promise::Chain, self.now, what);
+            }
+        }
         if let Task::Delete(keys) = &task {
             let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
             // DynamoDB refuses a batch that has a key twice, however often it is sent.
@@ -171,7 +185,7 @@ impl World<'_> {
     fn entries_ending_with<'a>(&self, batch: impl Iterator<Item = &'a Outgoing>) -> Vec<PendingKey> {
         let entry = |outgoing: &Outgoing| {
             let append = self.table.append_of(number(&outgoing.stream), outgoing.event.version)?;
-            let key = PendingKey { stream_id: outgoing.stream.clone(), first: append.first };
+            let key = PendingKey { stream_id: outgoing.stream.clone(), last: append.key() };
             append.public.last().is_some_and(|last| *last == outgoing.event.version).then_some(key)
         };
         batch.filter_map(entry).collect()
@@ -249,7 +263,7 @@ impl World<'_> {
             let confirmed = batch.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Confirmed);
             let keys = confirmed.filter_map(|(outgoing, _)| {
                 let append = self.table.append_of(super::table::number(&outgoing.stream), outgoing.event.version)?;
-                Some(PendingKey { stream_id: outgoing.stream.clone(), first: append.first })
+                Some(PendingKey { stream_id: outgoing.stream.clone(), last: append.key() })
             });
             let keys: Vec<_> = keys.collect();
             if !keys.is_empty() {
@@ -306,17 +320,18 @@ impl World<'_> {
                 self.coverage.stale += u64::from(*from == 1 && page.entries.is_empty());
                 Answer::Pending(page)
             }
-            Read::Events { from, last, .. } => {
+            Read::Events { from, last, previous, .. } => {
+                let previous = previous.filter(|_| self.mutant != Some(Mutant::ForgetPrevious));
                 // A page ends at a megabyte.
                 let to = self.random.u64(*from..=*last);
-                match self.table.events(stream, *from, to, self.now) {
+                match self.table.events(stream, (*from, to), previous, self.now) {
                     Some(events) => Answer::Events(events.into_iter().map(Arc::new).collect()),
                     None => Answer::Unreadable(format!("an event from version {from} on is missing")),
                 }
             }
-            Read::VisibilityCheck { first, .. } => {
+            Read::VisibilityCheck { last, .. } => {
                 self.coverage.visibility_checks += 1;
-                let seen = self.table.predecessor(stream, *first, self.now);
+                let seen = self.table.predecessor(stream, *last, self.now);
                 self.coverage.hidden += u64::from(seen == Predecessor::Pending);
                 let is_forgotten = self.mutant == Some(Mutant::SkipVisibilityCheck);
                 Answer::VisibilityCheck(if is_forgotten { Predecessor::Published } else { seen })
@@ -346,8 +361,8 @@ impl World<'_> {
     fn delete(&mut self, keys: &[PendingKey]) {
         for key in keys {
             let stream = number(&key.stream_id);
-            if let Some(versions) = self.table.delete(stream, key.first, self.now) {
-                self.note(|| format!("the entry of s{stream} v{} is deleted", key.first));
+            if let Some(versions) = self.table.delete(stream, key.last, self.now) {
+                self.note(|| format!("the entry of s{stream} v{} is deleted", key.last));
                 self.oracle.deleted(stream, &versions, self.now);
             }
         }

@@ -32,6 +32,11 @@ pub(super) struct Append {
 }
 
 impl Append {
+    /// The last version to publish, by which its entry is found; 0 if there is none.
+    pub(super) fn key(&self) -> u64 {
+        self.public.last().copied().unwrap_or(0)
+    }
+
     fn is_pending(&self, now: Ms) -> bool {
         !self.public.is_empty() && self.deleted_at.is_none_or(|at| now < at)
     }
@@ -76,7 +81,7 @@ impl Table {
     pub(super) fn append(&mut self, plan: &AppendPlan, is_after_night: bool, now: Ms) -> &Append {
         let before = self.of(plan.stream).next_back().map_or(0, |append| append.last);
         let previous = self.of(plan.stream).rfind(|append| !append.public.is_empty());
-        let previous = previous.map(|append| Previous { first: append.first, recorded_at_ms: append.recorded_at_ms });
+        let previous = previous.map(|append| Previous { version: append.key(), recorded_at_ms: append.recorded_at_ms });
         let night_ms = if is_after_night { NIGHT_MS } else { 0 };
         let versions = (before + 1..).zip(&plan.public);
         self.appends.push(Append {
@@ -110,12 +115,12 @@ impl Table {
     pub(super) fn pending(&self, stream: u8, from: u64, most: usize, is_unreadable: bool, now: Ms) -> PendingPage {
         let visible = self
             .of(stream)
-            .filter(|append| append.first >= from && append.is_pending(now) && now >= append.entry_visible_at);
+            .filter(|append| append.key() >= from && append.is_pending(now) && now >= append.entry_visible_at);
         let mut entries: Vec<_> = visible.take(most).map(entry).collect();
         let has_more = entries.len() == most;
         let mut unreadable = None;
         if is_unreadable && let Some(last) = entries.pop() {
-            let at = format!("pending#{:020}", last.first);
+            let at = format!("pending#{:020}", last.last);
             unreadable = Some(Corrupt::new(last.stream_id, at, "events is not a list"));
         }
         PendingPage::new(entries, unreadable, has_more)
@@ -125,21 +130,40 @@ impl Table {
     pub(super) fn pending_by_index(&self, stream: u8, now: Ms) -> PendingPage {
         let mut shown: Vec<_> = self.of(stream).filter(|append| append.in_index(now)).collect();
         shown.sort_by_key(|append| append.recorded_at_ms);
-        let without_previous = |append: &&Append| {
+        let without_check = |append: &&Append| {
             let mut entry = entry(append);
-            entry.previous = None;
+            // Long ago, so that it is not looked for.
+            entry.previous = entry.previous.map(|previous| Previous { recorded_at_ms: 0, ..previous });
             entry
         };
-        PendingPage::new(shown.iter().map(without_previous).collect(), None, false)
+        PendingPage::new(shown.iter().map(without_check).collect(), None, false)
     }
 
-    /// Events, private ones included; none where one is not visible.
-    pub(super) fn events(&self, stream: u8, from: u64, to: u64, now: Ms) -> Option<Vec<OutboxEvent>> {
+    /// Events, private ones included, behind the public version `previous`; none where one is not visible.
+    pub(super) fn events(
+        &self,
+        stream: u8,
+        (from, to): (u64, u64),
+        mut previous: Option<u64>,
+        now: Ms,
+    ) -> Option<Vec<OutboxEvent>> {
         let is_visible = |version: u64| {
             let append = self.of(stream).find(|append| (append.first..=append.last).contains(&version));
             append.is_some_and(|append| now >= append.events_visible_at)
         };
-        (from..=to).map(|version| is_visible(version).then(|| event(version))).collect()
+        let mut read = |version| {
+            let event = event(version, previous);
+            if self.append_of(stream, version).is_some_and(|append| append.public.contains(&version)) {
+                previous = Some(version);
+            }
+            event
+        };
+        (from..=to).map(|version| is_visible(version).then(|| read(version))).collect()
+    }
+
+    /// The public version before another one.
+    pub(super) fn public_before(&self, stream: u8, version: u64) -> Option<u64> {
+        self.of(stream).flat_map(|append| append.public.iter().copied()).filter(|public| *public < version).max()
     }
 
     /// All events, stream by stream: stream, version, and whether it is public.
@@ -153,8 +177,8 @@ impl Table {
     }
 
     /// The serializable read.
-    pub(super) fn predecessor(&self, stream: u8, first: u64, now: Ms) -> Predecessor {
-        match self.of(stream).find(|append| append.first == first) {
+    pub(super) fn predecessor(&self, stream: u8, last: u64, now: Ms) -> Predecessor {
+        match self.of(stream).find(|append| append.key() == last) {
             Some(append) if !append.is_whole(now) => Predecessor::Unsettled,
             Some(append) if append.is_pending(now) => Predecessor::Pending,
             Some(_) => Predecessor::Published,
@@ -163,8 +187,8 @@ impl Table {
     }
 
     /// Deletes an entry. Returns its versions, if it was there.
-    pub(super) fn delete(&mut self, stream: u8, first: u64, now: Ms) -> Option<Vec<u64>> {
-        let append = self.appends.iter_mut().find(|append| append.stream == stream && append.first == first)?;
+    pub(super) fn delete(&mut self, stream: u8, last: u64, now: Ms) -> Option<Vec<u64>> {
+        let append = self.appends.iter_mut().find(|append| append.stream == stream && append.key() == last)?;
         if !append.is_pending(now) {
             return None;
         }
@@ -172,10 +196,10 @@ impl Table {
         Some(append.public.clone())
     }
 
-    /// The first version of the first pending entry of a stream, if it is visible: an operator may skip no other.
+    /// The key of the first pending entry of a stream, if it is visible: an operator may skip no other.
     pub(super) fn front(&self, stream: u8, now: Ms) -> Option<u64> {
         let front = self.of(stream).find(|append| append.is_pending(now))?;
-        front.is_whole(now).then_some(front.first)
+        front.is_whole(now).then_some(front.key())
     }
 
     /// The append that a version belongs to.
@@ -228,26 +252,29 @@ impl Table {
 pub(super) struct IndexKey {
     pub(super) stream: u8,
     pub(super) pending_since_ms: i64,
-    first: u64,
+    last: u64,
 }
 
 impl IndexKey {
     fn of(append: &Append) -> Self {
-        Self { stream: append.stream, pending_since_ms: append.recorded_at_ms, first: append.first }
+        Self { stream: append.stream, pending_since_ms: append.recorded_at_ms, last: append.key() }
     }
 }
 
-pub(super) fn event(version: u64) -> OutboxEvent {
-    OutboxEvent::new(version, Uuid::from_u128(version.into()), "Counted", "{}")
+pub(super) fn event(version: u64, previous: Option<u64>) -> OutboxEvent {
+    let mut event = OutboxEvent::new(version, Uuid::from_u128(version.into()), "Counted", "{}");
+    event.previous_version = previous;
+    event
 }
 
 fn entry(append: &Append) -> PendingEntry {
-    let copies = append.has_copies.then(|| append.public.iter().copied().map(event).collect());
     let stream = stream_id(append.stream);
-    let (first, last) = (append.first, append.last);
-    let mut entry = PendingEntry::new(stream, first, last, append.recorded_at_ms, append.previous, copies);
-    let is_mixed = append.public.len() as u64 != append.last - append.first + 1;
+    let (first, last) = (append.public[0], append.key());
+    let mut entry = PendingEntry::new(stream, first, last, append.recorded_at_ms, append.previous, None);
+    let is_mixed = append.public.len() as u64 != last - first + 1;
     entry.public = is_mixed.then(|| append.public.clone());
+    let copy = |version: &u64| event(*version, entry.public_before(*version));
+    entry.events = append.has_copies.then(|| append.public.iter().map(copy).collect());
     entry
 }
 

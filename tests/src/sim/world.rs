@@ -282,10 +282,10 @@ impl World<'_> {
 
     /// An operator gives up the first pending entry of a stream.
     fn skip(&mut self, stream: u8) {
-        if let Some(first) = self.table.front(stream, self.now)
-            && let Some(versions) = self.table.delete(stream, first, self.now)
+        if let Some(last) = self.table.front(stream, self.now)
+            && let Some(versions) = self.table.delete(stream, last, self.now)
         {
-            self.note(|| format!("skip s{stream} v{first}: {versions:?}"));
+            self.note(|| format!("skip s{stream} v{last}: {versions:?}"));
             self.coverage.skips += 1;
             for version in versions {
                 self.oracle.excused(stream, version);

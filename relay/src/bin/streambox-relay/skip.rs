@@ -37,8 +37,8 @@ pub(crate) async fn run(store: &EventStore, options: &SkipOptions) -> Result<boo
             versions(*first, *last),
         ))),
         Skipping::PreviousMissing { entry: (first, last), previous } => Err(Failure::new(format!(
-            "stream {}: the entry of {} is not skipped, because the append before it is missing. It begins at version {previous}, \
-             and neither its event nor its pending entry is in the table: somebody has deleted it, and it is unknown whether its \
+            "stream {}: the entry of {} is not skipped, because the append before it is missing. Its last public version is {previous}, \
+             and neither that event nor its pending entry is in the table: somebody has deleted it, and it is unknown whether its \
              events were published. To give it up together with this entry, repeat the command with --give-up-previous; that is \
              recorded, too",
             options.stream,
@@ -60,8 +60,8 @@ fn user_at_host() -> String {
 #[derive(Serialize)]
 struct Printed<'a> {
     stream: &'a str,
-    first_version: u64,
-    last_version: Option<u64>,
+    first_version: Option<u64>,
+    last_version: u64,
     key: Option<&'a str>,
     gave_up_previous: Option<u64>,
     skipped_at: String,
@@ -90,7 +90,7 @@ fn print(skip: &Skip, skipped_before: bool, format: Format) {
             printed.stream,
             skip.key.clone().unwrap_or_else(|| versions(skip.first, skip.last)),
             skip.gave_up_previous
-                .map_or_else(String::new, |first| format!(", given up what was before, from version {first}")),
+                .map_or_else(String::new, |last| format!(", given up what was before, up to version {last}")),
             printed.skipped_at,
             skip.by,
             skip.reason,
@@ -98,15 +98,15 @@ fn print(skip: &Skip, skipped_before: bool, format: Format) {
     }
 }
 
-fn versions(first: u64, last: Option<u64>) -> String {
-    match last {
-        Some(last) if last == first => format!("version {first}"),
-        Some(last) => format!("versions {first} to {last}"),
-        None => format!("version {first} and an unknown number behind it"),
+fn versions(first: Option<u64>, last: u64) -> String {
+    match first {
+        Some(first) if first == last => format!("version {last}"),
+        Some(first) => format!("versions {first} to {last}"),
+        None => format!("version {last} and an unknown number before it"),
     }
 }
 
-fn not_pending(stream: &str, target: &SkipTarget, pending: &[(u64, Option<u64>)], has_more: bool) -> String {
+fn not_pending(stream: &str, target: &SkipTarget, pending: &[(Option<u64>, u64)], has_more: bool) -> String {
     let entries: Vec<_> = pending.iter().map(|(first, last)| versions(*first, *last)).collect();
     let there = match (entries.as_slice(), has_more) {
         ([], _) => "nothing of the stream is".to_owned(),

@@ -137,9 +137,9 @@ fn text(status: &Status) -> String {
         line("latest skips:".to_owned());
     }
     for skip in &status.skips {
-        let last = skip.last_version.filter(|last| *last != skip.first_version);
-        let versions = last.map_or_else(String::new, |last| format!(" to {last}"));
-        line(format!("  {} version {}{versions}: {}", skip.stream, skip.first_version, skip.reason));
+        let first = skip.first_version.filter(|first| *first != skip.last_version);
+        let first = first.map_or_else(String::new, |first| format!("{first} to "));
+        line(format!("  {} version {first}{}: {}", skip.stream, skip.last_version, skip.reason));
         line(format!("    at {} by {}", skip.at, skip.by));
     }
     text

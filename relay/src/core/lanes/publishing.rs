@@ -94,11 +94,11 @@ impl Lanes {
         let lane = self.open.get_mut(stream).expect("a lane stays while an event of it is in flight");
         let held = lane.bytes();
         let is_confirmed = outcome == Outcome::Confirmed;
-        let mut first = None;
+        let mut entry = None;
         match outcome {
             Outcome::Confirmed => {
                 self.suspects.confirmed(stream, &outgoing.event);
-                first = lane.confirmed();
+                entry = lane.confirmed();
             }
             Outcome::Unknown => lane.publish_again(),
             Outcome::Suspect(_) => lane.suspect(),
@@ -113,7 +113,7 @@ impl Lanes {
             self.notify(Notice::Resumed { stream: stream.clone() });
         }
         self.advance(stream, now);
-        first.map(|first| PendingKey { stream_id: stream.clone(), first })
+        entry.map(|last| PendingKey { stream_id: stream.clone(), last })
     }
 
     /// Puts a lane into the queue for its next event: in a batch, or alone.

@@ -130,8 +130,8 @@ fn read_of(stream: &StreamId, lane: &Lane, bounds: &Bounds) -> Option<Read> {
             let limit = if lane.is_retry() { 1 } else { bounds.entries_per_read };
             Some(Read::Pending { stream, from, limit })
         }
-        Step::ReadEvents { from, last } => Some(Read::Events { stream, from, last }),
-        Step::CheckVisibility { first } => Some(Read::VisibilityCheck { stream, first }),
+        Step::ReadEvents { from, last, previous } => Some(Read::Events { stream, from, last, previous }),
+        Step::CheckVisibility { last } => Some(Read::VisibilityCheck { stream, last }),
         _ => None,
     }
 }
@@ -145,8 +145,8 @@ fn reserve_of(read: &Read) -> usize {
 }
 
 fn unpublished(read: &Read, seen: Predecessor, version: u64) -> String {
-    let Read::VisibilityCheck { stream, first } = read else { return String::new() };
-    let before = format!("the append before, which begins at version {first},");
+    let Read::VisibilityCheck { stream, last } = read else { return String::new() };
+    let before = format!("the append before, with the public version {last},");
     match seen {
         Predecessor::Missing => format!(
             "{before} is missing: neither its event nor its pending entry is in the table, so it is unknown whether it was \

@@ -75,12 +75,13 @@ fn publish(core: &mut Core, stream: &StreamId, version: u64, outcome: Outcome, n
     core.published(&Outgoing { stream: stream.clone(), event: event.into() }, outcome, now);
 }
 
-/// An entry of the versions `first` to `last` with copies of its events; the append before was recorded `apart_ms`
+/// An entry of the versions `first` to `last` with copies of its events; the public version before was recorded `apart_ms`
 /// earlier.
 fn entry(stream: &StreamId, first: u64, last: u64, previous: Option<(u64, i64)>) -> PendingEntry {
     let pending_since_ms = 1_000_000;
     let events = (first..=last).map(|v| OutboxEvent::new(v, Uuid::from_u128(v.into()), "Placed", "{}")).collect();
-    let previous = previous.map(|(first, apart_ms)| Previous { first, recorded_at_ms: pending_since_ms - apart_ms });
+    let previous =
+        previous.map(|(version, apart_ms)| Previous { version, recorded_at_ms: pending_since_ms - apart_ms });
     PendingEntry::new(stream.clone(), first, last, pending_since_ms, previous, Some(events))
 }
 
@@ -99,14 +100,14 @@ fn versions(batch: &[Outgoing]) -> Vec<u64> {
     batch.iter().map(|outgoing| outgoing.event.version).collect()
 }
 
-fn key(stream: &StreamId, first: u64) -> PendingKey {
-    PendingKey { stream_id: stream.clone(), first }
+fn key(stream: &StreamId, last: u64) -> PendingKey {
+    PendingKey { stream_id: stream.clone(), last }
 }
 
 #[test]
 fn g6_one_event_of_a_stream_is_in_flight_at_a_time_and_in_order() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
-    begin(&mut core, &order, vec![entry(&order, 1, 2, None), entry(&order, 3, 3, Some((1, 0)))], now);
+    begin(&mut core, &order, vec![entry(&order, 1, 2, None), entry(&order, 3, 3, Some((2, 0)))], now);
     for version in 1..=3 {
         assert_eq!(versions(&core.next_batch()), [version]);
         assert_eq!(versions(&core.next_batch()), NOTHING, "nothing more before {version} is confirmed");
@@ -125,7 +126,7 @@ fn g5_an_entry_is_deleted_when_all_of_its_events_are_confirmed_and_not_before() 
     core.next_batch();
     assert_eq!(core.next_deletes(now), []);
     publish(&mut core, &order, 2, Outcome::Confirmed, now);
-    assert_eq!(core.next_deletes(now), [key(&order, 1)]);
+    assert_eq!(core.next_deletes(now), [key(&order, 2)]);
 }
 
 #[test]
@@ -308,7 +309,7 @@ fn deletes_rest_longer_only_while_none_of_them_is_done() {
         let mut rests = Vec::new();
         for round in 1..=4 {
             let deletes = core.next_deletes(now);
-            let left = deletes.iter().filter(|key| key.first > done * round).cloned().collect();
+            let left = deletes.iter().filter(|key| key.last > done * round).cloned().collect();
             core.deleted(&deletes, left, now);
             let due = core.deletes_due().expect("some are left");
             rests.push(due - now);
@@ -328,7 +329,7 @@ fn g6_a_close_previous_entry_is_checked_before_the_next_is_published() {
     begin(&mut core, &order, vec![entry(&order, 5, 5, Some((4, 3)))], now);
     assert_eq!(versions(&core.next_batch()), NOTHING);
     let read = core.next_read().unwrap();
-    assert_eq!(read, Read::VisibilityCheck { stream: order.clone(), first: 4 });
+    assert_eq!(read, Read::VisibilityCheck { stream: order.clone(), last: 4 });
     core.answered(&read, Answer::VisibilityCheck(Predecessor::Published), now);
     assert_eq!(versions(&core.next_batch()), [5]);
 }
@@ -337,7 +338,7 @@ fn g6_a_close_previous_entry_is_checked_before_the_next_is_published() {
 fn g6_clocks_that_run_apart_cost_a_check_not_a_gap() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     begin(&mut core, &order, vec![entry(&order, 5, 5, Some((4, -3_600_000)))], now);
-    assert!(matches!(core.next_read(), Some(Read::VisibilityCheck { first: 4, .. })));
+    assert!(matches!(core.next_read(), Some(Read::VisibilityCheck { last: 4, .. })));
 }
 
 #[test]
@@ -363,12 +364,12 @@ fn a_previous_entry_that_this_relay_has_published_needs_no_check() {
 fn g6_an_entry_between_two_that_is_not_visible_yet_is_waited_for() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     // Versions 2 to 3 are half visible: their pending entry does not show.
-    begin(&mut core, &order, vec![entry(&order, 1, 1, None), entry(&order, 4, 4, Some((2, 1)))], now);
+    begin(&mut core, &order, vec![entry(&order, 1, 1, None), entry(&order, 4, 4, Some((3, 1)))], now);
     core.next_batch();
     publish(&mut core, &order, 1, Outcome::Confirmed, now);
     assert_eq!(versions(&core.next_batch()), NOTHING);
     let check = core.next_read().unwrap();
-    assert_eq!(check, Read::VisibilityCheck { stream: order.clone(), first: 2 });
+    assert_eq!(check, Read::VisibilityCheck { stream: order.clone(), last: 3 });
     let (mut check, mut due) = (check, now);
     for seen in [Predecessor::Unsettled, Predecessor::Pending] {
         core.answered(&check, Answer::VisibilityCheck(seen), due);
@@ -377,15 +378,15 @@ fn g6_an_entry_between_two_that_is_not_visible_yet_is_waited_for() {
         core.lanes.wake(due);
         let read = core.next_read().unwrap();
         assert!(matches!(read, Read::Pending { from: 1, .. }), "{read:?}");
-        core.answered(&read, page(vec![entry(&order, 4, 4, Some((2, 1)))]), due);
+        core.answered(&read, page(vec![entry(&order, 4, 4, Some((3, 1)))]), due);
         check = core.next_read().unwrap();
-        assert_eq!(check, Read::VisibilityCheck { stream: order.clone(), first: 2 });
+        assert_eq!(check, Read::VisibilityCheck { stream: order.clone(), last: 3 });
     }
     core.answered(&check, Answer::VisibilityCheck(Predecessor::Pending), due);
     due = core.lanes.next_due().unwrap();
     core.lanes.wake(due);
     let read = core.next_read().unwrap();
-    core.answered(&read, page(vec![entry(&order, 2, 3, Some((1, 1))), entry(&order, 4, 4, Some((2, 1)))]), due);
+    core.answered(&read, page(vec![entry(&order, 2, 3, Some((1, 1))), entry(&order, 4, 4, Some((3, 1)))]), due);
     for version in 2..=4 {
         assert_eq!(versions(&core.next_batch()), [version]);
         publish(&mut core, &order, version, Outcome::Confirmed, due);
@@ -443,7 +444,7 @@ fn g7_an_unreadable_entry_halts_the_stream_behind_what_can_be_read() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
     core.found(&order, now);
     let read = core.next_read().unwrap();
-    let unreadable = streambox::Corrupt::new(order.clone(), "pending#2", "last_version is missing");
+    let unreadable = streambox::Corrupt::new(order.clone(), "pending#2", "first_version is not a number");
     let answer = Answer::Pending(PendingPage::new(vec![entry(&order, 1, 1, None)], Some(unreadable), false));
     core.answered(&read, answer, now);
     assert_eq!(versions(&core.next_batch()), [1]);
@@ -451,7 +452,7 @@ fn g7_an_unreadable_entry_halts_the_stream_behind_what_can_be_read() {
     let deletes = core.next_deletes(now);
     core.deleted(&deletes, vec![], now);
     let (_, halt) = core.halts().next().unwrap();
-    assert!(halt.reason.contains("last_version is missing"), "{}", halt.reason);
+    assert!(halt.reason.contains("first_version is not a number"), "{}", halt.reason);
 }
 
 #[test]
@@ -476,14 +477,15 @@ fn an_entry_without_copies_reads_its_events_page_by_page() {
     };
     for pages in [1..=2, 3..=3] {
         let read = core.next_read().unwrap();
-        assert_eq!(read, Read::Events { stream: order.clone(), from: *pages.start(), last: 3 });
+        let previous = Some(pages.start() - 1).filter(|version| *version > 0);
+        assert_eq!(read, Read::Events { stream: order.clone(), from: *pages.start(), last: 3, previous });
         core.answered(&read, events(pages.clone()), now);
         for version in pages {
             assert_eq!(versions(&core.next_batch()), [version]);
             publish(&mut core, &order, version, Outcome::Confirmed, now);
         }
     }
-    assert_eq!(core.next_deletes(now), [key(&order, 1)]);
+    assert_eq!(core.next_deletes(now), [key(&order, 3)]);
 }
 
 #[test]
@@ -498,7 +500,7 @@ fn streams_with_more_entries_go_round_again_behind_the_last() {
     }
     let deletes = core.next_deletes(now);
     let read = core.next_read().unwrap();
-    assert!(matches!(read, Read::Pending { from: 2, .. }), "{read:?}");
+    assert!(matches!(read, Read::Pending { from: 3, .. }), "{read:?}");
     core.deleted(&deletes, vec![], now);
     assert_eq!(core.next_read(), None, "one read of a stream at a time");
     core.answered(&read, page(vec![]), now);
@@ -507,7 +509,7 @@ fn streams_with_more_entries_go_round_again_behind_the_last() {
 
 #[test]
 fn g10_lanes_reads_and_bytes_are_bounded() {
-    let bounds = Bounds { max_streams: 4, max_reads: 2, max_buffered_bytes: 1_750_000, ..Bounds::default() };
+    let bounds = Bounds { max_streams: 4, max_reads: 2, max_buffered_bytes: 2_000_000, ..Bounds::default() };
     let (mut core, now) = (with(bounds), Instant::now());
     for id in 1..=4 {
         assert_eq!(core.found(&stream(id), now), Admission::Admitted);
@@ -571,22 +573,22 @@ fn a_failed_read_is_tried_again_later() {
 #[test]
 fn private_events_of_an_entry_are_passed_over_and_it_is_deleted_after_its_last_public_one() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
-    let mut mixed = entry(&order, 1, 4, None);
-    mixed.public = Some(vec![2, 3]);
+    let mut mixed = entry(&order, 2, 4, None);
+    mixed.public = Some(vec![2, 4]);
     mixed.events = None;
-    begin(&mut core, &order, vec![mixed, entry(&order, 6, 6, Some((1, 0)))], now);
+    begin(&mut core, &order, vec![mixed, entry(&order, 7, 7, Some((4, 0)))], now);
     let read = core.next_read().expect("the events are read");
-    assert_eq!(read, Read::Events { stream: order.clone(), from: 2, last: 3 });
+    assert_eq!(read, Read::Events { stream: order.clone(), from: 2, last: 4, previous: None });
     let event = |version: u64| OutboxEvent::new(version, Uuid::from_u128(version.into()), "Placed", "{}");
     core.answered(&read, Answer::Events([2, 3, 4].map(|version| event(version).into()).into()), now);
-    for version in [2, 3] {
+    for version in [2, 4] {
         assert_eq!(core.next_deletes(now), []);
         assert_eq!(versions(&core.next_batch()), [version]);
         publish(&mut core, &order, version, Outcome::Confirmed, now);
     }
-    assert_eq!(core.next_deletes(now), [key(&order, 1)]);
-    // Version 5 is a private append without an entry; the one before it is known as published, so no check is needed.
-    assert_eq!(versions(&core.next_batch()), [6]);
+    assert_eq!(core.next_deletes(now), [key(&order, 4)]);
+    // Versions 5 and 6 are private, without an entry; the one before it is known as published, so no check is needed.
+    assert_eq!(versions(&core.next_batch()), [7]);
 }
 
 #[test]
@@ -632,16 +634,16 @@ fn a_stream_with_more_makes_room_for_those_that_wait_for_a_lane() {
 #[test]
 fn an_entry_that_an_operator_has_skipped_is_passed_over_and_its_stream_goes_on() {
     let (mut core, order, now) = (core(), stream(1), Instant::now());
-    begin(&mut core, &order, vec![entry(&order, 1, 2, None), entry(&order, 3, 3, Some((1, 0)))], now);
+    begin(&mut core, &order, vec![entry(&order, 1, 2, None), entry(&order, 3, 3, Some((2, 0)))], now);
     core.next_batch();
     publish(&mut core, &order, 1, Outcome::Confirmed, now);
     core.next_batch();
     publish(&mut core, &order, 2, Outcome::Refused("no queue".to_owned()), now);
     // Version 2 is skipped, that is the entry of versions 1 to 2 is removed.
     let later = now + 1_000 * MS;
-    begin(&mut core, &order, vec![entry(&order, 3, 3, Some((1, 0)))], later);
+    begin(&mut core, &order, vec![entry(&order, 3, 3, Some((2, 0)))], later);
     let check = core.next_read().unwrap();
-    assert_eq!(check, Read::VisibilityCheck { stream: order.clone(), first: 1 });
+    assert_eq!(check, Read::VisibilityCheck { stream: order.clone(), last: 2 });
     core.answered(&check, Answer::VisibilityCheck(Predecessor::Published), later);
     assert_eq!(versions(&core.next_batch()), [3]);
     publish(&mut core, &order, 3, Outcome::Confirmed, later);

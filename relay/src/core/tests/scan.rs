@@ -366,7 +366,13 @@ fn a_stream_that_moves_to_another_worker_is_let_go_when_nothing_of_it_is_under_w
     assert_eq!(notices, [Notice::Resumed { stream: halted.clone() }, Notice::Members]);
     assert_eq!((core.open_streams(), core.halted_streams()), (2, 0), "an event is in flight, a read is under way");
 
-    core.done(Done::Read(Read::Pending { stream: reading.clone(), from: 1, limit: 64 }, page(vec![])), later);
+    core.done(
+        Done::Read(
+            Read::Pending { stream: reading.clone(), from: 1, limit: Bounds::default().entries_per_read },
+            page(vec![]),
+        ),
+        later,
+    );
     assert_eq!(core.open_streams(), 1);
     publish(&mut core, in_flight, 1, Outcome::Confirmed, later);
     let deletes = tasks(&mut core, later);

@@ -284,6 +284,6 @@ async fn two_events_never_share_an_id_though_two_appends_do() {
         assert!(!saved.appended.unwrap().already_stored, "it lies outside of the window");
     }
     let history = table.store.read(&stream("order-1")).await.unwrap();
-    let ids: std::collections::HashSet<_> = history.events.iter().map(|event| event.event_id).collect();
+    let ids: std::collections::HashSet<_> = history.events.iter().map(streambox::RecordedEvent::event_id).collect();
     assert_eq!((history.events.len(), ids.len()), (4, 4));
 }

@@ -190,7 +190,7 @@ async fn the_append_after_a_load_from_a_snapshot_names_the_append_before_it() {
     }
     fill(&repository, "1", [1]).await;
     let entries = table.store.outbox().pending(&order, 46, 10).await.unwrap().entries;
-    assert_eq!(entries[0].previous.unwrap().first, 45);
+    assert_eq!(entries[0].previous.unwrap().version, 45);
 }
 
 #[tokio::test]

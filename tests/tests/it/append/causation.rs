@@ -33,7 +33,7 @@ async fn an_event_that_another_has_led_to_carries_its_conversation_on() {
     let second = append(&invoice, Metadata::caused_by(&first)).await;
     let third = append(&mail, Metadata::caused_by(&second)).await;
 
-    let id = |event: &streambox::RecordedEvent| Some(event.event_id.to_string());
+    let id = |event: &streambox::RecordedEvent| Some(event.event_id().to_string());
     let text = |event: &streambox::RecordedEvent, name| event.metadata.text(name).map(std::borrow::Cow::into_owned);
     assert_eq!(text(&third, Metadata::CORRELATION_ID), id(&first));
     assert_eq!(text(&third, Metadata::CAUSATION_ID), id(&second));

@@ -104,9 +104,9 @@ fn largest_correlation_id(stream: &StreamId) -> usize {
 /// The bytes of the largest payload that a first event of type `Grown` may have in a stream: the item's limit less
 /// everything else in it.
 fn largest_payload(stream: &StreamId) -> usize {
-    let names = ["stream_id", "entity", "event_id", "event_type", "payload", "recorded_at", "append_id"];
+    let names = ["stream_id", "entity", "event_type", "payload", "recorded_at", "append_id"];
     let names: usize = names.iter().map(|name| name.len()).sum::<usize>() + "append_first".len() + "append_last".len();
     // Three numbers, counted at their largest (11 bytes), so that the limit does not depend on version and time.
-    let values = stream.as_str().len() + "event#00000000000000000001".len() + 36 + "Grown".len() + 36 + 3 * 11;
+    let values = stream.as_str().len() + "event#00000000000000000001".len() + "Grown".len() + 16 + 3 * 11;
     limits::MAX_ITEM_BYTES - names - values
 }

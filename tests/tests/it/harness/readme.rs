@@ -80,6 +80,15 @@ async fn the_example_of_the_stored_format_is_what_an_append_writes() {
     let written: Vec<_> = puts.map(|put| put["Put"]["Item"].clone()).collect();
     let shown: Vec<Value> = blocks("json").iter().map(|text| serde_json::from_str(text).expect(text)).collect();
     assert_eq!(shown, written, "{}", serde_json::to_string_pretty(&written).unwrap());
+
+    // How an event's id is derived, in the README's words.
+    let name = "order-4711#2";
+    let event_id = Uuid::new_v5(&append_id, name.as_bytes());
+    let event = store.event(&order, 2).await.unwrap().expect("it is stored");
+    assert_eq!(event.event_id(), event_id);
+    for shown in [append_id.to_string(), name.to_owned(), event_id.to_string()] {
+        assert!(README.contains(&format!("`{shown}`")), "{shown}");
+    }
 }
 
 /// What stands in backticks in each row of a section's table: in its first column, and in all others.
@@ -95,7 +104,8 @@ fn table(section: &str, first_row: &str) -> Vec<(Vec<&'static str>, Vec<&'static
 #[test]
 fn the_tables_of_the_message_name_what_a_message_has() {
     let names = Metadata::HEADERS.into_iter();
-    let mut event = OutboxEvent::new(1, Uuid::new_v4(), "OrderPlaced", "{}");
+    let mut event = OutboxEvent::new(2, Uuid::new_v4(), "OrderPlaced", "{}");
+    event.previous_version = Some(1);
     event.metadata = names.fold(Metadata::new(), |metadata, name| metadata.with(name, "text"));
     let order = stream("order-4711");
     let plain = MessageForm::default().message(&order, &event).unwrap();

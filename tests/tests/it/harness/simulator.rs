@@ -66,6 +66,11 @@ fn g6_trust_in_clocks_is_found() {
 }
 
 #[test]
+fn g11_a_message_that_does_not_name_the_public_version_before_it_is_found() {
+    assert_eq!(found(Mutant::ForgetPrevious).1, Promise::Chain);
+}
+
+#[test]
 fn g7_suspects_that_share_a_channel_are_found() {
     assert_eq!(found(Mutant::ShareChannel).1, Promise::Isolation);
 }

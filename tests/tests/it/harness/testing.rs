@@ -140,10 +140,10 @@ fn an_event_is_made_without_a_store() {
     assert_eq!((&recorded.stream_id, recorded.version, recorded.is_private), (&order, 3, false));
     assert_eq!((&recorded.payload, &recorded.metadata), (&new().payload_text().to_owned(), &metadata));
     assert_eq!(recorded, testing::recorded(&order, 3, new()));
-    assert_ne!(recorded.event_id, testing::recorded(&order, 4, new()).event_id);
+    assert_ne!(recorded.event_id(), testing::recorded(&order, 4, new()).event_id());
     assert!(testing::recorded(&order, 3, new().private()).is_private);
     let received = testing::received(&order, 3, new());
-    assert_eq!((received.event_id, received.recorded_at_ms), (recorded.event_id, recorded.recorded_at_ms));
+    assert_eq!((received.event_id, received.recorded_at_ms), (recorded.event_id(), recorded.recorded_at_ms));
     assert_eq!(received.metadata, Metadata::new().with(Metadata::CORRELATION_ID, "c-1"));
 }
 

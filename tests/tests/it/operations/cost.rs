@@ -4,6 +4,7 @@
 
 use std::{future::ready, time::Duration};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use streambox::{
     ExpectedVersion::{Any, At, Exact, NoStream, StreamExists},
     NewEvent,
@@ -86,7 +87,7 @@ async fn deletes_go_25_in_a_request() {
     let order = stream("order-1");
     table.fill(&order, 25).await;
     table.wire.take();
-    let keys: Vec<_> = (1..=25).map(|first| PendingKey { stream_id: order.clone(), first }).collect();
+    let keys: Vec<_> = (1..=25).map(|last| PendingKey { stream_id: order.clone(), last }).collect();
     table.store.outbox().delete(&keys).await.unwrap();
     assert_eq!(table.wire.take_costs(), costs(&[("BatchWriteItem", 50.0)]));
 }
@@ -227,7 +228,50 @@ async fn a_large_append_has_an_entry_of_one_unit_and_its_events_are_read_once() 
     let outbox = table.store.outbox();
     let pending = outbox.pending(&order, 1, 64).await.unwrap();
     assert!(pending.entries[0].events.is_none());
-    let events = outbox.events(&order, 1, 1).await.unwrap();
+    let events = outbox.events(&order, 1, 1, None).await.unwrap();
     assert_eq!(events[0].payload, format!("\"{text}\""));
     assert_eq!(table.wire.take_costs(), costs(&[("Query", 1.0), ("Query", Metering::of_tests().read(2.0))]));
+}
+
+/// An event whose type and payload have this many bytes together.
+fn of_bytes(bytes: usize) -> NewEvent {
+    let payload_bytes = bytes - "Counted".len();
+    NewEvent::from_json_text("Counted", format!("\"{}\"", "x".repeat(payload_bytes - 2))).expect("JSON")
+}
+
+#[tokio::test]
+async fn around_an_event_there_are_at_most_110_bytes_and_1_000_of_300_bytes_cost_101_read_units() {
+    const EVENTS: usize = 1_000;
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    let mut at = NoStream;
+    for _ in 0..EVENTS {
+        at = At(table.as_text().append(&order, at, [of_bytes(300)]).await.unwrap().position);
+    }
+    let item = table.client().get_item().table_name(&table.name);
+    let item = item.key("stream_id", AttributeValue::S("order-1".to_owned()));
+    let item = item.key("entity", AttributeValue::S(format!("event#{EVENTS:020}"))).send().await.unwrap().item.unwrap();
+    let values = item.values().map(|value| match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::N(digits) => digits.len().div_ceil(2) + 1,
+        AttributeValue::B(bytes) => bytes.as_ref().len(),
+        other => panic!("an event has no {other:?}"),
+    });
+    let bytes = item.keys().map(String::len).chain(values).sum::<usize>();
+    let ours = bytes - 300 - order.as_str().len();
+    assert!(ours <= 110, "{ours} bytes beside type, payload and stream id: {item:?}");
+
+    let history = table.store.read(&order).await.unwrap();
+    assert_eq!(history.events.len(), EVENTS);
+    assert!(history.read_units <= 101.0, "{}", history.read_units);
+}
+
+#[tokio::test]
+async fn a_pending_entry_has_room_for_a_copy_of_an_event_of_600_bytes() {
+    let table = TestTable::create().await;
+    let order = stream("order-4711-of-a-customer-with-a-long-name");
+    let first = table.store.append(&order, NoStream, [event(1)]).await.unwrap();
+    table.as_text().append(&order, At(first.position), [of_bytes(600)]).await.unwrap();
+    let pending = table.store.outbox().pending(&order, 1, 64).await.unwrap();
+    assert!(pending.entries[1].previous.is_some() && pending.entries[1].events.is_some(), "{pending:?}");
 }

@@ -123,7 +123,7 @@ fn halted(stream: &str, version: u64, reason: &str) -> HaltedStream {
 fn with_halted() -> View {
     let reason = "no queue takes routing key \"permit.PermitIssued\" of exchange \"streambox\": bind one, or run \
                   with --unroutable accept";
-    let damaged = "pending#00000000000000000003: last_version is missing";
+    let damaged = "pending#00000000000000000003: first_version is not a number";
     let halted = vec![halted("permit-2026-000417", 7, reason), halted("order-4711", 3, damaged)];
     let mut view = well();
     (view.relay.halted_streams, view.relay.halted) = (2, halted);
@@ -142,7 +142,7 @@ fn with_many_halted() -> View {
     );
     all.insert(1, halted(&format!("invoice-{}-end", "0123456789".repeat(203)), 12, &refused));
     all.insert(2, halted("invoice-it's \"Zoë\" 日本語 \u{202e}", 3, &refused));
-    all.insert(3, halted("order-4711", 0, "pending#00000000000000000003: last_version is missing"));
+    all.insert(3, halted("order-4711", 0, "pending#00000000000000000003: first_version is not a number"));
     let mut view = View { unroutable: 17, ..well() };
     (view.relay.halted_streams, view.relay.halted) = (163, all);
     let backlog = view.relay.backlog.as_mut().expect("there is one");

@@ -28,7 +28,7 @@ struct Damage {
 }
 
 fn damages() -> Vec<Damage> {
-    let entry = |last: &str| json!({ "pending_since": { "N": "1700000000000" }, "last_version": { "N": last } });
+    let entry = |first: &str| json!({ "pending_since": { "N": "1700000000000" }, "first_version": { "N": first } });
     let damage = |stream, entity, attributes, skipped_by, kind, goes_before| Damage {
         stream,
         entity,
@@ -40,8 +40,8 @@ fn damages() -> Vec<Damage> {
     let second = "pending#00000000000000000002";
     let far = json!({
         "pending_since": { "N": "1700000000000" },
-        "last_version": { "N": "2" },
-        "previous_first": { "N": "2" },
+        "first_version": { "N": "2" },
+        "previous_version": { "N": "2" },
         "previous_at": { "N": "1700000000000" },
     });
     vec![
@@ -166,7 +166,7 @@ async fn g7_a_stream_with_a_damaged_item_is_halted_under_a_running_relay_until_i
         "stream_id": { "S": "order-1" },
         "entity": { "S": "pending#+0000000000000000001" },
         "pending_since": { "N": "1700000000000" },
-        "last_version": { "N": "18446744073709551615" },
+        "first_version": { "N": "18446744073709551615" },
     });
     put(&table, item(&damaged)).await;
     let delays = ["--retry-delay-ms", "100", "--max-retry-delay-ms", "100", "--heartbeat-interval-ms", "500"];

@@ -242,7 +242,7 @@ async fn proved() -> (TestTable, Proxy, Inbox, Process) {
     let url = shared_broker_url();
     let inbox = Inbox::open(&url, &unique("events")).await.expect("the broker answers");
     table.fill(&order, 2).await;
-    table.store.outbox().delete(&[PendingKey { stream_id: order, first: 1 }]).await.expect("the engine answers");
+    table.store.outbox().delete(&[PendingKey { stream_id: order, last: 1 }]).await.expect("the engine answers");
     let proxy = Proxy::start(table.url()).await;
     let arguments = ["run", "--exchange", inbox.exchange(), "--retry-delay-ms", "10", "--max-retry-delay-ms", "10"];
     proxy.set_gatekeeper(|_, _| Passage::Refuse(Refusal::Unavailable));

@@ -36,7 +36,7 @@ async fn a_message_carries_the_event_as_it_was_appended() {
     assert_eq!(message.routing_key, "order.OrderPlaced");
     assert_eq!(String::from_utf8(message.body).unwrap(), payload);
     let properties = &message.properties;
-    assert_eq!(properties.message_id().as_ref().unwrap().as_str(), history.events[0].event_id.to_string());
+    assert_eq!(properties.message_id().as_ref().unwrap().as_str(), history.events[0].event_id().to_string());
     assert_eq!(properties.kind().as_ref().unwrap().as_str(), "OrderPlaced");
     assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "application/json");
     assert_eq!(properties.app_id().as_ref().unwrap().as_str(), "streambox");
@@ -85,12 +85,55 @@ async fn what_testing_delivers_is_what_comes_through_relay_and_broker() {
     let history = table.store.read(&order).await.unwrap().events;
     for (event, recorded) in delivered.iter().zip([&history[0], &history[2]]) {
         assert_eq!((&event.stream_id, event.version), (&recorded.stream_id, recorded.version));
-        assert_eq!((event.event_id, &event.event_type), (recorded.event_id, &recorded.event_type));
+        assert_eq!((event.event_id, &event.event_type), (recorded.event_id(), &recorded.event_type));
         assert_eq!((&event.payload, event.recorded_at_ms), (&recorded.payload, recorded.recorded_at_ms));
         for name in Metadata::HEADERS {
             assert_eq!(event.metadata.text(name), recorded.metadata.text(name), "{name}");
         }
         assert!(event.replay.is_none() && event.metadata.json("clerk").is_none());
+    }
+    inbox.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g11_each_message_names_the_public_version_before_it_from_a_copy_from_the_table_and_in_a_replay() {
+    let (table, url) = (TestTable::create().await, shared_broker_url());
+    let mut inbox = Inbox::open(&url, &unique("events")).await.unwrap();
+    let order = stream("order-1");
+    let secret = || NewEvent::json("Secret", &1).unwrap().private();
+    let large = || NewEvent::json("Grown", &"x".repeat(2_000)).unwrap();
+    let appends = [
+        vec![secret()],
+        vec![secret(), event(3), secret(), event(5), secret()],
+        vec![secret()],
+        vec![event(8)],
+        vec![large(), secret(), large()],
+        vec![event(12)],
+    ];
+    let mut at = NoStream;
+    for events in appends {
+        // Compression would make room for copies of the large ones.
+        at = streambox::ExpectedVersion::At(table.as_text().append(&order, at, events).await.unwrap().position);
+    }
+    let chain = [(3, None), (5, Some(3)), (8, Some(5)), (9, Some(8)), (11, Some(9)), (12, Some(11))];
+
+    let relay = async |arguments: &[&str]| {
+        let all = arguments.iter().chain(&["--exchange", inbox.exchange()]).copied().collect::<Vec<_>>();
+        let finished = run("streambox-relay", Some(&table), Some(&url), all).await;
+        assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    };
+    relay(&["drain"]).await;
+    relay(&["replay", "--all"]).await;
+    relay(&["replay", "--stream", "order-1", "--from-version", "7"]).await;
+    relay(&["replay", "--stream", "order-1", "--from-version", "9"]).await;
+    for from in [0, 0, 2, 3] {
+        for (version, previous) in &chain[from..] {
+            let message = inbox.next().await;
+            let headers = message.properties.headers().as_ref().unwrap().inner();
+            assert_eq!(headers.get("previous_version"), previous.map(AMQPValue::LongLongInt).as_ref(), "{version}");
+            let received = (message.event.version, message.event.previous_version);
+            assert_eq!(received, (*version, previous.map(i64::unsigned_abs)));
+        }
     }
     inbox.close().await.unwrap();
 }

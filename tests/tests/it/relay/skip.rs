@@ -52,7 +52,7 @@ async fn g7_a_halted_stream_goes_on_after_a_skip_under_a_running_relay_and_the_r
     assert_eq!(table.store.read(&permit).await.unwrap().events.len(), 2, "the event itself is untouched");
     let records = table.store.outbox().skips(10).await.unwrap();
     assert_eq!(records.len(), 1);
-    assert_eq!((records[0].stream_id.as_str(), records[0].first, records[0].last), ("permit-1", 1, Some(1)));
+    assert_eq!((records[0].stream_id.as_str(), records[0].first, records[0].last), ("permit-1", Some(1), 1));
     assert_eq!((records[0].by.as_str(), records[0].reason.as_str()), ("ada", "nobody wants it"));
 
     let again = skip(&table, &arguments).await;
@@ -92,7 +92,7 @@ async fn a_skip_removes_the_whole_append_that_holds_the_version_and_costs_one_tr
     table.wire.take();
     let skipping = table.store.outbox().skip(&SkipRequest::new(&order, 2_u64, "ada", "why not")).await.unwrap();
     let Skipping::Done(skip) = skipping else { panic!("{skipping:?}") };
-    assert_eq!((skip.first, skip.last), (1, Some(3)));
+    assert_eq!((skip.first, skip.last), (Some(1), 3));
     let costs = table.wire.take_costs();
     // One KB each of a record and an entry, doubled, and the index.
     // The record is put and the entry, which is in the index, is deleted: 5 units on AWS.
@@ -114,23 +114,24 @@ async fn a_skip_whose_answer_is_lost_is_done_once() {
 }
 
 #[tokio::test]
-async fn a_damaged_entry_can_be_skipped_by_its_first_version() {
+async fn a_damaged_entry_can_be_skipped_by_its_last_version() {
     use aws_sdk_dynamodb::types::AttributeValue;
     let table = TestTable::create().await;
     let order = stream("order-1");
     table.store.append(&order, NoStream, (1..=3).map(event)).await.unwrap();
     let damaged = table.client().update_item().table_name(&table.name);
     let damaged = damaged.key("stream_id", AttributeValue::S("order-1".to_owned()));
-    let damaged = damaged.key("entity", AttributeValue::S(format!("pending#{:020}", 1)));
-    damaged.update_expression("REMOVE last_version").send().await.expect("the engine updates");
+    let damaged = damaged.key("entity", AttributeValue::S(format!("pending#{:020}", 3)));
+    let damaged = damaged.expression_attribute_values(":damage", AttributeValue::N("4".to_owned()));
+    damaged.update_expression("SET first_version = :damage").send().await.expect("the engine updates");
 
     let outbox = table.store.outbox();
-    // All that is known of it is its first version.
+    // All that is known of it is its last version.
     let second = outbox.skip(&SkipRequest::new(&order, 2_u64, "ada", "it is damaged")).await.unwrap();
-    assert_eq!(second, Skipping::NotPending { pending: vec![(1, None)], has_more: false });
-    let skipping = outbox.skip(&SkipRequest::new(&order, 1_u64, "ada", "it is damaged")).await.unwrap();
+    assert_eq!(second, Skipping::NotPending { pending: vec![(None, 3)], has_more: false });
+    let skipping = outbox.skip(&SkipRequest::new(&order, 3_u64, "ada", "it is damaged")).await.unwrap();
     let Skipping::Done(skip) = skipping else { panic!("{skipping:?}") };
-    assert_eq!((skip.first, skip.last), (1, None));
+    assert_eq!((skip.first, skip.last), (None, 3));
     assert_eq!(table.pending().await, 0);
 }
 
@@ -140,7 +141,7 @@ async fn only_the_first_pending_entry_can_be_skipped_and_only_when_the_one_befor
     let (order, outbox) = (stream("order-1"), table.store.outbox());
     table.fill(&order, 3).await;
     let second = outbox.skip(&SkipRequest::new(&order, 2_u64, "ada", "why not")).await.unwrap();
-    assert_eq!(second, Skipping::NotFirst { first: (1, Some(1)) });
+    assert_eq!(second, Skipping::NotFirst { first: (Some(1), 1) });
     let refused = skip(&table, &["order-1", "3", "--reason", "why not"]).await;
     assert!(
         refused.code() == Some(1) && refused.stderr.contains("is pending, version 1: only the first"),
@@ -151,10 +152,10 @@ async fn only_the_first_pending_entry_can_be_skipped_and_only_when_the_one_befor
     // The consistent Query does not show the first entry yet: the serializable read does.
     table.wire.hide("pending#00000000000000000001", 2);
     let again = outbox.skip(&SkipRequest::new(&order, 2_u64, "ada", "why not")).await.unwrap();
-    assert_eq!(again, Skipping::NotFirst { first: (1, Some(1)) });
+    assert_eq!(again, Skipping::NotFirst { first: (Some(1), 1) });
     assert_eq!(table.pending().await, 3, "nothing was removed");
 
-    outbox.delete(&[streambox::outbox::PendingKey { stream_id: order.clone(), first: 1 }]).await.unwrap();
+    outbox.delete(&[streambox::outbox::PendingKey { stream_id: order.clone(), last: 1 }]).await.unwrap();
     assert!(matches!(
         outbox.skip(&SkipRequest::new(&order, 2_u64, "ada", "why not")).await.unwrap(),
         Skipping::Done(_)
@@ -186,7 +187,7 @@ async fn g7_an_entry_whose_previous_append_was_erased_is_skipped_only_by_a_flag_
     let refused = skip(&table, &arguments).await;
     assert_eq!((refused.code(), refused.stdout.as_str()), (Some(1), ""), "{}", refused.stderr);
     let said = &refused.stderr;
-    for part in ["entry of version 2", "It begins at version 1", "--give-up-previous", "recorded"] {
+    for part in ["entry of version 2", "Its last public version is 1", "--give-up-previous", "recorded"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(!said.contains("unavailable"), "{said}");
@@ -197,7 +198,7 @@ async fn g7_an_entry_whose_previous_append_was_erased_is_skipped_only_by_a_flag_
     let printed: Value = serde_json::from_str(&given_up.stdout).expect("one JSON object");
     assert_eq!((&printed["first_version"], &printed["gave_up_previous"]), (&2.into(), &1.into()));
     let records = table.store.outbox().skips(10).await.unwrap();
-    assert_eq!((records.len(), records[0].first, records[0].gave_up_previous), (1, 2, Some(1)));
+    assert_eq!((records.len(), records[0].first, records[0].gave_up_previous), (1, Some(2), Some(1)));
 
     let next = inbox.next().await;
     assert_eq!((next.event.stream_id.as_str(), next.event.version), ("order-1", 3), "the stream goes on behind it");
@@ -215,11 +216,11 @@ async fn a_previous_append_that_is_there_is_never_given_up() {
     // Its entry is pending, and only the Query does not show it.
     table.wire.hide("pending#00000000000000000001", u32::MAX);
     let request = SkipRequest::new(&order, 2_u64, "ada", "why not").giving_up_previous();
-    assert_eq!(outbox.skip(&request).await.unwrap(), Skipping::NotFirst { first: (1, None) });
+    assert_eq!(outbox.skip(&request).await.unwrap(), Skipping::NotFirst { first: (None, 1) });
     assert_eq!(table.pending().await, 2, "nothing was removed");
 
     table.wire.clear_faults();
-    outbox.delete(&[streambox::outbox::PendingKey { stream_id: order.clone(), first: 1 }]).await.unwrap();
+    outbox.delete(&[streambox::outbox::PendingKey { stream_id: order.clone(), last: 1 }]).await.unwrap();
     let Skipping::Done(skip) = outbox.skip(&request).await.unwrap() else { panic!("it is skipped") };
     assert_eq!(skip.gave_up_previous, None, "it was published");
 }

@@ -151,11 +151,7 @@ fn changes() -> Vec<Change> {
         ),
         ("pending#", |item| set(item, "", "events", json!({ "S": "elsewhere" })), "events is not a list"),
         ("pending#", |item| set(item, "", "public_versions", json!({ "SS": ["1"] })), "public_versions is not a list"),
-        (
-            "pending#",
-            |item| _ = item.as_object_mut().expect("an item").remove("last_version"),
-            "last_version is missing",
-        ),
+        ("pending#", |item| set(item, "", "first_version", json!({ "S": "one" })), "first_version is not a number"),
     ]
 }
 

@@ -52,7 +52,7 @@ impl Expected {
             (event.event_type.as_str(), event.payload.as_str()),
             (self.text("event_type"), self.text("payload"))
         );
-        assert_eq!(event.event_id.to_string(), self.text("event_id"));
+        assert_eq!(event.event_id().to_string(), self.text("event_id"));
         assert_eq!(Some(event.recorded_at_ms), self.0["recorded_at_ms"].as_i64());
         let metadata: Value = serde_json::from_str(event.metadata.as_json_text()).expect("metadata are JSON");
         assert_eq!((event.is_private, metadata), (self.is_private(), self.metadata()));

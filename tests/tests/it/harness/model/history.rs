@@ -6,7 +6,7 @@ use streambox::Uuid;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     pub(crate) events: Vec<Stored>,
-    /// The pending entries, by the first version of their appends.
+    /// The pending entries, by the last public version of their appends.
     pub(crate) pending: Vec<u64>,
 }
 
@@ -26,8 +26,6 @@ pub(crate) struct Append {
     pub(crate) last: u64,
     /// By the store's clock.
     pub(crate) recorded_at_ms: i64,
-    /// Whether one of its events is public, so that it has, or has had, a pending entry.
-    pub(crate) has_entry: bool,
 }
 
 /// Where an append is to go.
@@ -82,25 +80,20 @@ impl History {
     pub(crate) fn store(&mut self, id: Uuid, events: &[(String, bool)], recorded_at_ms: i64) {
         let first = self.version() + 1;
         let last = self.version() + events.len() as u64;
-        let has_entry = events.iter().any(|(_, is_private)| !is_private);
-        let append = Append { id, first, last, recorded_at_ms, has_entry };
+        let append = Append { id, first, last, recorded_at_ms };
         self.events.extend(events.iter().map(|(payload, is_private)| Stored {
             payload: payload.clone(),
             is_private: *is_private,
             append,
         }));
-        if has_entry {
-            self.pending.push(first);
-        }
+        let public = events.iter().rposition(|(_, is_private)| !is_private);
+        self.pending.extend(public.map(|place| first + place as u64));
     }
 
-    /// The newest append before the one that begins at `first` that has an entry.
-    pub(crate) fn entry_before(&self, first: u64) -> Option<Append> {
-        (1..first)
-            .rev()
-            .filter_map(|version| self.event(version))
-            .map(|event| event.append)
-            .find(|append| append.has_entry)
+    /// The last public version before another one, and when it was recorded.
+    pub(crate) fn public_before(&self, version: u64) -> Option<(u64, i64)> {
+        let mut before = (1..version).rev().filter_map(|version| Some((version, self.event(version)?)));
+        before.find(|(_, event)| !event.is_private).map(|(version, event)| (version, event.append.recorded_at_ms))
     }
 
     /// The public events of an append.

@@ -178,7 +178,7 @@ async fn all_readers_agree(all: Vec<Given>) -> Result {
         for entry in first.store.outbox().pending(id, 1, 1_000).await.map_err(failed)?.entries {
             let events = match entry.events {
                 Some(copies) => copies,
-                None => first.store.outbox().events(id, entry.first, entry.last).await.map_err(failed)?,
+                None => first.store.outbox().events(id, entry.first, entry.last, None).await.map_err(failed)?,
             };
             for event in events {
                 let (event_type, payload, metadata, _) = &expected[usize::try_from(event.version).expect("a few") - 1];

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use proptest::{prop_assert, prop_assert_eq};
-use streambox::StreamId;
+use streambox::{StreamId, Uuid};
 use streambox_tests::engine::TestTable;
 
 use super::{
@@ -35,15 +35,15 @@ pub(crate) async fn check(
             let item = items.remove(&key);
             prop_assert!(item.is_some(), "{key:?} is missing");
             let item = item.expect("it is there");
-            check_event(&item, event)?;
+            check_event(&item, event, history.public_before(version))?;
             let before = seen.entry(key).or_insert_with(|| item.clone());
             prop_assert_eq!(&*before, &item, "an event has changed");
         }
-        for &first in &history.pending {
-            let key = (stream.to_string(), format!("pending#{first:020}"));
+        for &last in &history.pending {
+            let key = (stream.to_string(), format!("pending#{last:020}"));
             let item = items.remove(&key);
             prop_assert!(item.is_some(), "{key:?} is missing");
-            check_entry(&item.expect("it is there"), history, first)?;
+            check_entry(&item.expect("it is there"), history, last)?;
             prop_assert!(in_index.remove(&key).is_some(), "{key:?} is not in the index");
         }
     }
@@ -52,12 +52,20 @@ pub(crate) async fn check(
     Ok(())
 }
 
-fn check_event(item: &Item, event: &Stored) -> Result {
+fn check_event(item: &Item, event: &Stored, before: Option<(u64, i64)>) -> Result {
     let Append { id, first, last, recorded_at_ms, .. } = event.append;
-    prop_assert_eq!(text(item, "append_id"), id.to_string());
-    prop_assert_eq!((number(item, "append_first"), number(item, "append_last")), (Some(first), Some(last)));
+    prop_assert_eq!(uuid(item, "append_id"), Some(id));
+    let range = if first < last { (Some(first), Some(last)) } else { (None, None) };
+    prop_assert_eq!((number(item, "append_first"), number(item, "append_last")), range);
     prop_assert_eq!(number(item, "recorded_at"), u64::try_from(recorded_at_ms).ok());
+    check_previous(item, before.filter(|_| event.is_private))?;
     check_copy(item, event)
+}
+
+fn check_previous(item: &Item, before: Option<(u64, i64)>) -> Result {
+    prop_assert_eq!(number(item, "previous_version"), before.map(|(version, _)| version));
+    prop_assert_eq!(number(item, "previous_at"), before.and_then(|(_, at)| u64::try_from(at).ok()));
+    Ok(())
 }
 
 /// What an event and its copy in the pending entry have in common.
@@ -71,23 +79,22 @@ fn check_copy(item: &Item, event: &Stored) -> Result {
     };
     prop_assert_eq!(String::from_utf8_lossy(&payload), event.payload.as_str());
     prop_assert_eq!(text(item, "event_type"), EVENT_TYPE);
-    prop_assert!(!text(item, "event_id").is_empty());
     prop_assert_eq!(item.get("is_private").is_some(), event.is_private);
     Ok(())
 }
 
-fn check_entry(item: &Item, history: &History, first: u64) -> Result {
-    let append = history.event(first).expect("an entry has its events").append;
-    prop_assert_eq!(number(item, "last_version"), Some(append.last));
+fn check_entry(item: &Item, history: &History, last: u64) -> Result {
+    let append = history.event(last).expect("an entry has its events").append;
     prop_assert_eq!(number(item, "pending_since"), u64::try_from(append.recorded_at_ms).ok());
-    let before = history.entry_before(first);
-    prop_assert_eq!(number(item, "previous_first"), before.map(|append| append.first));
-    prop_assert_eq!(number(item, "previous_at"), before.and_then(|append| u64::try_from(append.recorded_at_ms).ok()));
     let public = history.public(append);
-    let all = append.last - append.first + 1;
+    let first = public[0].0;
+    prop_assert_eq!(public[public.len() - 1].0, last);
+    check_previous(item, history.public_before(first))?;
+    prop_assert_eq!(number(item, "first_version"), (first < last).then_some(first));
     let versions = item.get("public_versions").map(numbers);
     let expected: Vec<_> = public.iter().map(|(version, _)| *version).collect();
-    prop_assert_eq!(versions, (public.len() as u64 != all).then_some(expected));
+    prop_assert_eq!(versions, (public.len() as u64 != last - first + 1).then_some(expected));
+    prop_assert_eq!(uuid(item, "append_id"), item.get("events").map(|_| append.id));
     if let Some(copies) = item.get("events") {
         let copies = copies.as_l().expect("a list");
         prop_assert_eq!(copies.len(), public.len());
@@ -100,6 +107,10 @@ fn check_entry(item: &Item, history: &History, first: u64) -> Result {
 
 fn text<'a>(item: &'a Item, name: &str) -> &'a str {
     item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
+}
+
+fn uuid(item: &Item, name: &str) -> Option<Uuid> {
+    Uuid::from_slice(item.get(name)?.as_b().ok()?.as_ref()).ok()
 }
 
 fn number(item: &Item, name: &str) -> Option<u64> {

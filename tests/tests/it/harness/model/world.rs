@@ -335,9 +335,9 @@ impl World {
         let (outbox, line) = (self.processes[store].store.outbox(), &mut self.streams[stream]);
         let page = outbox.pending(&line.id, 1, entries).await.map_err(failed)?;
         let published = line.history.pending.len().min(entries.into());
-        let first: Vec<_> = page.entries.iter().map(|entry| entry.first).collect();
+        let last: Vec<_> = page.entries.iter().map(|entry| entry.last).collect();
         prop_assert!(page.unreadable.is_none(), "{:?}", page.unreadable);
-        prop_assert_eq!(&first, &line.history.pending[..published]);
+        prop_assert_eq!(&last, &line.history.pending[..published]);
         let keys: Vec<_> = page.entries.iter().map(streambox::outbox::PendingEntry::key).collect();
         let left = outbox.delete(&keys).await.map_err(failed)?;
         prop_assert_eq!(left, vec![]);

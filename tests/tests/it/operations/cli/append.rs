@@ -26,7 +26,7 @@ async fn an_event_is_appended_from_an_argument_a_file_and_standard_input() {
         (&json!("order-1"), &json!(1), &json!("Placed"))
     );
     let events = table.store.read(&stream("order-1")).await.unwrap().events;
-    assert_eq!(stored["event_id"], events[0].event_id.to_string());
+    assert_eq!(stored["event_id"], events[0].event_id().to_string());
     assert_eq!(
         (&stored["already_stored"], stored["write_units"].as_f64()),
         (&json!(false), Some(Metering::of_tests().append(1)))
@@ -37,7 +37,7 @@ async fn an_event_is_appended_from_an_argument_a_file_and_standard_input() {
         ["append", "order-1", "--type", "Paid", "--data", &at_file].into_iter().chain(metadata).collect();
     let text = streambox(&table, &second).await;
     assert!(text.stdout.starts_with("order-1 version 2 stored at "), "{text:?}");
-    let event_id = table.store.event(&stream("order-1"), 2).await.unwrap().expect("it is stored").event_id;
+    let event_id = table.store.event(&stream("order-1"), 2).await.unwrap().expect("it is stored").event_id();
     assert!(text.stdout.contains(&format!("event id {event_id}, append id ")), "{text:?}");
 
     let mut third =

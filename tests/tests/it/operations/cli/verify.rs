@@ -1,10 +1,10 @@
 //! `streambox verify`: what was damaged by hand is found, and nothing else.
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use streambox::{
-    ExpectedVersion, StreamId, Uuid,
+    Error, ExpectedVersion, RecordedEvent, StreamId, Uuid,
     aggregate::{Aggregate, CommandContext, DomainEvent, Repository, TaggedJson, UnknownEvents},
     snapshot::NewSnapshot,
 };
@@ -22,12 +22,17 @@ fn number(number: u64) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }
 
+/// The bytes of a UUID.
+fn bytes(id: u128) -> AttributeValue {
+    AttributeValue::B(Blob::new(id.to_be_bytes()))
+}
+
 fn event_key(version: u64) -> String {
     format!("event#{version:020}")
 }
 
-fn pending_key(first: u64) -> String {
-    format!("pending#{first:020}")
+fn pending_key(last: u64) -> String {
+    format!("pending#{last:020}")
 }
 
 /// Streams of the appends 1–2, 3, 4–6, with private events and without.
@@ -140,7 +145,7 @@ fn damages() -> Vec<Damage> {
                 Box::pin(async move {
                     table.delete(&order, &event_key(1)).await;
                     table.delete(&order, &event_key(2)).await;
-                    table.delete(&order, &pending_key(1)).await;
+                    table.delete(&order, &pending_key(2)).await;
                 })
             },
             vec![("versions 1 to 2".to_owned(), "gap")],
@@ -150,7 +155,7 @@ fn damages() -> Vec<Damage> {
             |table, order| {
                 Box::pin(async move {
                     table.delete(&order, &event_key(6)).await;
-                    table.delete(&order, &pending_key(4)).await;
+                    table.delete(&order, &pending_key(6)).await;
                 })
             },
             vec![(version(6), "half_append")],
@@ -158,7 +163,7 @@ fn damages() -> Vec<Damage> {
         (
             "the middle of an append is deleted",
             |table, order| Box::pin(async move { table.delete(&order, &event_key(5)).await }),
-            vec![(version(5), "half_append"), (pending_key(4), "entry_without_events")],
+            vec![(version(5), "half_append"), (pending_key(6), "entry_without_events")],
         ),
         (
             "all events of a pending entry are deleted",
@@ -169,18 +174,18 @@ fn damages() -> Vec<Damage> {
                     }
                 })
             },
-            vec![(pending_key(4), "entry_without_events")],
+            vec![(pending_key(6), "entry_without_events")],
         ),
         (
             "a payload is altered, which its pending entry has as it was",
             |table, order| Box::pin(async move { table.set(&order, &event_key(2), "payload", text("{}")).await }),
-            vec![(pending_key(1), "entry_disagrees")],
+            vec![(pending_key(2), "entry_disagrees")],
         ),
         (
             "a payload is no JSON",
             |table, order| {
                 Box::pin(async move {
-                    table.delete(&order, &pending_key(1)).await;
+                    table.delete(&order, &pending_key(2)).await;
                     table.set(&order, &event_key(2), "payload", text("{")).await;
                 })
             },
@@ -194,37 +199,25 @@ fn damages() -> Vec<Damage> {
             vec![(event_key(3), "unreadable_event")],
         ),
         (
-            "an event has another id",
-            |table, order| {
-                Box::pin(async move {
-                    table.delete(&order, &pending_key(3)).await;
-                    let id = "0197a3c2-5b1e-7d44-9f0a-6a1c2e8b7d30";
-                    table.set(&order, &event_key(3), "event_id", text(id)).await;
-                })
-            },
-            vec![(event_key(3), "foreign_event")],
-        ),
-        (
-            "an event has the id of another one",
-            |table, order| {
-                Box::pin(async move {
-                    table.delete(&order, &pending_key(3)).await;
-                    let other = table.store.event(&order, 2).await.expect("a readable event").expect("the event");
-                    table.set(&order, &event_key(3), "event_id", text(&other.event_id.to_string())).await;
-                })
-            },
-            vec![(event_key(3), "foreign_event")],
+            "an event is of another append than those around it",
+            |table, order| Box::pin(async move { table.set(&order, &event_key(5), "append_id", bytes(7)).await }),
+            vec![(event_key(5), "foreign_event"), (event_key(6), "foreign_event"), (pending_key(6), "entry_disagrees")],
         ),
         (
             "an event was recorded at another time than the others of its append",
             |table, order| Box::pin(async move { table.set(&order, &event_key(5), "recorded_at", number(7)).await }),
             // Against the one before it, and the next one against it.
-            vec![(event_key(5), "foreign_event"), (event_key(6), "foreign_event"), (pending_key(4), "entry_disagrees")],
+            vec![(event_key(5), "foreign_event"), (event_key(6), "foreign_event"), (pending_key(6), "entry_disagrees")],
         ),
         (
             "an event is of an append that the one before it has not begun",
-            |table, order| Box::pin(async move { table.set(&order, &event_key(3), "append_last", number(4)).await }),
-            vec![(event_key(4), "foreign_event"), (pending_key(3), "entry_disagrees")],
+            |table, order| {
+                Box::pin(async move {
+                    table.set(&order, &event_key(3), "append_first", number(3)).await;
+                    table.set(&order, &event_key(3), "append_last", number(4)).await;
+                })
+            },
+            vec![(event_key(4), "foreign_event")],
         ),
         (
             "a private event is made public",
@@ -233,22 +226,41 @@ fn damages() -> Vec<Damage> {
                     table.set(&order, &event_key(5), "is_private", AttributeValue::Bool(false)).await;
                 })
             },
-            vec![(event_key(5), "broken_rule"), (pending_key(4), "entry_disagrees")],
+            vec![(event_key(5), "broken_rule"), (pending_key(6), "entry_disagrees")],
         ),
         (
             "a pending entry ends before it begins",
-            |table, order| Box::pin(async move { table.set(&order, &pending_key(4), "last_version", number(3)).await }),
-            vec![(pending_key(4), "unreadable_entry")],
+            |table, order| {
+                Box::pin(async move { table.set(&order, &pending_key(6), "first_version", number(7)).await })
+            },
+            vec![(pending_key(6), "unreadable_entry")],
         ),
         (
             "a pending entry is of more than there can be",
             |table, order| {
                 Box::pin(async move {
-                    table.set(&order, &pending_key(900), "last_version", number(9_000_000_000)).await;
+                    table.set(&order, &pending_key(900), "first_version", number(2)).await;
                     table.set(&order, &pending_key(900), "pending_since", number(1)).await;
                 })
             },
             vec![(pending_key(900), "unreadable_entry")],
+        ),
+        (
+            "a pending entry leaves out the last public event of its append",
+            |table, order| {
+                Box::pin(async move {
+                    table.delete(&order, &pending_key(6)).await;
+                    let [before, first] = [3, 4].map(|version| table.store.event(&order, version));
+                    let recorded_at = |event: Result<Option<RecordedEvent>, Error>| {
+                        event.ok().flatten().expect("a readable event").recorded_at_ms.unsigned_abs()
+                    };
+                    let (before, first) = (recorded_at(before.await), recorded_at(first.await));
+                    table.set(&order, &pending_key(4), "pending_since", number(first)).await;
+                    table.set(&order, &pending_key(4), "previous_version", number(3)).await;
+                    table.set(&order, &pending_key(4), "previous_at", number(before)).await;
+                })
+            },
+            vec![(pending_key(4), "entry_disagrees")],
         ),
         (
             "keys that are none",
@@ -261,27 +273,29 @@ fn damages() -> Vec<Damage> {
             vec![("event#7".to_owned(), "key"), ("order".to_owned(), "key")],
         ),
         (
-            "a pending entry names an append before that is not there",
+            "a pending entry names an earlier version than the last public one before it",
             |table, order| {
-                Box::pin(async move { table.set(&order, &pending_key(4), "previous_first", number(2)).await })
+                Box::pin(async move { table.set(&order, &pending_key(6), "previous_version", number(2)).await })
             },
-            vec![(pending_key(4), "previous_entry")],
+            vec![(pending_key(6), "previous_entry")],
         ),
         (
-            "a pending entry names the append before by another time",
+            "a pending entry names the version before by another time",
             |table, order| Box::pin(async move { table.set(&order, &pending_key(3), "previous_at", number(7)).await }),
             vec![(pending_key(3), "previous_entry")],
         ),
         (
-            "a pending entry names itself as the append before",
+            "a pending entry names itself as the version before",
             |table, order| {
-                Box::pin(async move { table.set(&order, &pending_key(4), "previous_first", number(4)).await })
+                Box::pin(async move { table.set(&order, &pending_key(6), "previous_version", number(4)).await })
             },
-            vec![(pending_key(4), "unreadable_entry")],
+            vec![(pending_key(6), "unreadable_entry")],
         ),
         (
-            "a private event names itself as an append that has a pending entry",
-            |table, order| Box::pin(async move { table.set(&order, &event_key(5), "entry_first", number(5)).await }),
+            "a private event names an earlier version than the last public one before it",
+            |table, order| {
+                Box::pin(async move { table.set(&order, &event_key(5), "previous_version", number(3)).await })
+            },
             vec![(event_key(5), "previous_entry")],
         ),
         (
@@ -293,21 +307,20 @@ fn damages() -> Vec<Damage> {
                 })
             },
             // The entry behind it names it, and it names none.
-            vec![(event_key(3), "previous_entry"), (pending_key(4), "previous_entry")],
+            vec![(event_key(3), "previous_entry"), (pending_key(6), "previous_entry")],
         ),
         (
             "a pending entry with copies has more than a kilobyte",
             |table, order| {
-                Box::pin(async move { table.set(&order, &pending_key(1), "note", text(&"x".repeat(2_000))).await })
+                Box::pin(async move { table.set(&order, &pending_key(2), "note", text(&"x".repeat(2_000))).await })
             },
-            vec![(pending_key(1), "broken_rule")],
+            vec![(pending_key(2), "broken_rule")],
         ),
         (
             "an append id is nil",
             |table, order| {
                 Box::pin(async move {
-                    let nil = "00000000-0000-0000-0000-000000000000";
-                    table.set(&order, &event_key(3), "append_id", text(nil)).await;
+                    table.set(&order, &event_key(3), "append_id", bytes(0)).await;
                     table.delete(&order, &pending_key(3)).await;
                 })
             },
@@ -346,7 +359,7 @@ fn damages() -> Vec<Damage> {
             vec![(command_key(), "false_marker")],
         ),
         (
-            "a command's marker says that its append has no pending entry",
+            "a command's marker says that its last event is private",
             |table, order| {
                 Box::pin(async move {
                     command(table, &order).await;

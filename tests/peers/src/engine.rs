@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::{
     Client,
     config::{Credentials, Region},
 };
+use aws_smithy_async::rt::sleep::TokioSleep;
 use streambox::{RequestLimits, behavior_version, testing::EmbeddedDynamoDb};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, stdin},
@@ -41,6 +42,8 @@ impl Engine {
             .behavior_version(behavior_version())
             .region(Region::new("us-east-1"))
             .credentials_provider(Credentials::new("local", "local", None, None, "peers"))
+            // The SDK's own by default; event-store-adapter asks for one that is named.
+            .sleep_impl(TokioSleep::new())
             .endpoint_url(&self.url);
         if let Some(wire) = wire {
             config = config.http_client(wire.clone());

@@ -4,12 +4,16 @@
 //! transaction: after 100,000 it does a tenth of what it did at first. A token serves only those whose answer was lost, and
 //! even then the library does without. So an engine for development drops them; one that is tested or measured does not.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, copy, copy_buf},
     net::{TcpListener, TcpStream},
+    time::sleep,
 };
+
+/// After a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the engine takes.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
@@ -23,7 +27,12 @@ const TOKEN: &[u8] = br#""ClientRequestToken":""#;
 
 /// Forwards every connection to the engine, and every request as it is but for its token.
 pub async fn forward(listener: TcpListener, engine: SocketAddr) {
-    while let Ok((client, _)) = listener.accept().await {
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            // Too many files are open, say: it passes.
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
         tokio::spawn(async move {
             // What breaks one connection ends the other with it: the client sees that.
             let _ = connect(client, engine).await;

@@ -209,7 +209,7 @@ fn print(case: &Case, kinds: &[Kind], costs: &[(Costs, u64)], rounds: &[Vec<f64>
         let most = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let (ratio, spread) = (median(ratios), format!("{least:.2} … {most:.2}"));
         let Costs { requests, units } = costs;
-        println!("  {:<30}{rate:>10.0}{ratio:>7.2}{spread:>21}{requests:>10}{units:>8}{events:>8}", kind.name());
+        println!("  {:<30}{rate:>10.1}{ratio:>7.2}{spread:>21}{requests:>10}{units:>8}{events:>8}", kind.name());
     }
 }
 

@@ -50,7 +50,7 @@ impl Appender for DynamoEsAppender {
     async fn append(&mut self) {
         let context = EventStoreAggregateContext {
             aggregate_id: self.id.clone(),
-            aggregate: Order::default(),
+            aggregate: Order,
             current_sequence: self.sequence,
             current_snapshot: None,
         };

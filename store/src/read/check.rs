@@ -3,7 +3,7 @@
 use crate::{
     error::Corrupt,
     event::RecordedEvent,
-    schema::{self, Item},
+    schema::{self, Fields},
 };
 
 /// The part of a page that can be handed out, and what is wrong with the rest.
@@ -18,11 +18,11 @@ pub(super) struct CheckedPage {
 
 /// Takes the events up to the first that is missing. `end`: there is nothing behind this page up to that version, so that
 /// its last append must be there as far.
-pub(super) fn check_forward(items: Vec<Item>, next: u64, end: Option<u64>) -> CheckedPage {
+pub(super) fn check_forward(items: Vec<Fields>, next: u64, end: Option<u64>) -> CheckedPage {
     let mut events: Vec<RecordedEvent> = Vec::with_capacity(items.len());
     let (mut missing, mut corrupt) = (None, None);
     for (item, expected) in items.into_iter().zip(next..) {
-        let event = match schema::read_event_beside(events.last(), item) {
+        let event = match schema::read_event(item) {
             Ok(event) => event,
             Err(damage) => {
                 corrupt = Some(damage);
@@ -58,11 +58,11 @@ pub(super) enum Top {
 
 /// Takes the events of a page that was read backward down to the first that is missing. `is_last`: there is nothing below
 /// this page, so that it must come down to version 1.
-pub(super) fn check_backward(items: Vec<Item>, top: Top, is_last: bool) -> CheckedPage {
+pub(super) fn check_backward(items: Vec<Fields>, top: Top, is_last: bool) -> CheckedPage {
     let mut events: Vec<RecordedEvent> = Vec::with_capacity(items.len());
     let (mut missing, mut corrupt) = (None, None);
     for item in items {
-        let event = match schema::read_event_beside(events.last(), item) {
+        let event = match schema::read_event(item) {
             Ok(event) => event,
             Err(damage) => {
                 corrupt = Some(damage);
@@ -107,14 +107,14 @@ mod tests {
     };
 
     /// Events of the appends 1–2, 3 and 4–6.
-    fn page(versions: &[u64]) -> Vec<Item> {
+    fn page(versions: &[u64]) -> Vec<Fields> {
         let stream = StreamId::new("order-1").unwrap();
         let new = NewEvent::from_json_text("Placed", "{}").unwrap();
         let item = |&version: &u64| {
             let (first, last) = [(1, 2), (3, 3), (4, 6)].into_iter().find(|range| version <= range.1).unwrap();
             let range = AppendRange { id: Uuid::from_u128(first.into()), first, last };
             let event = Recording::new(&stream, version, &new, None, Compression::Off);
-            schema::event_item(&event, &range, 1)
+            schema::event_item(&event, &range, 1).into()
         };
         versions.iter().map(item).collect()
     }
@@ -172,7 +172,7 @@ mod tests {
     fn a_page_ends_before_an_item_that_can_not_be_read_and_names_it() {
         let damaged = |versions: &[u64], damaged: usize| {
             let mut items = page(versions);
-            items[damaged].remove(schema::PAYLOAD);
+            _ = items[damaged].take(schema::PAYLOAD);
             items
         };
         let outcome = |checked: CheckedPage| (versions(&checked), checked.corrupt.expect("a damaged item").at);

@@ -3,13 +3,14 @@
 //! A `Query` is not isolated from a transaction: it may see an append item by item while that is being committed. So each
 //! page is checked for gaps, and the end for half an append. A missing version is re-read, then reported as an error that names it. Reading continues by version and not by DynamoDB's page key, which makes "read again" the same as "read on".
 //!
-//! - `query.rs`: the one request that they all send.
+//! - `query.rs`: the one request that they all send; `answer.rs` reads its answer.
 //! - `check.rs`: what of a page can be handed out (pure).
 //! - `page_size.rs`: how many items a page is asked for.
 //! - `gap.rs`: how long a missing event is waited for.
 //! - `forward.rs`, `backward.rs`: page by page in one direction; `stream.rs` makes a `futures::Stream` of either.
 //! - `point.rs`: the end of a stream, one event.
 
+mod answer;
 mod backward;
 mod check;
 mod forward;

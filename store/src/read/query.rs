@@ -4,18 +4,23 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use aws_sdk_dynamodb::{error::SdkError, operation::query::builders::QueryFluentBuilder};
 
-use super::{Direction, gap::GapWatch, page_size::PageSize};
+use super::{
+    Direction,
+    answer::{Answer, AnswerReader},
+    gap::GapWatch,
+    page_size::PageSize,
+};
 use crate::{
     error::Error,
     observe::count,
-    schema::{self, Item},
+    schema::{self, Fields, Item},
     stream::StreamId,
     table::{SortKeys, Table},
 };
 
 /// One page of at most 1 MB.
 pub(super) struct Page {
-    pub(super) items: Vec<Item>,
+    pub(super) items: Vec<Fields>,
     /// Whether there is nothing behind it in the range.
     pub(super) is_last: bool,
     pub(super) read_units: f64,
@@ -37,21 +42,33 @@ pub(super) async fn page(
     size: &mut PageSize,
 ) -> Result<Page, Error> {
     let request = events(table, stream, versions).scan_index_forward(direction == Direction::Forward);
-    let output = loop {
+    let mut reader = Some(AnswerReader::default());
+    let answer = loop {
         count::request();
-        match request.clone().set_limit(size.limit(limit)).send().await {
+        let request = request.clone().set_limit(size.limit(limit));
+        let sent = match &reader {
+            Some(reader) => request.customize().interceptor(reader.clone()).send().await,
+            None => request.send().await,
+        };
+        match sent {
             // The time in all is over, and the connection was not silent: it is slow.
             Err(SdkError::TimeoutError(_)) if size.shrink() => {}
-            answer => break answer,
+            Ok(output) => match reader.take() {
+                None => break Ok(Answer::of(output)),
+                Some(reader) => {
+                    if let Some(answer) = reader.take(output) {
+                        break Ok(answer);
+                    }
+                }
+            },
+            Err(error) => break Err(error),
         }
     };
-    let output = output.map_err(|error| table.request("read", stream.as_str()).failed(error))?;
+    let answer = answer.map_err(|error| table.request("read", stream.as_str()).failed(error))?;
     size.grow();
-    let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();
-    let is_last = output.last_evaluated_key().is_none_or(Item::is_empty);
-    let items = output.items.unwrap_or_default();
-    count::read(read_units, items.len());
-    Ok(Page { items, is_last, read_units })
+    let (read_units, is_last) = (answer.read_units(), answer.is_last());
+    count::read(read_units, answer.items.len());
+    Ok(Page { items: answer.items, is_last, read_units })
 }
 
 /// A page of everything that a stream has, behind the entity `after`: its items, the key to continue behind, read units.
@@ -77,7 +94,7 @@ pub(crate) async fn visible_events(
     table: &Table,
     stream: &StreamId,
     versions: RangeInclusive<u64>,
-) -> Result<(BTreeMap<u64, Item>, f64), Error> {
+) -> Result<(BTreeMap<u64, Fields>, f64), Error> {
     let expected = versions.end() - versions.start() + 1;
     let mut watch = GapWatch::new();
     let mut found = BTreeMap::new();
@@ -89,7 +106,7 @@ pub(crate) async fn visible_events(
             let Page { items, is_last, read_units } =
                 page(table, stream, next..=*versions.end(), Direction::Forward, None, &mut size).await?;
             units += read_units;
-            let by_version = |item: Item| Some((schema::event_version(schema::read_entity(&item))?, item));
+            let by_version = |item: Fields| Some((schema::event_version(&item.entity)?, item));
             found.extend(items.into_iter().filter_map(by_version));
             match found.last_key_value() {
                 // A page of nothing but keys that are none ends the reading: what is behind it counts as missing.

@@ -100,14 +100,34 @@ pub(super) fn insert_previous(item: &mut Item, previous: Option<Previous>) {
     }
 }
 
-/// Reads an event entity.
-pub(crate) fn read_event(item: Item) -> Result<RecordedEvent, Corrupt> {
-    read_event_beside(None, item)
+/// The name of an attribute, if a key or an event has it.
+pub(crate) fn event_attribute(name: &str) -> Option<&'static str> {
+    const NAMES: [&str; 13] = [
+        STREAM_ID,
+        ENTITY,
+        EVENT_TYPE,
+        PAYLOAD,
+        RECORDED_AT,
+        APPEND_ID,
+        APPEND_FIRST,
+        APPEND_LAST,
+        METADATA,
+        PAYLOAD_ENCODING,
+        IS_PRIVATE,
+        PREVIOUS_VERSION,
+        PREVIOUS_AT,
+    ];
+    NAMES.into_iter().find(|known| *known == name)
 }
 
 /// Reads an event entity that mostly is of the same stream as its neighbour, and then shares its stream id.
 pub(crate) fn read_event_beside(neighbour: Option<&RecordedEvent>, item: Item) -> Result<RecordedEvent, Corrupt> {
-    let mut fields = Fields::beside(neighbour.map(|event| &event.stream_id), item);
+    read_event(Fields::beside(neighbour.map(|event| &event.stream_id), item))
+}
+
+/// Reads an event entity.
+pub(crate) fn read_event(item: impl Into<Fields>) -> Result<RecordedEvent, Corrupt> {
+    let mut fields: Fields = item.into();
     let version = fields.version_in_key(EVENT_PREFIX)?;
     let append = fields.append(version)?;
     let recorded_at_ms = fields.number(RECORDED_AT)?;

@@ -1,6 +1,6 @@
 //! Reads items attribute by attribute.
 
-use std::ops::RangeInclusive;
+use std::{borrow::Cow, ops::RangeInclusive};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
@@ -18,22 +18,36 @@ use crate::{
     stream::{Previous, StreamId},
 };
 
+type Attributes = Vec<(Cow<'static, str>, AttributeValue)>;
+
 /// The attributes of one item, taken out one by one; an error names the item.
+#[derive(Debug, PartialEq)]
 pub(crate) struct Fields {
     pub(crate) stream: StreamId,
     pub(crate) entity: String,
     /// Few enough that looking through them is quicker than hashing their names.
-    attributes: Vec<(String, AttributeValue)>,
+    attributes: Attributes,
+}
+
+impl From<Item> for Fields {
+    fn from(item: Item) -> Self {
+        Self::new(item)
+    }
 }
 
 impl Fields {
+    /// From what is at hand of an item: its keys, and its other attributes.
+    pub(crate) fn of(stream: StreamId, entity: String, attributes: Attributes) -> Self {
+        Self { stream, entity, attributes }
+    }
+
     pub(crate) fn new(item: Item) -> Self {
         Self::beside(None, item)
     }
 
     /// Shares the stream id of a neighbour if it is the same.
     pub(crate) fn beside(neighbour: Option<&StreamId>, item: Item) -> Self {
-        let mut attributes: Vec<_> = item.into_iter().collect();
+        let mut attributes: Attributes = item.into_iter().map(|(name, value)| (Cow::Owned(name), value)).collect();
         let mut key = |name| match take(&mut attributes, name) {
             Some(AttributeValue::S(text)) => text,
             _ => String::new(),
@@ -192,7 +206,7 @@ impl Fields {
         let AttributeValue::M(item) = copy else {
             return Err(self.wrong(format!("{EVENTS}: the copy of version {version} is not a map")));
         };
-        let attributes = item.into_iter().collect();
+        let attributes = item.into_iter().map(|(name, value)| (Cow::Owned(name), value)).collect();
         let mut copy = Self { stream: self.stream.clone(), entity: self.entity.clone(), attributes };
         Ok(OutboxEvent {
             version,
@@ -206,7 +220,7 @@ impl Fields {
     }
 }
 
-fn take(attributes: &mut Vec<(String, AttributeValue)>, name: &str) -> Option<AttributeValue> {
+fn take(attributes: &mut Attributes, name: &str) -> Option<AttributeValue> {
     let place = attributes.iter().position(|(attribute, _)| attribute == name)?;
     Some(attributes.swap_remove(place).1)
 }

@@ -27,7 +27,7 @@ use uuid::Uuid;
 pub use self::payload::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THRESHOLD_BYTES};
 pub(crate) use self::{
     entry::{EntryOutline, copies, pending_item, read_outline, read_pending},
-    event::{Recording, event_bytes, event_item, read_event, read_event_beside},
+    event::{Recording, event_attribute, event_bytes, event_item, read_event, read_event_beside},
     fields::Fields,
     marker::{Marker, marker_bytes, marker_item, read_marker},
     size::item_bytes,

@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     event::{AppendRange, RecordedEvent},
     read,
-    schema::{self, COMMAND_PREFIX, EVENT_PREFIX, Item, PENDING_PREFIX, PREVIOUS_VERSION, SNAPSHOT},
+    schema::{self, COMMAND_PREFIX, EVENT_PREFIX, Fields, Item, PENDING_PREFIX, PREVIOUS_VERSION, SNAPSHOT},
     stream::StreamId,
     table::Table,
 };
@@ -78,7 +78,7 @@ impl StreamCheck {
             }
             // Else it has come with what was read again.
             if self.tail.is_none_or(|tail| tail.version < version) {
-                self.event(version, item, findings);
+                self.event(version, item.into(), findings);
             }
         } else if entity.starts_with(PENDING_PREFIX) {
             self.counts.pending += 1;
@@ -187,9 +187,9 @@ impl StreamCheck {
         findings.found(&self.stream, at, fault);
     }
 
-    fn event(&mut self, version: u64, item: Item, findings: &mut Findings) {
+    fn event(&mut self, version: u64, item: Fields, findings: &mut Findings) {
         let at = schema::event_key(version);
-        let names_previous = item.contains_key(PREVIOUS_VERSION);
+        let names_previous = item.has(PREVIOUS_VERSION);
         let event = match schema::read_event(item) {
             Ok(event) => event,
             Err(corrupt) => {

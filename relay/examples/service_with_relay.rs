@@ -1,4 +1,4 @@
-//! A service with its relay inside: what it appends is at the broker milliseconds later, and no other process is needed.
+//! A service with its relay inside: what it appends is published right after it, and no other process is needed.
 //!
 //! ```sh
 //! export STREAMBOX_TABLE=streambox STREAMBOX_AMQP_URL=amqp://127.0.0.1:5672/%2f

@@ -103,6 +103,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn of_an_append_the_last_event_that_was_seen_says_which_version_was_public_last() {
+        let at = |version| Some(Previous { version, recorded_at_ms: 0 });
+        let seen = |newest_public| RecentAppend { newest_public, ..append(1, 3) };
+        let (mut older, mut known) = (RecentAppends::from_version(1), RecentAppends::from_version(2));
+        older.push(seen(at(1)));
+        known.push(seen(at(1)));
+        known.push(seen(at(2)));
+        known.prepend(older);
+        assert_eq!(known.find(id(1), 3, 3).and_then(|append| append.newest_public), at(2));
+        assert_eq!(known.appends.len(), 1);
+    }
+
     fn id(first: u64) -> Uuid {
         Uuid::from_u128(first.into())
     }

@@ -11,7 +11,10 @@ use nix::{
 };
 use tokio::time::sleep;
 
-use crate::{Failure, median, stage::Stage};
+use crate::{
+    Failure, median,
+    stage::{Stage, still_runs},
+};
 
 const STREAMS: u64 = 20_000;
 const RELAYS: [usize; 3] = [1, 2, 4];
@@ -39,6 +42,10 @@ pub(crate) async fn measure(rounds: usize) -> Result<(), Failure> {
                 running.push(relay.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn()?);
             }
             while stage.queue.messages().await? < STREAMS {
+                for relay in &mut running {
+                    still_runs(relay)?;
+                }
+                // A broker tells nobody how much has come.
                 sleep(LOOK_INTERVAL).await;
             }
             rates.push(STREAMS as f64 / began.elapsed().as_secs_f64());

@@ -14,7 +14,10 @@ use streambox::schema::OUTBOX_INDEX;
 use streambox_relay::relay::SCAN_LIMIT;
 use tokio::time::sleep;
 
-use crate::{Failure, stage::Stage};
+use crate::{
+    Failure,
+    stage::{Stage, still_runs},
+};
 
 const ENTRIES_PER_STREAM: u64 = 10;
 
@@ -31,13 +34,13 @@ pub(crate) async fn measure(entries: u64) -> Result<(), Failure> {
     let began = Instant::now();
     let mut relay = stage.relay("run").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn()?;
     while stage.queue.messages().await? == 0 {
+        still_runs(&mut relay)?;
+        // A broker tells nobody how much has come.
         sleep(FIRST_LOOK_INTERVAL).await;
     }
     let first = began.elapsed();
     while stage.queue.messages().await? < entries {
-        if let Some(status) = relay.try_wait()? {
-            return Err(format!("the relay has ended: {status}").into());
-        }
+        still_runs(&mut relay)?;
         sleep(LOOK_INTERVAL).await;
     }
     let rate = entries as f64 / began.elapsed().as_secs_f64();

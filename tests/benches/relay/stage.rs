@@ -16,7 +16,7 @@ use streambox_tests::{
     served::ServedEngine,
     unique,
 };
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::Failure;
 
@@ -33,6 +33,14 @@ pub(crate) struct Stage {
     /// Without a consumer, which would take its share of the processors from the relay.
     pub(crate) queue: BoundQueue,
     engine: ServedEngine,
+}
+
+/// An error if a relay has ended that nobody has stopped: what it should publish never comes.
+pub(crate) fn still_runs(relay: &mut Child) -> Result<(), Failure> {
+    match relay.try_wait()? {
+        Some(status) => Err(format!("the relay has ended: {status}").into()),
+        None => Ok(()),
+    }
 }
 
 impl Stage {

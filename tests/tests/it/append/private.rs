@@ -56,6 +56,25 @@ async fn g6_an_entry_names_the_last_public_version_before_it_whoever_reads_the_e
     assert_eq!(seen, [(1, 1, None, None), (4, 4, None, Some(1)), (6, 6, None, Some(4))]);
 }
 
+#[tokio::test]
+async fn g3_g6_a_repeat_of_private_and_public_events_gives_the_same_position_wherever_it_is_expected() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    let events = || [event(1), event(2).private(), event(3), event(4).private()];
+    let first = table.store.append(&order, NoStream, events()).await.unwrap();
+    for expected in [NoStream, ExpectedVersion::Exact(0), ExpectedVersion::Any] {
+        let repeat = table.store.append_with_id(first.append_id, &order, expected, events()).await.unwrap();
+        assert_eq!((repeat.already_stored, &repeat.position), (true, &first.position));
+    }
+    // Another writer's, at a place that is taken: the position in its conflict is as good.
+    let error = table.store.append(&order, NoStream, [event(1)]).await.unwrap_err();
+    let streambox::Error::Conflict(conflict) = error else { panic!("{error}") };
+    assert_eq!(conflict.current, first.position);
+    table.store.append(&order, At(conflict.current), [event(5)]).await.unwrap();
+    let entries = table.store.outbox().pending(&order, 1, 10).await.unwrap().entries;
+    assert_eq!(entries[1].previous.map(|previous| previous.version), Some(3));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_relay_publishes_public_events_alone_small_and_large() {
     let table = TestTable::create().await;

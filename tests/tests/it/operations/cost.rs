@@ -275,3 +275,20 @@ async fn a_pending_entry_has_room_for_a_copy_of_an_event_of_600_bytes() {
     let pending = table.store.outbox().pending(&order, 1, 64).await.unwrap();
     assert!(pending.entries[1].previous.is_some() && pending.entries[1].events.is_some(), "{pending:?}");
 }
+
+#[tokio::test]
+async fn a_page_that_the_library_can_not_read_itself_is_asked_for_once_more_and_named_by_the_sdks_reading() {
+    let table = TestTable::create().await;
+    let order = stream("order-1");
+    table.fill(&order, 3).await;
+    table.wire.take();
+    assert_eq!(table.store.read(&order).await.unwrap().events.len(), 3);
+    assert_eq!(table.wire.take_costs().len(), 1, "a sound page is read at once");
+
+    table.set(&order, "event#00000000000000000001", "payload", AttributeValue::L(vec![])).await;
+    table.wire.take();
+    let error = table.store.read(&order).await.unwrap_err();
+    assert!(error.to_string().contains("event#00000000000000000001: payload is not a text"), "{error}");
+    let sent: Vec<_> = table.wire.take().into_iter().map(|exchange| exchange.operation).collect();
+    assert_eq!(sent, ["Query", "Query"], "the page, and once more");
+}

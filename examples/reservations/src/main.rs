@@ -10,6 +10,7 @@ mod table;
 use std::{env, error::Error};
 
 use streambox::{EventStore, aggregate::Repository, client_from_env, create_table};
+use streambox_relay::Relay;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -32,20 +33,31 @@ async fn main() -> Result<(), Box<dyn Error>> {
         table::create(&client, &own).await?;
     }
 
-    let free_seats = FreeSeats::new(client.clone(), &own);
+    let url = setting("STREAMBOX_AMQP_URL", "amqp://127.0.0.1:5672/%2f");
+    let exchange = setting("STREAMBOX_EXCHANGE", "streambox");
+    let mut store = EventStore::builder(client.clone(), &events);
+    let mut relay = None;
+    if env::var_os("RESERVATIONS_RELAY").is_some() {
+        let inside = Relay::builder(EventStore::new(client.clone(), &events), &url).exchange(&exchange).spawn()?;
+        store = store.on_append(inside.waker());
+        relay = Some(inside);
+    }
+
+    let free_seats = FreeSeats::new(client, &own);
     let projection = Projection {
-        url: setting("STREAMBOX_AMQP_URL", "amqp://127.0.0.1:5672/%2f"),
-        exchange: setting("STREAMBOX_EXCHANGE", "streambox"),
+        url,
+        exchange,
         queue: setting("RESERVATIONS_QUEUE", "free-seats"),
         free_seats: free_seats.clone(),
     };
-    let concerts = Repository::new(EventStore::new(client, events));
+    let concerts = Repository::new(store.build());
     let service = Service { concerts: concerts.clone(), emails: Emails::new(own), free_seats };
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let listener = TcpListener::bind(setting("RESERVATIONS_HTTP", "127.0.0.1:8080")).await?;
     eprintln!("listening on {}", listener.local_addr()?);
     let (stop, stopped) = watch::channel(false);
+    let relay = relay.map(|relay| tokio::spawn(run(relay, stopped.clone())));
     let projection = tokio::spawn(projection.run(stopped));
     axum::serve(listener, api::router(service))
         .with_graceful_shutdown(async move {
@@ -56,6 +68,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // No request is under way any more.
     stop.send(true)?;
     projection.await?;
+    if let Some(relay) = relay {
+        relay.await?;
+    }
     concerts.snapshots_settled().await;
     Ok(())
+}
+
+/// Lets the relay inside of this service run until `stop` is true. If it ends by itself, the service goes on: its events stay pending.
+async fn run(mut relay: Relay, mut stop: watch::Receiver<bool>) {
+    let ended = tokio::select! {
+        error = relay.ended() => Some(error),
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    let error = if ended.is_some() { ended } else { relay.stop().await.err() };
+    if let Some(error) = error {
+        eprintln!("the relay has ended: {error}");
+    }
 }

@@ -34,6 +34,10 @@ impl Setting {
 
     /// The service, whose queue is bound, and its address.
     async fn start(&self) -> (Process, String) {
+        self.start_with(&[]).await
+    }
+
+    async fn start_with(&self, more: &[(&str, &str)]) -> (Process, String) {
         let variables = [
             ("RESERVATIONS_CREATE_TABLES", "1"),
             ("RESERVATIONS_HTTP", "127.0.0.1:0"),
@@ -41,7 +45,8 @@ impl Setting {
             ("RESERVATIONS_TABLE", &self.own),
             ("STREAMBOX_EXCHANGE", &self.exchange),
         ];
-        let variables = variables.map(|(name, value)| (name, OsStr::new(value)));
+        let variables = variables.iter().chain(more).map(|(name, value)| (*name, OsStr::new(*value)));
+        let variables: Vec<_> = variables.collect();
         let (table, url) = (Some(&self.table), Some(self.url.as_str()));
         let mut service = Process::start_with("reservations", table, url, &variables, [""; 0]);
         let line = service.log_line("listening on ").await;
@@ -144,5 +149,21 @@ async fn the_example_service_reserves_a_seat_once_and_its_read_model_counts_it_o
     setting.relay().await;
     wait_for_free_seats(&address, "2", "9").await;
     service.kill().await;
+    setting.delete_queues().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_service_publishes_by_itself_with_the_relay_inside() {
+    let setting = Setting::new().await;
+    let (service, address) = setting.start_with(&[("RESERVATIONS_RELAY", "1")]).await;
+    let headers = [("Content-Type", "application/json")];
+    assert_eq!(send(&address, "PUT", "/concerts/1", &headers, "{\"seats\":10}").await.status, 204);
+    assert_eq!(reserve(&address, "1", "ann@example.org", &[]).await.status, 200);
+    wait_for_free_seats(&address, "1", "9").await;
+    service.signal(Signal::SIGTERM);
+    let ended = service.finish().await;
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    // The stop deletes what was confirmed.
+    assert_eq!(setting.pending_entries().await, []);
     setting.delete_queues().await;
 }

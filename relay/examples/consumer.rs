@@ -6,7 +6,7 @@
 //! consumer --rebuild amqp://127.0.0.1:5672/%2f orders-rebuild orders-new.ndjson    # take a replay, then end
 //! ```
 //!
-//! The contract is in the README, section "Consumers". What this program does for it:
+//! The contract is in `docs/consuming.md`. What this program does for it:
 //!
 //! - *The memory is part of the effect.* The last version of each stream is written together with the effect, in one
 //!   transaction: written before, an event can be lost; written after, it can be handled twice. Here the effect is a line in a

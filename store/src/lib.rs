@@ -65,8 +65,19 @@ mod definition;
 mod error;
 mod event;
 mod failure;
-#[doc = include_str!("../guide.md")]
-pub mod guide {}
+// Only for rustdoc, so that nothing else needs the repository's documents to be there.
+#[cfg(doc)]
+pub mod guide {
+    //! What a service team needs to know, a page a question. The pages are those of the repository, which has
+    //! [more of them](https://github.com/streambox-rs/streambox/blob/main/docs/README.md), about the relay and its operation for example.
+
+    #[doc = include_str!("../guide/aggregates.md")]
+    pub mod aggregates {}
+    #[doc = include_str!("../guide/consuming.md")]
+    pub mod consuming {}
+    #[doc = include_str!("../guide/store.md")]
+    pub mod store {}
+}
 mod hook;
 mod json;
 pub mod limits;
@@ -126,8 +137,3 @@ pub use uuid;
 /// The type of append and event ids.
 pub use uuid::Uuid;
 pub use verify::{Fault, Finding, Verification, VerifiedCounts};
-
-/// The README's example compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

@@ -35,6 +35,8 @@ pub mod browser;
 pub mod built;
 pub mod cloudformation;
 pub mod containers;
+#[cfg(doctest)]
+mod documents;
 pub mod emf;
 pub mod engine;
 pub mod fault;

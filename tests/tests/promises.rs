@@ -15,7 +15,7 @@ const UPDATE_VARIABLE: &str = "STREAMBOX_UPDATE_PROMISES";
 const INTRODUCTION: &str = "\
 # Promises and their tests
 
-The [README](../README.md#guarantees) promises G1 to G12, [UPGRADES.md](../UPGRADES.md#what-is-promised) U1 to U6. A test bears the
+G1 to G12 are the [guarantees](../docs/guarantees.md), U1 to U6 those [between versions](../UPGRADES.md#what-is-promised). A test bears the
 numbers of the promises that it holds the code to. Generated from the names of the tests by `make promises`; a test fails if this list
 is not up to date, or a promise has no test.
 ";
@@ -120,7 +120,9 @@ fn list(promises: &[Promise], tests: &[Test]) -> Result<String, String> {
 #[test]
 fn every_promise_has_tests_and_the_list_of_them_is_up_to_date() {
     let read = |name: &str| fs::read_to_string(root().join(name)).expect("a document can be read");
-    let promises = [promises(&read("README.md")), promises(&read("UPGRADES.md"))].concat();
+    let guarantees = promises(&read("docs/guarantees.md"));
+    assert_eq!(promises(&read("README.md")), guarantees, "the README has their titles");
+    let promises = [guarantees, promises(&read("UPGRADES.md"))].concat();
     let list = list(&promises, &all_tests()).unwrap();
     if std::env::var_os(UPDATE_VARIABLE).is_some() {
         fs::write(root().join("tests/PROMISES.md"), list).expect("the list can be written");

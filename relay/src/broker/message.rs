@@ -1,4 +1,4 @@
-//! The message of an event. Its form is a contract with consumers, which the README documents.
+//! The message of an event. Its form is a contract with consumers, which `docs/messages.md` documents.
 
 use lapin::{
     BasicProperties,

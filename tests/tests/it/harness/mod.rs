@@ -1,6 +1,7 @@
 //! What the harness itself promises, random and simulated runs, and that the documents are true.
 
 mod api;
+mod documents;
 mod examples;
 mod imports;
 mod model;

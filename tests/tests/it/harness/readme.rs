@@ -1,4 +1,4 @@
-//! What the README shows is what the store does.
+//! What the pages about the stored format and the messages show is what store and relay do.
 
 use std::{
     collections::BTreeSet,
@@ -17,16 +17,17 @@ use streambox::{
 use streambox_relay::broker::{MessageForm, MessageFormat};
 use streambox_tests::engine::{TestTable, stream};
 
-const README: &str = include_str!("../../../../README.md");
+const STORED_FORMAT: &str = include_str!("../../../../docs/stored-format.md");
+const MESSAGES: &str = include_str!("../../../../docs/messages.md");
 
-/// The blocks of the README in one language.
-fn blocks(language: &str) -> Vec<&str> {
-    README
+/// The examples of items.
+fn examples() -> Vec<&'static str> {
+    STORED_FORMAT
         .split("```")
         .skip(1)
         .step_by(2)
         .filter_map(|block| block.split_once('\n'))
-        .filter(|(fence, _)| fence.trim() == language)
+        .filter(|(fence, _)| fence.trim() == "json")
         .map(|(_, text)| text)
         .collect()
 }
@@ -78,24 +79,24 @@ async fn the_example_of_the_stored_format_is_what_an_append_writes() {
     let sent = table.wire.take();
     let puts = sent.iter().flat_map(|exchange| exchange.request["TransactItems"].as_array().unwrap());
     let written: Vec<_> = puts.map(|put| put["Put"]["Item"].clone()).collect();
-    let shown: Vec<Value> = blocks("json").iter().map(|text| serde_json::from_str(text).expect(text)).collect();
+    let shown: Vec<Value> = examples().iter().map(|text| serde_json::from_str(text).expect(text)).collect();
     assert_eq!(shown, written, "{}", serde_json::to_string_pretty(&written).unwrap());
 
-    // How an event's id is derived, in the README's words.
+    // How an event's id is derived, in the page's words.
     let name = "order-4711#2";
     let event_id = Uuid::new_v5(&append_id, name.as_bytes());
     let event = store.event(&order, 2).await.unwrap().expect("it is stored");
     assert_eq!(event.event_id(), event_id);
     for shown in [append_id.to_string(), name.to_owned(), event_id.to_string()] {
-        assert!(README.contains(&format!("`{shown}`")), "{shown}");
+        assert!(STORED_FORMAT.contains(&format!("`{shown}`")), "{shown}");
     }
 }
 
-/// What stands in backticks in each row of a section's table: in its first column, and in all others.
-fn table(section: &str, first_row: &str) -> Vec<(Vec<&'static str>, Vec<&'static str>)> {
+/// What stands in backticks in each row of a table of messages: in its first column, and in all others.
+fn table(first_row: &str) -> Vec<(Vec<&'static str>, Vec<&'static str>)> {
     let quoted = |text: &'static str| text.split('`').skip(1).step_by(2).collect::<Vec<_>>();
-    let section = README.split("\n## ").find(|text| text.starts_with(section)).expect("the section");
-    let rows = section.lines().skip_while(|line| !line.starts_with(first_row)).take_while(|line| line.starts_with('|'));
+    let rows =
+        MESSAGES.lines().skip_while(|line| !line.starts_with(first_row)).take_while(|line| line.starts_with('|'));
     rows.map(|row| row[1..].split_once('|').expect("two columns"))
         .map(|(name, rest)| (quoted(name), quoted(rest)))
         .collect()
@@ -114,7 +115,7 @@ fn the_tables_of_the_message_name_what_a_message_has() {
         headers.keys().map(ToString::to_string).collect()
     };
 
-    let rows = table("Message", "| routing key");
+    let rows = table("| routing key");
     let row = |name: &str| rows.iter().find(|(first, _)| first.contains(&name)).expect(name).1.clone();
     assert_eq!(rows[0].1, ["{category}.{event type}", plain.routing_key.as_str()]);
     let properties = &plain.properties;
@@ -129,11 +130,11 @@ fn the_tables_of_the_message_name_what_a_message_has() {
         MessageForm { format: MessageFormat::CloudEvents, replay: Some("r-1".to_owned()), ..MessageForm::default() };
     let cloud = form.message(&order, &event).unwrap();
     let body: Value = serde_json::from_slice(cloud.body(&event)).unwrap();
-    let shown: BTreeSet<_> = table("Message", "| `id`, `type`").into_iter().flat_map(|(names, _)| names).collect();
+    let shown: BTreeSet<_> = table("| `id`, `type`").into_iter().flat_map(|(names, _)| names).collect();
     let attributes: BTreeSet<_> = body.as_object().expect("an object").keys().map(String::as_str).collect();
     assert_eq!(shown, &attributes - &BTreeSet::from(["specversion"]));
     let content_type = cloud.properties.content_type().as_ref().expect("set").as_str();
-    assert!(README.contains(&format!("`{content_type}`")), "{content_type}");
+    assert!(MESSAGES.contains(&format!("`{content_type}`")), "{content_type}");
     assert_eq!(&headers(&cloud) - &headers(&plain), BTreeSet::from([REPLAY_HEADER.to_owned()]));
-    assert!(README.contains(&format!("`{REPLAY_HEADER}` and `{REPLAY_ENDED_HEADER}` (`true`)")));
+    assert!(MESSAGES.contains(&format!("`{REPLAY_HEADER}` and `{REPLAY_ENDED_HEADER}` (`true`)")));
 }

@@ -97,7 +97,7 @@ fn provisioned_capacity_is_for_a_rate_of_appends_and_never_less_than_they_take()
         let index = &properties["GlobalSecondaryIndexes"][0];
         let units =
             |of: &Value, kind: &str| of["ProvisionedThroughput"][format!("{kind}CapacityUnits")].as_u64().unwrap();
-        // README, Costs: an append to published and deleted takes 5 write units of the table and 2 of the index. At 70 % in use.
+        // `docs/costs.md`: an append to published and deleted takes 5 write units of the table and 2 of the index. At 70 % in use.
         let in_use = |units: u64| units * 70 / 100;
         assert!(in_use(units(properties, "Write")) >= 5 * rate && in_use(units(index, "Write")) >= 2 * rate, "{rate}");
         // A look of the relay and a cached load each, and as much for cold loads; two relays that look at four partitions.

@@ -1,4 +1,4 @@
-//! What things cost: requests and capacity units, as the README says it.
+//! What things cost: requests and capacity units, as `docs/costs.md` says it.
 //!
 //! Where DynamoDB Local counts otherwise than AWS does, [`Metering`] says by how much.
 

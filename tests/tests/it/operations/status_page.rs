@@ -250,7 +250,8 @@ async fn every_state_can_be_drawn_in_light_and_dark_wide_and_narrow() {
     let Some(browser) = Browser::find() else { return };
     let directory = tempfile::tempdir().unwrap();
     let directory = std::env::var_os("STREAMBOX_SCREENSHOTS").map_or(directory.path().to_owned(), Into::into);
-    let (wide, narrow) = ((1_100, 1_800), (390, 2_600));
+    // The last one is the page in the documents.
+    let (wide, narrow, shown) = ((1_100, 1_800), (390, 2_600), (1_000, 720));
     for (name, view) in [
         ("well", well()),
         ("halted", with_halted()),
@@ -259,9 +260,15 @@ async fn every_state_can_be_drawn_in_light_and_dark_wide_and_narrow() {
         ("start", at_the_start()),
     ] {
         let served = serve(view, None).await;
-        let shots = [("light", wide, false), ("dark", wide, true), ("narrow", narrow, false)];
+        let shots = [
+            ("light", wide, false),
+            ("dark", wide, true),
+            ("narrow", narrow, false),
+            ("shown-light", shown, false),
+            ("shown-dark", shown, true),
+        ];
         for (kind, size, is_dark) in shots {
-            if name == "start" && kind != "light" {
+            if (name == "start" && kind != "light") || (name != "halted" && size == shown) {
                 continue;
             }
             let file = directory.join(format!("{name}-{kind}.png"));

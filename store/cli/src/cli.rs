@@ -73,7 +73,7 @@ const VERIFY_HELP: &str = "\
 Checks every rule of writing: missing events (gaps, parts of appends); unreadable events, pending entries and snapshots; events that \
 no append accepts (type, payload, metadata, sizes); events whose id or append does not belong to their place; pending entries that \
 do not match their events; private events and entries that name a wrong previous entry; snapshots ahead of their stream; unknown \
-keys. The README lists the rules. Writes nothing; the table may be in use.
+keys. The rules: docs/stored-format.md. Writes nothing; the table may be in use.
 
 What is missing is re-read for about two seconds before it is reported. Reads the whole table: one read unit for each 4 KB of it, \
 other categories included, and the events of pending entries a second time; with --stream only that stream.

@@ -471,9 +471,10 @@ fn every_alarm_has_its_advice() {
     let mut count = 0;
     for template in files(&root().join("infra"), &["yaml"]) {
         let text = fs::read_to_string(&template).expect("a template can be read");
-        let lines: Vec<_> = text.lines().collect();
-        for pair in lines.windows(2).filter(|pair| pair[1].trim() == "Type: AWS::CloudWatch::Alarm") {
-            let alarm = pair[0].trim().trim_end_matches(':');
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        let of_cloudwatch = lines.windows(2).filter(|pair| pair[1] == "Type: AWS::CloudWatch::Alarm");
+        let of_cloudwatch = of_cloudwatch.map(|pair| pair[0].trim_end_matches(':'));
+        for alarm in of_cloudwatch.chain(lines.iter().filter_map(|line| line.strip_prefix("- alert: "))) {
             let advice = operating.section(&format!("### {alarm}")).unwrap_or_else(|| panic!("{alarm} is missing"));
             for part in ["- **Means**", "- **Look at**", "- **Do**", "- **Don't**"] {
                 assert!(advice.contains(part), "{alarm} lacks {part}");

@@ -55,7 +55,7 @@ lint: ## Check format, lints, documentation and scripts, warnings denied
 	cargo fmt --all --check
 	cargo clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps --document-private-items
-	shellcheck .ci/run .ci/public-api infra/lint localstack/{program,selftest,install-rabbitmq,init/ready.d/table.sh}
+	shellcheck $(filter-out %.mjs,$(wildcard .ci/*)) infra/lint localstack/{program,selftest,install-rabbitmq,init/ready.d/table.sh}
 
 infra-lint: ## Check the CloudFormation templates with cfn-lint and checkov; needs Python 3
 	@infra/lint
@@ -63,7 +63,7 @@ infra-lint: ## Check the CloudFormation templates with cfn-lint and checkov; nee
 promises: ## Write tests/PROMISES.md, the list of promises and their tests, from the names of the tests
 	@STREAMBOX_UPDATE_PROMISES=1 cargo test --quiet $(WORKSPACE) --test promises -- every_promise
 
-public-api: ## Write store/public-api.txt, the list of the library's public items, from the code
+public-api: ## Write the lists of public items, store/public-api.txt and relay/public-api.txt, from the code
 	@.ci/public-api --install
 	@.ci/public-api --write
 

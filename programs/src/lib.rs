@@ -4,12 +4,15 @@
 //! - [`Failure`]: how a command fails, with an exit code and a sentence. [`sentence()`], [`Chain`]: errors as people read them.
 //!   [`Role`]: who a program is to the table.
 //! - [`stop_signal`]: Ctrl-C and SIGTERM.
+//! - [`print_completions`], [`write_man_pages`]: commands that each program has. [`help`]: what its help has to have.
 //! - [`replace_file`], [`remove_file`]: files that keep how far a program has come.
 //! - [`text`]: characters that can't be seen are escaped. [`iso_8601`], [`now_ms`]: times. [`LogLine`]: lines of a log.
 
 mod clock;
+mod command_line;
 mod failure;
 mod file;
+pub mod help;
 mod log;
 mod role;
 mod sentence;
@@ -17,9 +20,10 @@ mod stop;
 pub mod text;
 
 pub use clock::{iso_8601, now_ms};
+pub use command_line::{CompletionsOptions, ManOptions, print_completions, write_man_pages};
 pub use failure::{BAD_CONFIGURATION, FAILED, Failure, SOFTWARE, USAGE};
 pub use file::{remove_file, replace_file};
-pub use log::{LogLine, colors};
+pub use log::{LogLine, colors, has_colors};
 pub use role::Role;
 pub use sentence::{Chain, sentence};
 pub use stop::stop_signal;

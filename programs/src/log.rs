@@ -1,11 +1,20 @@
 //! Lines of a log.
 
-use std::io::{self, Write};
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+};
 
 use crate::text::escaped_but;
 
 /// What colors begin with.
 const ESCAPE: char = '\u{1b}';
+
+/// Whether a stream gets colors: it is a terminal, and `NO_COLOR` is empty or not set (<https://no-color.org>).
+#[must_use]
+pub fn has_colors(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
 
 /// The character to keep for the formatter's own colors; in values, the formatter escapes it itself.
 #[must_use]

@@ -33,24 +33,10 @@
 //! events a second, each appended alone (2 units for the event, 2 for its pending entry, 1 to delete that; the index has partitions of
 //! its own), and up to 500 where an append has many.
 //!
-//! # The program's parts
+//! # Stability
 //!
-//! They are public for the program and for tests, and are no interface to rely on.
-//!
-//! - [`core`]: what to do next, as pure decisions.
-//! - [`relay`]: the shell around it, which does the I/O.
-//! - `service`: the same inside of a service.
-//! - [`broker`]: what an event looks like as a message, and how messages are published.
-//! - [`model`]: what is known of a relay and its table, as plain data.
-//! - [`telemetry`]: what a running relay reports to observers; [`view`]: the same, ready to be shown.
-//! - [`metrics`]: every metric; [`emf`]: those for CloudWatch, on standard output.
-//! - [`http`]: health, metrics and the status page of a running relay.
-//! - [`replay`]: events of the past, published once more.
-//! - [`status`]: what the table says about backlog, halted streams, workers and skips.
-//! - `traces`, with the feature `opentelemetry`: the publishing of each event as a span.
-//! - [`config`]: the program's settings.
-//! - [`lines`]: standard output and standard error, which hold nothing up.
-//! - [`text`]: how values look to people.
+//! The interface is what this page shows. The crate has more modules, which are public for the program and for tests, and change without
+//! notice; so do clap's traits, which the program needs of [`MessageFormat`], [`TlsFiles`] and [`Unroutable`].
 //!
 //! # Features
 //!
@@ -58,31 +44,58 @@
 //!   without.
 //! - `opentelemetry`: traces, exported over OTLP.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+// The program's parts; ARCHITECTURE.md says what each is.
+#[doc(hidden)]
 pub mod broker;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod core;
+#[doc(hidden)]
 pub mod emf;
 mod failure;
 mod flag_values;
+#[doc(hidden)]
 pub mod http;
+#[doc(hidden)]
 pub mod lines;
+#[doc(hidden)]
 pub mod metrics;
+#[doc(hidden)]
 pub mod model;
+#[doc(hidden)]
 pub mod relay;
+#[doc(hidden)]
 pub mod replay;
 mod retry;
 mod service;
+#[doc(hidden)]
 pub mod status;
+#[doc(hidden)]
 pub mod telemetry;
+#[doc(hidden)]
 pub mod text;
 #[cfg(feature = "opentelemetry")]
+#[doc(hidden)]
 pub mod traces;
+#[doc(hidden)]
 pub mod view;
 
-pub use broker::{MessageFormat, TlsFiles, Unroutable};
+pub use broker::{MessageFormat, Refusal, TlsFiles, Unroutable};
 pub use config::BadConfiguration;
 pub use model::HaltedStream;
-pub use relay::{RelayError, RelaySettings, RunSummary, Until, run, run_observed};
+pub use relay::{RelayError, RunSummary};
+#[doc(hidden)]
+pub use relay::{RelaySettings, Until, run, run_observed};
 pub use service::{Relay, RelayBuilder, RelayStatus};
+#[doc(hidden)]
 pub use streambox_programs::Chain;
+#[doc(hidden)]
 pub use telemetry::Telemetry;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -61,6 +61,7 @@ impl RequestFailure {
 
 /// A stream that can't be published any further.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct HaltedStream {
     /// The stream.
     pub stream: String,

@@ -137,3 +137,8 @@ pub use uuid;
 /// The type of append and event ids.
 pub use uuid::Uuid;
 pub use verify::{Fault, Finding, Verification, VerifiedCounts};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -30,6 +30,7 @@ pub struct MessageForm {
 
 /// What the body of a message is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[non_exhaustive]
 pub enum MessageFormat {
     /// The event's payload.
     #[default]

@@ -108,7 +108,7 @@ impl fmt::Debug for BrokerSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Broker")]
 pub struct Timeouts {
-    /// Longest time to connect: name, TCP, TLS and AMQP's handshake; also to open the channel, which includes confirms and the
+    /// The longest time to connect: name, TCP, TLS and AMQP's handshake; also to open the channel, which includes confirms and the
     /// exchange.
     #[arg(id = "connect_timeout", long = "connect-timeout", env = "STREAMBOX_CONNECT_TIMEOUT", value_name = DURATION, default_value = shown(Timeouts::default().connect), value_parser = duration(CONNECT_TIMEOUT_MS))]
     pub connect: Duration,
@@ -118,8 +118,8 @@ pub struct Timeouts {
     #[arg(skip = Timeouts::default().publish)]
     pub publish: Duration,
 
-    /// Longest time without a confirm while some are due. Then the connection is dropped, and each event of the batch is published
-    /// alone: one that is still not confirmed halts its stream. While the broker says that it is blocked the time stands still.
+    /// The longest time without a confirm while some are due. Then the connection is dropped, and each event of the batch is published
+    /// alone: one that is still not confirmed halts its stream. The time does not count while the broker reports that it is blocked.
     #[arg(id = "confirm_timeout", long = "confirm-timeout", env = "STREAMBOX_CONFIRM_TIMEOUT", value_name = DURATION, default_value = shown(Timeouts::default().confirm), value_parser = duration(100..=3_600_000))]
     pub confirm: Duration,
 
@@ -141,6 +141,7 @@ impl Default for Timeouts {
 
 /// What to do with a message that the exchange can't route to any queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[non_exhaustive]
 pub enum Unroutable {
     /// Halt its stream until a queue is bound: nothing is lost by a missing binding.
     #[default]

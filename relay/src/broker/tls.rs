@@ -15,6 +15,8 @@ use rustls::{
 };
 
 /// The files that TLS needs beside the system's certificates, all in PEM.
+///
+/// Exhaustive: it is written with `..TlsFiles::default()`, so a field more breaks nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Broker")]
 pub struct TlsFiles {
@@ -95,7 +97,7 @@ impl TlsFiles {
     ///
     /// # Errors
     /// [`TlsError`] says which file can't be used, and why.
-    pub fn read(&self) -> Result<Arc<ClientConfig>, TlsError> {
+    pub(crate) fn read(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -5,6 +5,7 @@ use std::{ffi::OsString, fmt, ops::RangeInclusive, path::PathBuf, time::Duration
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, value_parser};
 use streambox::{StreamId, outbox::SkipTarget, table_name};
+use streambox_programs::{CompletionsOptions, ManOptions};
 
 #[cfg(feature = "opentelemetry")]
 use super::observability::TraceOption;
@@ -16,47 +17,109 @@ use crate::{
 };
 
 const AFTER_HELP: &str = "\
+Examples:
+  streambox-relay run --amqp-url amqps://user:password@broker.example:5671/%2f
+  streambox-relay status --watch
+  streambox-relay help skip
+
 AWS's own settings work as in every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
 
 Exit codes: 0 done, 1 failed, 2 usage, 70 a fault of the program (start it again), 78 bad configuration.";
 
+const RUN_HELP: &str = "\
+Examples:
+  export STREAMBOX_AMQP_URL=amqps://user:password@broker.example:5671/%2f
+  streambox-relay run
+  streambox-relay run --table orders --worker-id relay-1 --http 0.0.0.0:9090
+  streambox-relay run --unroutable accept --message-format cloudevents
+
+In a variable, the URL with its password does not show in the list of processes. Several relays on one table share its streams. The \
+status page is served at --http.
+
+SIGTERM and Ctrl-C finish what is in flight (--drain-timeout). A second one ends the program at once; nothing is lost by that.
+
+AWS's own settings work as in every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
+
+Exit codes: 0 stopped, 1 failed, 2 usage, 70 a fault of the program (start it again), 78 bad configuration.";
+
+const DRAIN_HELP: &str = "\
+Examples:
+  export STREAMBOX_AMQP_URL=amqps://user:password@broker.example:5671/%2f
+  streambox-relay drain
+  streambox-relay drain --table orders --format json
+
+It joins no group and serves no status page. Other relays may run at the same time: that costs duplicates, and nothing else.
+
+Exit codes: 0 nothing is pending, 1 failed, or a stream is halted, 2 usage, 70 a fault of the program (start it again), 78 bad \
+configuration.";
+
 const STATUS_HELP: &str = "\
-An age is this machine's time minus the time that the appender gave its event: it is as exact as the two clocks agree.
-Two readings of a worker's row show whether it is alive: the command waits for one heartbeat, unless --no-wait is given.
+Examples:
+  streambox-relay status
+  streambox-relay status --watch
+  streambox-relay status --fail-if-halted --fail-if-older-than 5m --format json   # for a cron job
+
+Reads the table alone, so it works when no relay runs and the broker is down. An age is this machine's time minus the time that the \
+appender gave its event: it is as exact as the two clocks agree. Two readings of a worker's row show whether it is alive: the command waits for one heartbeat, unless --no-wait is given.
 
 Exit codes: 0 done, 1 failed, or a condition of --fail-if-… holds, 2 usage, 78 bad configuration.";
 
 const SKIP_HELP: &str = "\
-Only the first pending entry of a stream can be skipped. It is one append: skipping it skips all events of that append that are not published yet. An event that a relay
-is publishing at that moment may still arrive. The relay continues the stream by itself, within --max-retry-delay.
-Repeating the command is harmless: a skip that was done before is reported, not done again.
+Examples:
+  streambox-relay skip order-4711 12 --reason 'test order, no consumer wants it'
+  streambox-relay skip order-4711 'pending#abc' --table orders --reason 'written by hand' --by ann
 
-A damaged entry whose sort key has no version is named by that sort key, as `status` and the log show it, in single quotes: 'pending#abc'.
-If the append before the entry is missing from the table, it is unknown whether it was published: --give-up-previous gives it
-up, too.
+Only the first pending entry of a stream can be skipped. An entry is one append: skipping it skips all events of that append that \
+are not published yet. An event that a relay is publishing at that moment may still arrive. The relay then continues the stream by \
+itself, within --max-retry-delay. Repeating the command is harmless: a skip that was done before is reported, not done again.
+
+A damaged entry whose sort key has no version is named by that sort key, as `status` and the log show it, in single quotes: \
+'pending#abc'. If the append before the entry is missing from the table, it is unknown whether it was published: \
+--give-up-previous gives it up, too.
 
 Exit codes: 0 skipped, or skipped before, 1 failed, or nothing is pending there, 2 usage, 78 bad configuration.";
 
 const REPLAY_HELP: &str = "\
-The messages are those of `run`, byte for byte, with one more header, `x-streambox-replay`: the replay's id. Each stream's events
-come in order; private events are never published. With --queue the routing key is the queue's name, and a message of type
+Examples:
+  export STREAMBOX_AMQP_URL=amqps://user:password@broker.example:5671/%2f
+  streambox-relay replay --stream order-4711
+  streambox-relay replay --category order --queue rebuild-orders --rate 2000 --state rebuild.state
+  streambox-relay replay --all --from-time 2026-01-31T00:00:00Z
+
+The messages are those of `run`, byte for byte, with one more header, `x-streambox-replay`: the replay's id. Each stream's events \
+come in order; private events are never published. With --queue the routing key is the queue's name, and a message of type \
 `streambox.ReplayEnded` comes last.
 
-A consumer that follows the exchange drops replayed messages. To rebuild a read model: stop its consumer, replay to a queue that is
-not bound to any exchange, into a new state, and when the replay has ended, let the consumer continue with its own queue and that
-state. The README, section \"Consumers\", has the commands.
+A consumer that follows the exchange drops replayed messages. To rebuild a read model: stop its consumer, replay to a queue that is \
+not bound to any exchange, into a new state, and when the replay has ended, let the consumer continue with its own queue and that \
+state. docs/consuming.md has the commands.
 
---state keeps the position: it is written at least every 512 events, once a second while events are confirmed, and at the end. The
-same command with the same --state resumes there; at most 512 events are published twice. SIGTERM waits at most 20 seconds for what
+--state keeps the position: it is written at least every 512 events, once a second while events are confirmed, and at the end. The \
+same command with the same --state resumes there; at most 512 events are published twice. SIGTERM waits at most 20 seconds for what \
 is in flight. An event that the broker refuses ends the replay, and the error names its stream and version: no event is left out.
 
 Exit codes: 0 done, 1 failed or interrupted, 2 usage, 78 bad configuration.";
 
 const HEALTH_HELP: &str = "\
-Asks /livez of a relay on the same host, or with --ready /readyz, and prints the answer: a health check for containers, whose
+Examples:
+  streambox-relay health
+  streambox-relay health --ready --http 127.0.0.1:9090
+
+Asks /livez of a relay on the same host, or with --ready /readyz, and prints the answer: a health check for containers, whose \
 image has no other HTTP client. It needs neither the table nor the broker.
 
 Exit codes: 0 healthy, 1 not healthy, or no answer within 4 seconds, 2 usage, 78 bad configuration.";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  streambox-relay completions bash > ~/.local/share/bash-completion/completions/streambox-relay
+  streambox-relay completions zsh > ~/.zfunc/_streambox-relay       # a directory of $fpath
+  streambox-relay completions fish > ~/.config/fish/completions/streambox-relay.fish";
+
+const MAN_HELP: &str = "\
+Examples:
+  streambox-relay man ~/.local/share/man/man1
+  man streambox-relay-run";
 
 pub(super) const POLL_INTERVAL_MS: RangeInclusive<u64> = 10..=60_000;
 pub(super) const DRAIN_TIMEOUT_MS: RangeInclusive<u64> = 0..=600_000;
@@ -101,10 +164,10 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Publish pending events, and new ones as they are appended, until stopped (SIGTERM, Ctrl-C).
-    #[command(after_help = AFTER_HELP)]
+    #[command(after_help = RUN_HELP)]
     Run(RunOptions),
     /// Publish until nothing is pending, then exit: 0 if all was published, 1 if a stream is halted.
-    #[command(after_help = AFTER_HELP)]
+    #[command(after_help = DRAIN_HELP)]
     Drain(RelayOptions),
     /// Show the backlog, halted streams, workers and the latest skips, as the table has them.
     #[command(after_help = STATUS_HELP)]
@@ -118,10 +181,16 @@ pub enum Command {
     /// Check the health of a running relay: exit with 0 if its loop runs, or with --ready if it can publish; else with 1.
     #[command(after_help = HEALTH_HELP)]
     Health(HealthOptions),
+    /// Print the completions for a shell.
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsOptions),
+    /// Write the man pages of this program and its commands.
+    #[command(after_help = MAN_HELP)]
+    Man(ManOptions),
 }
 
 impl Command {
-    /// The table and the output; `health` has neither.
+    /// The table and the output, of every command that has them.
     #[must_use]
     pub fn common(&self) -> Option<&CommonOptions> {
         match self {
@@ -130,7 +199,7 @@ impl Command {
             | Self::Status(StatusOptions { common, .. })
             | Self::Skip(SkipOptions { common, .. })
             | Self::Replay(ReplayOptions { common, .. }) => Some(common),
-            Self::Health(_) => None,
+            Self::Health(_) | Self::Completions(_) | Self::Man(_) => None,
         }
     }
 }
@@ -195,7 +264,7 @@ pub struct RelayOptions {
 /// `status`.
 #[derive(Debug, Args)]
 pub struct StatusOptions {
-    /// Repeat it until Ctrl-C.
+    /// Repeat the output until Ctrl-C.
     #[arg(long, help_heading = THIS_CALL)]
     pub watch: bool,
 
@@ -203,12 +272,12 @@ pub struct StatusOptions {
     #[arg(long, help_heading = THIS_CALL, value_name = DURATION, default_value = "2s", value_parser = duration(200..=3_600_000))]
     pub watch_interval: Duration,
 
-    /// The most pending entries that are counted; beyond that the output says "at least". About 13 read units for each 1,000.
-    #[arg(long, help_heading = THIS_CALL, default_value_t = 100_000, value_parser = value_parser!(u32).range(1..))]
+    /// Count at most this many pending entries; beyond that the output says "at least". About 13 read units for each 1,000.
+    #[arg(long, help_heading = THIS_CALL, value_name = "ENTRIES", default_value_t = 100_000, value_parser = value_parser!(u32).range(1..))]
     pub max_entries: u32,
 
-    /// How many of the latest skips are shown.
-    #[arg(long, help_heading = THIS_CALL, default_value_t = 5, value_parser = value_parser!(u16).range(0..=100))]
+    /// Show this many of the latest skips.
+    #[arg(long, help_heading = THIS_CALL, value_name = "COUNT", default_value_t = 5, value_parser = value_parser!(u16).range(0..=100))]
     pub skips: u16,
 
     /// Don't wait for a heartbeat: whether a worker is alive is then unknown.
@@ -284,8 +353,8 @@ pub struct ReplayOptions {
     #[arg(long, help_heading = THIS_CALL)]
     pub queue: Option<String>,
 
-    /// Most events a second.
-    #[arg(long, help_heading = THIS_CALL, default_value_t = 500, value_parser = value_parser!(u32).range(1..=100_000))]
+    /// Publish at most this many events a second.
+    #[arg(long, help_heading = THIS_CALL, value_name = "EVENTS_PER_SECOND", default_value_t = 500, value_parser = value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
 
     /// The replay's id, which stands in the header `x-streambox-replay`. By default a new one.
@@ -337,8 +406,8 @@ pub struct ReplayOf {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct CommonOptions {
-    /// The table.
-    #[arg(long, help_heading = "Table", env = "STREAMBOX_TABLE", default_value = "streambox", value_parser = table_name)]
+    /// The DynamoDB table.
+    #[arg(long, help_heading = "Table", env = "STREAMBOX_TABLE", value_name = "NAME", default_value = "streambox", value_parser = table_name)]
     pub table: String,
 
     /// The form of what is printed on standard output.
@@ -362,7 +431,7 @@ pub struct BrokerOptions {
     /// The broker, for example `amqps://user:password@host:5671/vhost`. Parameters: `heartbeat` (seconds, 1 to 3600),
     /// `auth_mechanism` (plain, external), `connection_timeout` (ms, 100 to 600000), `frame_max` (bytes, 32768 to 1048576),
     /// `channel_max` (8 or more).
-    #[arg(long, env = "STREAMBOX_AMQP_URL", hide_env_values = true)]
+    #[arg(long, env = "STREAMBOX_AMQP_URL", value_name = "URL", hide_env_values = true)]
     pub amqp_url: String,
 
     /// The files of TLS.
@@ -372,8 +441,8 @@ pub struct BrokerOptions {
     #[command(flatten)]
     pub timeouts: Timeouts,
 
-    /// The topic exchange; it is declared, durable, if it does not exist.
-    #[arg(long, env = "STREAMBOX_EXCHANGE", default_value = DEFAULT_EXCHANGE)]
+    /// The topic exchange. If it does not exist, the relay declares it as durable.
+    #[arg(long, env = "STREAMBOX_EXCHANGE", value_name = "NAME", default_value = DEFAULT_EXCHANGE)]
     pub exchange: String,
 
     /// What to do with a message that no queue takes.
@@ -419,7 +488,8 @@ impl fmt::Debug for BrokerOptions {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Work")]
 pub struct WorkOptions {
-    /// Longest time from one scan of the index to the next: while there is nothing to do. An idle scan costs half a read unit.
+    /// The longest time from one scan of the index to the next, while there is nothing to do. An idle scan costs half a read unit
+    /// for each partition of the index.
     #[arg(long, env = "STREAMBOX_POLL_INTERVAL", value_name = DURATION, default_value = shown(WorkOptions::default().poll_interval), value_parser = duration(POLL_INTERVAL_MS))]
     pub poll_interval: Duration,
 
@@ -428,12 +498,12 @@ pub struct WorkOptions {
     #[arg(long, env = "STREAMBOX_BUSY_POLL_INTERVAL", value_name = DURATION, default_value = shown(WorkOptions::default().busy_poll_interval), value_parser = duration(POLL_INTERVAL_MS))]
     pub busy_poll_interval: Duration,
 
-    /// Longest time to finish what is in flight when the relay is stopped.
+    /// The longest time to finish what is in flight when the relay is stopped.
     #[arg(long, env = "STREAMBOX_DRAIN_TIMEOUT", value_name = DURATION, default_value = shown(WorkOptions::default().drain_timeout), value_parser = duration(DRAIN_TIMEOUT_MS))]
     pub drain_timeout: Duration,
 
     /// Connections that publish at the same time, each with one channel.
-    #[arg(long, env = "STREAMBOX_PUBLISHERS", default_value_t = WorkOptions::default().publishers, value_parser = count(PUBLISHERS))]
+    #[arg(long, env = "STREAMBOX_PUBLISHERS", value_name = "CONNECTIONS", default_value_t = WorkOptions::default().publishers, value_parser = count(PUBLISHERS))]
     pub publishers: usize,
 
     /// The core's bounds.

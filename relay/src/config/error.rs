@@ -3,6 +3,7 @@
 /// A setting that can't be used: which one, its value, and what is allowed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting} = {value:?}: {why}")]
+#[non_exhaustive]
 pub struct BadConfiguration {
     /// Flag and environment variable.
     pub setting: &'static str,

@@ -211,3 +211,8 @@ fn a_namespace_that_cloudwatch_would_refuse_is_refused_before() {
     }
     assert!(namespace(&"x".repeat(256)).unwrap_err().to_string().contains("255"));
 }
+
+#[test]
+fn the_help_of_every_command_says_what_it_does_with_examples_and_units() {
+    assert_eq!(streambox_programs::help::faults(&Cli::command()), [""; 0]);
+}

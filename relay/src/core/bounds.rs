@@ -13,28 +13,27 @@ const MIB: usize = 1024 * KIB;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Work")]
 pub struct Bounds {
-    /// Most streams that are worked on at the same time.
-    #[arg(long, env = "STREAMBOX_MAX_STREAMS", default_value_t = Bounds::default().max_streams, value_parser = count(1..=100_000))]
+    /// The most streams that are worked on at the same time.
+    #[arg(long, env = "STREAMBOX_MAX_STREAMS", value_name = "STREAMS", default_value_t = Bounds::default().max_streams, value_parser = count(1..=100_000))]
     pub max_streams: usize,
 
-    /// Most reads of DynamoDB that are under way at the same time.
-    #[arg(long, env = "STREAMBOX_MAX_READS", default_value_t = Bounds::default().max_reads, value_parser = count(1..=1_000))]
+    /// The most reads of DynamoDB under way at the same time.
+    #[arg(long, env = "STREAMBOX_MAX_READS", value_name = "READS", default_value_t = Bounds::default().max_reads, value_parser = count(1..=1_000))]
     pub max_reads: usize,
 
-    /// Most events in one batch; all of a batch are confirmed before anything is concluded from it.
-    #[arg(id = "batch_events", long = "batch-events", env = "STREAMBOX_BATCH_EVENTS", value_name = "COUNT", default_value_t = Bounds::default().max_batch_events, value_parser = count(1..=256))]
+    /// The most events in one batch. The next batch of a connection begins when all of a batch are confirmed.
+    #[arg(id = "batch_events", long = "batch-events", env = "STREAMBOX_BATCH_EVENTS", value_name = "EVENTS", default_value_t = Bounds::default().max_batch_events, value_parser = count(1..=256))]
     pub max_batch_events: usize,
 
-    /// Most bytes of payloads in one batch of more than one event, in KiB: at most this much is sent twice when a connection
-    /// ends.
+    /// The most payload in one batch of more than one event, in KiB: at most this much is published twice when a connection ends.
     #[arg(id = "batch_kib", long = "batch-kib", env = "STREAMBOX_BATCH_KIB", value_name = "KIB", default_value_t = Bounds::default().max_batch_bytes / KIB, value_parser = count(1..=1_048_576).map(|kib| kib * KIB))]
     pub max_batch_bytes: usize,
 
     // Half of them are for those that are new to suspicion: streams that were halted before, or whose routing key or size is
     // known to be refused, take the other half at most.
-    /// Most events that are published one by one at the same time, each on a channel of its own: those of a batch that the
-    /// broker broke off, to find out which of them it refuses.
-    #[arg(long, env = "STREAMBOX_MAX_SUSPECTS", default_value_t = Bounds::default().max_suspects, value_parser = count(1..=1_024))]
+    /// The most events that are published alone at the same time, each on a channel of its own: those of a batch during which the
+    /// broker closed the channel or connection, to find out which of them it refuses.
+    #[arg(long, env = "STREAMBOX_MAX_SUSPECTS", value_name = "EVENTS", default_value_t = Bounds::default().max_suspects, value_parser = count(1..=1_024))]
     pub max_suspects: usize,
 
     /// `BatchWriteItem` requests under way at the same time.
@@ -42,7 +41,7 @@ pub struct Bounds {
     pub max_deletes: usize,
 
     // One read of what is missing of an entry is always allowed: a megabyte at the most.
-    /// Most bytes of events that are held in memory, in MiB, including those that reads under way may bring.
+    /// The most memory for events, in MiB, including those that reads under way may return.
     #[arg(id = "max_buffered_mib", long = "max-buffered-mib", env = "STREAMBOX_MAX_BUFFERED_MIB", value_name = "MIB", default_value_t = Bounds::default().max_buffered_bytes / MIB, value_parser = count(1..=4_096).map(|mib| mib * MIB))]
     pub max_buffered_bytes: usize,
 
@@ -52,7 +51,7 @@ pub struct Bounds {
 
     /// Streams whose last published version is remembered, so that their next event needs no visibility check (4 read units). As
     /// many as get events within --settle-window are enough. Each takes about 160 bytes, 40 MB in all by default.
-    #[arg(long, env = "STREAMBOX_REMEMBERED_STREAMS", default_value_t = Bounds::default().remembered_streams, value_parser = count(1..=10_000_000).try_map(NonZeroUsize::try_from))]
+    #[arg(long, env = "STREAMBOX_REMEMBERED_STREAMS", value_name = "STREAMS", default_value_t = Bounds::default().remembered_streams, value_parser = count(1..=10_000_000).try_map(NonZeroUsize::try_from))]
     pub remembered_streams: NonZeroUsize,
 
     /// Halted streams that are remembered. Beyond that the oldest is forgotten: it is simply tried anew.
@@ -63,15 +62,15 @@ pub struct Bounds {
     // corrects the time (`streambox::client` does not).
     /// Appends to one stream that are closer than this by their writers' clocks need a visibility check of the earlier one, unless
     /// this relay has published it: it may become visible later. Longer than the clocks of any two writers are apart; the default
-    /// is thrice what AWS lets pass.
+    /// is three times the difference that AWS accepts.
     #[arg(long, env = "STREAMBOX_SETTLE_WINDOW", value_name = DURATION, default_value = shown(Bounds::default().settle_window), value_parser = duration(1_000..=u32::MAX.into()))]
     pub settle_window: Duration,
 
-    /// First delay before a halted stream or a failed read is tried again. It doubles each time.
+    /// The first delay before a halted stream or a failed read is tried again. It doubles each time.
     #[arg(id = "retry_delay", long = "retry-delay", env = "STREAMBOX_RETRY_DELAY", value_name = DURATION, default_value = shown(Bounds::default().first_delay), value_parser = duration(10..=600_000))]
     pub first_delay: Duration,
 
-    /// Longest delay before a halted stream or a failed read is tried again.
+    /// The longest delay before a halted stream or a failed read is tried again.
     #[arg(id = "max_retry_delay", long = "max-retry-delay", env = "STREAMBOX_MAX_RETRY_DELAY", value_name = DURATION, default_value = shown(Bounds::default().longest_delay), value_parser = duration(10..=3_600_000))]
     pub longest_delay: Duration,
 }

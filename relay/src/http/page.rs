@@ -14,7 +14,7 @@ use self::verdict::{Level, Verdict, verdict};
 use crate::{
     broker::{Link, PublisherState},
     model::HaltedStream,
-    text::{by_reason, how_long, iso_8601, one_line, shortened, skip_command},
+    text::{by_reason, how_long, iso_8601, one_line, shell_word, shortened, skip_command},
     view::{Sample, View},
 };
 
@@ -33,7 +33,8 @@ pub(super) const ICON: &str = include_str!("page/icon.svg");
 
 /// The page.
 pub(super) fn page(view: &View) -> String {
-    let Verdict { level: Level { class, sign }, title, advice } = verdict(view);
+    let Verdict { level, title, advice, lasting } = verdict(view);
+    let Level { class, sign } = level;
     let about = &view.about;
     let page = html! {
         (DOCTYPE)
@@ -60,7 +61,12 @@ pub(super) fn page(view: &View) -> String {
                 main #content data-taken=(view.taken_at_ms) {
                     section class={ "verdict " (class) } role="status" {
                         span .sign aria-hidden="true" { (sign) }
-                        div { h2 { (title) } p { (advice) } }
+                        div {
+                            h2 { (title) }
+                            @if let Some(lasting) = lasting { p .since { (since(view, lasting)) } }
+                            p { (advice) }
+                            @if level != Level::GOOD && view.relay.workers.len() > 1 { (others(view)) }
+                        }
                     }
                     (tiles(view))
                     (facts(view))
@@ -80,6 +86,22 @@ pub(super) fn page(view: &View) -> String {
         }
     };
     one_line(&page.into_string())
+}
+
+/// For how long something has been so, and since when.
+fn since(view: &View, lasting: Duration) -> String {
+    let since_ms = view.taken_at_ms.saturating_sub(i64::try_from(lasting.as_millis()).unwrap_or(i64::MAX));
+    format!("For {}, since {}", how_long(lasting), iso_8601(since_ms))
+}
+
+/// Where to look whether the other workers see the same.
+fn others(view: &View) -> Markup {
+    html! {
+        p .others {
+            "One of " (view.relay.workers.len()) " workers says so. What all of them see: "
+            code .copy #status-command { "streambox-relay status --table " (shell_word(&view.about.table)) }
+        }
+    }
 }
 
 fn tiles(view: &View) -> Markup {

@@ -7,19 +7,35 @@ use streambox::{
     DEFAULT_SCAN_SEGMENTS, ExpectedVersion, MAX_SCAN_SEGMENTS, ScanOptions, Uuid, limits::MAX_EVENTS_PER_APPEND,
     table_name,
 };
+use streambox_programs::{CompletionsOptions, ManOptions};
 
 const AFTER_HELP: &str = "\
+Examples:
+  streambox table create
+  streambox append order-4711 --type OrderPlaced --data '{\"total_cents\":4990}'
+  streambox read order-4711
+  streambox help import
+
 AWS's own settings work as in every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
 
 Exit codes: 0 done, 1 failed, 2 usage, 78 bad configuration.";
 
 const APPEND_HELP: &str = "\
+Examples:
+  streambox append order-4711 --type OrderPlaced --data '{\"total_cents\":4990}'
+  streambox append order-4711 --type OrderPaid --data @paid.json --expect 1
+  jq -c .order order.json | streambox append order-4712 --type OrderPlaced --expect none
+
 Prints what was stored: the version, the event's id, the append's id. An append that is repeated with the same --append-id and the \
 same --expect (none or a number) is stored once: repeat it if the answer was lost.
 
 Exits with 1 if the stream is not at the expected version; nothing is stored then.";
 
 const IMPORT_HELP: &str = "\
+Examples:
+  streambox import events.ndjson.gz
+  streambox import --table orders --concurrency 64 - < events.ndjson
+
 One JSON object a line:
   stream         text, `category-id`, for example order-4711
   type           text, the event's type
@@ -39,6 +55,11 @@ A gzip file is unpacked twice: its checksums are verified before the first line 
 the lines before a damaged part are appended.";
 
 const READ_HELP: &str = "\
+Examples:
+  streambox read order-4711
+  streambox read order-4711 --backward --limit 1
+  streambox read order-4711 --from 100 --format json | jq .data
+
 If an event is damaged, the events before it are printed, then an error that names it; the exit code is 1. --from continues \
 behind it.
 
@@ -46,11 +67,20 @@ On a terminal a line is cut to its width; --format json, or a pipe, shows all of
 they are printed; with --limit, no more events are read and paid for.";
 
 const STREAMS_HELP: &str = "\
+Examples:
+  streambox streams
+  streambox streams --category order --segments 16
+
 Reads the whole table: one read unit for each 4 KB of it, other categories included. DynamoDB decides the order of the streams. \
 `events` is the number of events and the newest version, which differ only if events are missing (`streambox verify`). A stream \
 with an unreadable event is named on standard error instead; the exit code is 1 then.";
 
 const EXPORT_HELP: &str = "\
+Examples:
+  streambox export -o events.ndjson.gz
+  streambox export -o events.ndjson.gz --resume
+  streambox export --category order | wc -l
+
 One JSON object a line, as `streambox import` reads it; stream after stream, each whole and in order. DynamoDB decides the order \
 of the streams; it is the same in each export with the same number of segments. If an export is imported into another table and \
 exported from there, each stream's lines are the same, byte for byte.
@@ -70,6 +100,10 @@ would refuse them; `streambox verify` reports more.
 Reads the whole table: one read unit for each 4 KB of it, other categories included; with --stream only that stream.";
 
 const VERIFY_HELP: &str = "\
+Examples:
+  streambox verify
+  streambox verify --stream order-4711
+
 Checks every rule of writing: missing events (gaps, parts of appends); unreadable events, pending entries and snapshots; events that \
 no append accepts (type, payload, metadata, sizes); events whose id or append does not belong to their place; pending entries that \
 do not match their events; private events and entries that name a wrong previous entry; snapshots ahead of their stream; unknown \
@@ -81,11 +115,26 @@ other categories included, and the events of pending entries a second time; with
 Exits with 1 if there is a finding, else with 0 and the numbers of what was verified.";
 
 const CHECK_HELP: &str = "\
+Examples:
+  streambox table check
+  streambox table check --table orders --format json
+
 Compares keys, types, the index and its projection with the expected definition, and says how to correct each difference. Notes \
 are not differences: they are the operator's choice. Needs dynamodb:DescribeTable; dynamodb:DescribeContinuousBackups and \
 dynamodb:DescribeTimeToLive add notes.
 
 Exits with 1 if there is a difference, with 78 if there is no such table.";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  streambox completions bash > ~/.local/share/bash-completion/completions/streambox
+  streambox completions zsh > ~/.zfunc/_streambox       # a directory of $fpath
+  streambox completions fish > ~/.config/fish/completions/streambox.fish";
+
+const MAN_HELP: &str = "\
+Examples:
+  streambox man ~/.local/share/man/man1
+  man streambox-import";
 
 /// An event store on DynamoDB: append and read events, import, export and verify streams, create and check the table.
 #[derive(Debug, Parser)]
@@ -97,23 +146,26 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Options of every command stand behind a command's own.
+const ANY_COMMAND: &str = "Options of every command";
+
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The table.
-    #[arg(long, global = true, env = "STREAMBOX_TABLE", default_value = "streambox", value_parser = table_name)]
+    /// The DynamoDB table.
+    #[arg(long, global = true, help_heading = ANY_COMMAND, env = "STREAMBOX_TABLE", value_name = "NAME", default_value = "streambox", value_parser = table_name)]
     pub(crate) table: String,
 
     /// The time limit of a request to DynamoDB with all its attempts, in seconds. Raise it on a slow link; a connection that is
     /// silent for 5 seconds is closed in any case.
-    #[arg(long, global = true, env = "STREAMBOX_REQUEST_TIMEOUT_S", value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u16).range(1..=600))]
+    #[arg(long, global = true, help_heading = ANY_COMMAND, env = "STREAMBOX_REQUEST_TIMEOUT_S", value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u16).range(1..=600))]
     pub(crate) request_timeout_s: u16,
 
     /// The format of standard output.
-    #[arg(long, global = true, value_enum, default_value = "text")]
+    #[arg(long, global = true, help_heading = ANY_COMMAND, value_enum, default_value = "text")]
     pub(crate) format: Format,
 
     /// What is logged to standard error: a level, or directives of tracing.
-    #[arg(long, global = true, env = "STREAMBOX_LOG", default_value = "warn,aws_config=error")]
+    #[arg(long, global = true, help_heading = ANY_COMMAND, env = "STREAMBOX_LOG", value_name = "LEVEL", default_value = "warn,aws_config=error")]
     pub(crate) log: String,
 }
 
@@ -127,7 +179,20 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// The table itself.
+    #[command(flatten)]
+    OnTable(OnTable),
+    /// Print the completions for a shell.
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsOptions),
+    /// Write the man pages of this program and its commands.
+    #[command(after_help = MAN_HELP)]
+    Man(ManOptions),
+}
+
+/// What needs a table.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OnTable {
+    /// Create the table, or compare it with the expected definition.
     Table {
         #[command(subcommand)]
         command: TableCommand,
@@ -230,7 +295,7 @@ pub(crate) struct ScanArgs {
     pub(crate) category: Option<String>,
 
     /// The number of parts of the table that are read at the same time: more are faster, and consume its capacity faster.
-    #[arg(long, env = "STREAMBOX_SEGMENTS", default_value_t = DEFAULT_SCAN_SEGMENTS, value_parser = value_parser!(u16).range(1..=i64::from(MAX_SCAN_SEGMENTS)))]
+    #[arg(long, env = "STREAMBOX_SEGMENTS", value_name = "PARTS", default_value_t = DEFAULT_SCAN_SEGMENTS, value_parser = value_parser!(u16).range(1..=i64::from(MAX_SCAN_SEGMENTS)))]
     pub(crate) segments: u16,
 }
 
@@ -282,22 +347,28 @@ pub(crate) struct ImportOptions {
     pub(crate) file: PathBuf,
 
     /// The maximum number of streams that are imported at the same time.
-    #[arg(long, env = "STREAMBOX_IMPORT_CONCURRENCY", default_value_t = 32, value_parser = value_parser!(u16).range(1..=256))]
+    #[arg(long, env = "STREAMBOX_IMPORT_CONCURRENCY", value_name = "STREAMS", default_value_t = 32, value_parser = value_parser!(u16).range(1..=256))]
     pub(crate) concurrency: u16,
 
     /// The maximum number of events in one append (fewer if they do not fit into a transaction). An append costs 2 write units
     /// for each KB of an event and 3 more.
-    #[arg(long, env = "STREAMBOX_IMPORT_EVENTS_PER_APPEND", default_value_t = 25, value_parser = value_parser!(u16).range(1..=MAX_EVENTS_PER_APPEND as i64))]
+    #[arg(long, env = "STREAMBOX_IMPORT_EVENTS_PER_APPEND", value_name = "EVENTS", default_value_t = 25, value_parser = value_parser!(u16).range(1..=MAX_EVENTS_PER_APPEND as i64))]
     pub(crate) events_per_append: u16,
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_command_says_what_it_does_with_examples_and_units() {
+        assert_eq!(streambox_programs::help::faults(&Cli::command()), [""; 0]);
     }
 }

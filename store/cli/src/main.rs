@@ -14,26 +14,23 @@ mod verify;
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use streambox::{EventStore, RequestLimits, client_from_env_with};
-use streambox_programs::{Failure, Role, stop_signal};
+use streambox_programs::{Failure, Role, print_completions, stop_signal, write_man_pages};
 use tokio::runtime::Runtime;
 
 use crate::{
-    cli::{Cli, Command, TableCommand},
+    cli::{Cli, Command, Global, OnTable, TableCommand},
     output::note,
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let role = role(&cli.command);
-    let runtime = Runtime::new().map_err(|error| Failure::new(format!("the program can't start: {error}")));
-    let ended = runtime.and_then(|runtime| {
-        let ended = runtime.block_on(run(cli));
-        // A thread that still waits for a name server, for instance, does not keep the program from ending.
-        runtime.shutdown_background();
-        ended
-    });
+    let Cli { global, command } = Cli::parse();
+    let (role, ended) = match command {
+        Command::OnTable(command) => (role(&command), run(&global, command)),
+        Command::Completions(options) => (Role::Operator, print_completions(Cli::command(), &options)),
+        Command::Man(options) => (Role::Operator, write_man_pages(Cli::command(), &options)),
+    };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -43,28 +40,36 @@ fn main() -> ExitCode {
     }
 }
 
-fn role(command: &Command) -> Role {
+fn role(command: &OnTable) -> Role {
     match command {
-        Command::Import(_) | Command::Append(_) => Role::Writer,
-        Command::Read(_) | Command::Streams(_) | Command::Export(_) => Role::Reader,
-        Command::Table { .. } | Command::Verify(_) => Role::Operator,
+        OnTable::Import(_) | OnTable::Append(_) => Role::Writer,
+        OnTable::Read(_) | OnTable::Streams(_) | OnTable::Export(_) => Role::Reader,
+        OnTable::Table { .. } | OnTable::Verify(_) => Role::Operator,
     }
 }
 
-async fn run(Cli { global, command }: Cli) -> Result<(), Failure> {
+fn run(global: &Global, command: OnTable) -> Result<(), Failure> {
+    let runtime = Runtime::new().map_err(|error| Failure::new(format!("the program can't start: {error}")))?;
+    let ended = runtime.block_on(execute(global, command));
+    // A thread that still waits for a name server, for instance, does not keep the program from ending.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn execute(global: &Global, command: OnTable) -> Result<(), Failure> {
     log::start(&global.log)?;
     let (table, format) = (global.table.as_str(), global.format);
     let timeout = Duration::from_secs(global.request_timeout_s.into());
     let client = client_from_env_with(RequestLimits::patient().request(timeout)).await;
     let store = EventStore::builder(client.clone(), table).operation_timeout(timeout).build();
     match command {
-        Command::Table { command: TableCommand::Create } => table::create(&client, table, format).await,
-        Command::Table { command: TableCommand::Check } => table::check(&client, table, format).await,
-        Command::Import(options) => import::run(&store, &options, format, stop_signal()?).await,
-        Command::Append(options) => append::run(&store, &options, format).await,
-        Command::Read(options) => read::run(&store, &options, format).await,
-        Command::Streams(options) => streams::run(&store, &options, format).await,
-        Command::Export(options) => export::run(&store, &options, format, stop_signal()?).await,
-        Command::Verify(options) => verify::run(&store, &options, format).await,
+        OnTable::Table { command: TableCommand::Create } => table::create(&client, table, format).await,
+        OnTable::Table { command: TableCommand::Check } => table::check(&client, table, format).await,
+        OnTable::Import(options) => import::run(&store, &options, format, stop_signal()?).await,
+        OnTable::Append(options) => append::run(&store, &options, format).await,
+        OnTable::Read(options) => read::run(&store, &options, format).await,
+        OnTable::Streams(options) => streams::run(&store, &options, format).await,
+        OnTable::Export(options) => export::run(&store, &options, format, stop_signal()?).await,
+        OnTable::Verify(options) => verify::run(&store, &options, format).await,
     }
 }

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use streambox_programs::{LogLine, colors};
+use streambox_programs::{LogLine, colors, has_colors};
 use streambox_relay::{
     config::{BadConfiguration, CommonOptions, LogFormat},
     lines::Lines,
@@ -47,7 +47,10 @@ impl Log {
         let writer = move |are_colored| move || LogLine { kept: colors(are_colored), write: write.clone() };
         let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
         match options.log_format {
-            LogFormat::Text | LogFormat::Auto if is_terminal => builder.with_writer(writer(true)).init(),
+            LogFormat::Text | LogFormat::Auto if is_terminal => {
+                let are_colored = has_colors(&io::stderr());
+                builder.with_ansi(are_colored).with_writer(writer(are_colored)).init();
+            }
             LogFormat::Text => builder.with_ansi(false).with_writer(writer(false)).init(),
             // The event's fields stand beside its time and level, where a query of a log store looks for them.
             LogFormat::Auto | LogFormat::Json => {

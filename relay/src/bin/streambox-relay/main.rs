@@ -16,9 +16,10 @@ use std::{
     process::ExitCode,
 };
 
+use clap::CommandFactory as _;
 use futures_util::FutureExt as _;
 use streambox::{EventStore, RequestLimits, SILENCE_TIMEOUT, client_from_env_with};
-use streambox_programs::{FAILED, Failure, Role, SOFTWARE, USAGE};
+use streambox_programs::{FAILED, Failure, Role, SOFTWARE, USAGE, print_completions, write_man_pages};
 use streambox_relay::config::{Cli, Command, CommonOptions};
 use tokio::runtime::Runtime;
 
@@ -80,6 +81,8 @@ async fn execute(command: Command, log: &Log) -> Result<bool, Failure> {
         Command::Status(options) => status::run(store(&options.common).await, &options).await,
         Command::Replay(options) => replay::run(&store(&options.common).await, &options).await,
         Command::Health(options) => health::run(&options).await,
+        Command::Completions(options) => print_completions(Cli::command(), &options).map(|()| true),
+        Command::Man(options) => write_man_pages(Cli::command(), &options).map(|()| true),
     }
 }
 

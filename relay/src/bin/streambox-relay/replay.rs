@@ -1,6 +1,10 @@
 //! `streambox-relay replay`: events of the past, published once more.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use streambox::{EventStore, Uuid};
 use streambox_programs::{Failure, replace_file, stop_signal};
@@ -11,6 +15,9 @@ use streambox_relay::{
 };
 
 use crate::output::{print_json, print_line};
+
+/// From one line of the log about the progress to the next.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Returns whether the replay has come to its end.
 pub(crate) async fn run(store: &EventStore, options: &ReplayOptions) -> Result<bool, Failure> {
@@ -24,8 +31,13 @@ pub(crate) async fn run(store: &EventStore, options: &ReplayOptions) -> Result<b
     }
     let stop = stop_signal()?;
     let mut last = position.clone();
+    let mut reported = Instant::now();
     let keep = |position: &Position| {
         last = position.clone();
+        if reported.elapsed() >= PROGRESS_INTERVAL {
+            reported = Instant::now();
+            tracing::info!(published = last.published, left_out = last.left_out, "the replay continues");
+        }
         options.state.as_deref().map_or(Ok(()), |file| write(file, position))
     };
     let replayed = match replay(store, settings, position, stop, keep).await {

@@ -9,11 +9,11 @@ use std::{
 };
 
 use streambox::EventStore;
-use streambox_programs::{Failure, stop_signal};
+use streambox_programs::{Failure, now_ms, stop_signal};
 use streambox_relay::{
     config::{Format, StatusOptions},
     status::{Scope, Status, StatusReader},
-    text::{by_reason, how_long, iso_8601, one_line, shortened, skip_command},
+    text::{by_reason, how_long, iso_8601, one_line, shell_word, shortened, skip_command},
 };
 use tokio::time::sleep;
 
@@ -92,8 +92,8 @@ fn text(status: &Status) -> String {
             let stream = shortened(&halted.stream, MAX_ID_CHARS);
             let version = if halted.version == 0 { String::new() } else { format!(" at version {}", halted.version) };
             let (since, worker) = (iso_8601(halted.since_ms), halted.worker.as_deref().unwrap_or("an unknown worker"));
-            let attempts = halted.attempts;
-            line(format!("    {stream}{version}, since {since}, tried {attempts} times by {worker}"));
+            let (age, tried) = (how_long(age(halted.since_ms)), times(halted.attempts));
+            line(format!("    {stream}{version}, since {since} ({age}), tried {tried} by {worker}"));
             line(format!("      {}", skip_command(&status.table, &halted.stream, halted.version)));
         }
     }
@@ -103,17 +103,31 @@ fn text(status: &Status) -> String {
     }
     if status.halted_streams > 0 {
         line(
-            "  They are retried automatically: fix the cause. The command gives up on publishing one entry.".to_owned(),
+            "  They are retried automatically: fix the cause. The command gives up on publishing one entry; put your reason in the \
+             place of WHY."
+                .to_owned(),
         );
     }
 
     line(String::new());
-    line(if status.workers.is_empty() { "workers: none".to_owned() } else { "workers:".to_owned() });
+    line(match (status.workers.is_empty(), status.backlog.entries) {
+        (false, _) => "workers:".to_owned(),
+        (true, 0) => "workers: none, no relay runs on this table".to_owned(),
+        (true, _) => {
+            let table = shell_word(&status.table);
+            format!("workers: none, nothing is published: start a relay by `streambox-relay run --table {table}`")
+        }
+    });
+    let (all, alive) =
+        (status.workers.len(), status.workers.iter().filter(|worker| worker.alive != Some(false)).count());
+    if alive == 0 && all > 0 {
+        line("  None of them is alive, nothing is published. What are their logs' last lines?".to_owned());
+    }
     for worker in &status.workers {
         let state = match worker.alive {
             Some(true) => "alive",
-            Some(false) => "no heartbeat",
-            None => "not watched yet",
+            Some(false) => "dead (no heartbeat)",
+            None => "alive or dead (one heartbeat was not waited for)",
         };
         line(format!(
             "  {}: {state}, {:.0} % of the streams, {} open; published {}, deleted {}, since {} on {} (process {}, {})",
@@ -143,6 +157,14 @@ fn text(status: &Status) -> String {
         line(format!("    at {} by {}", skip.at, skip.by));
     }
     text
+}
+
+fn age(since_ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(now_ms().saturating_sub(since_ms)).unwrap_or(0))
+}
+
+fn times(count: u32) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 fn backlog(status: &Status) -> String {

@@ -128,6 +128,26 @@ fn the_worst_stands_at_the_top_with_what_to_do() {
 }
 
 #[test]
+fn what_is_wrong_stands_with_since_when_and_who_else_sees_it() {
+    let mut view = with(&well(), |view| {
+        view.taken_at_ms = 1_700_000_090_000;
+        view.about.table = "my orders".to_owned();
+        (view.relay.halted_streams, view.relay.halted) = (2, vec![halt("order-1", "a"), halt("order-2", "b")]);
+        (view.relay.halted[0].since_ms, view.relay.halted[1].since_ms) = (1_700_000_060_000, 1_700_000_000_000);
+    });
+    let (since, others) =
+        ("For 1 min 30 s, since 2023-11-14T22:13:20.000Z", "streambox-relay status --table 'my orders'".to_owned());
+    assert!(page(&view).contains(since) && !page(&view).contains(&others), "{}", page(&view));
+    view.relay.workers = vec!["a".to_owned(), "b".to_owned()];
+    assert!(page(&view).contains(&others) && page(&view).contains("One of 2 workers"), "{}", page(&view));
+    (view.relay.halted_streams, view.relay.halted) = (0, Vec::new());
+    assert!(!page(&view).contains("One of 2 workers") && !page(&view).contains("since 20"), "{}", page(&view));
+    view.connections = vec![connection(Link::Connecting, Some("refused")), connection(Link::Connecting, None)];
+    (view.connections[0].since, view.connections[1].since) = (ago(3_700), ago(65));
+    assert!(page(&view).contains("For 1 min 5 s, since"), "there was a connection until then: {}", page(&view));
+}
+
+#[test]
 fn what_comes_from_outside_is_text_wherever_it_stands() {
     let evil = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>\u{202e}&amp;";
     let mut view = well();

@@ -34,11 +34,17 @@ pub(super) struct Verdict {
     pub(super) level: Level,
     pub(super) title: String,
     pub(super) advice: String,
+    /// For how long it has been like this, if that is known and not in the title.
+    pub(super) lasting: Option<Duration>,
 }
 
 impl Verdict {
     fn new(level: Level, title: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { level, title: title.into(), advice: advice.into() }
+        Self { level, title: title.into(), advice: advice.into(), lasting: None }
+    }
+
+    fn lasting(self, lasting: impl Into<Option<Duration>>) -> Self {
+        Self { lasting: lasting.into(), ..self }
     }
 }
 
@@ -59,19 +65,22 @@ pub(super) fn verdict(view: &View) -> Verdict {
         None => {}
         Some(BrokerTrouble::Blocked(why)) => {
             let advice = format!(
-                "An alarm of memory or disk ({why}): free some on the broker. The relay waits, nothing is lost."
+                "RabbitMQ has an alarm of memory or disk ({why}) and blocks everybody who publishes. Free some on the broker: the \
+                 relay then continues by itself. Nothing is lost; events stay pending."
             );
-            return Verdict::new(Level::BAD, "The broker takes no messages", advice);
+            let blocked = view.connections.iter().filter(|one| one.link == Link::Blocked);
+            let lasting = blocked.map(|one| one.since.elapsed()).max();
+            return Verdict::new(Level::BAD, "The broker takes no messages", advice).lasting(lasting);
         }
         Some(BrokerTrouble::Connecting) => {
             let advice = "It takes a moment. If it stays like this: is the broker up, and --amqp-url right?";
-            return Verdict::new(Level::WARNING, "Connecting to the broker", advice);
+            return Verdict::new(Level::WARNING, "Connecting to the broker", advice).lasting(without_connection(view));
         }
         Some(BrokerTrouble::Lost(error)) => {
             let advice = format!(
                 "{error}. The relay tries again for ever and events stay pending: is the broker up, and --amqp-url right?"
             );
-            return Verdict::new(Level::BAD, "No connection to the broker", advice);
+            return Verdict::new(Level::BAD, "No connection to the broker", advice).lasting(without_connection(view));
         }
         Some(BrokerTrouble::Silent(time)) => {
             let advice = format!(
@@ -79,7 +88,7 @@ pub(super) fn verdict(view: &View) -> Verdict {
                  queues, a quorum queue without a majority for instance.",
                 how_long(time)
             );
-            return Verdict::new(Level::BAD, "The broker confirms nothing", advice);
+            return Verdict::new(Level::BAD, "The broker confirms nothing", advice).lasting(time);
         }
     }
     if let Some(refused) = view.relay.refused.first() {
@@ -91,14 +100,16 @@ pub(super) fn verdict(view: &View) -> Verdict {
         let error = view.relay.last_error.as_ref().map_or_else(String::new, |error| format!(": {}", error.text));
         let advice =
             format!("{reason}{error}. Events stay pending: look at DynamoDB, the role's permissions, the network.");
-        return Verdict::new(Level::BAD, "The table can't be read", advice);
+        let lasting = view.relay.backlog.map(|backlog| backlog.at.elapsed());
+        return Verdict::new(Level::BAD, "The table can't be read", advice).lasting(lasting);
     }
     if view.relay.halted_streams > 0 {
         let (streams, are) = if view.relay.halted_streams == 1 { ("stream", "is") } else { ("streams", "are") };
         let title = format!("{} {streams} {are} halted", view.relay.halted_streams);
         let advice = "All others are published. Halted ones are retried automatically: fix the cause named below, or give up on \
                       one entry with the command beside it.";
-        return Verdict::new(Level::BAD, title, advice);
+        let longest = view.relay.halted.iter().map(|halt| view.age(halt.since_ms)).max();
+        return Verdict::new(Level::BAD, title, advice).lasting(longest);
     }
     if view.unroutable_run >= UNROUTABLE_RUN {
         let title = format!("The last {} events reached no queue", grouped(view.unroutable_run));
@@ -122,6 +133,11 @@ pub(super) fn verdict(view: &View) -> Verdict {
     let is_empty = view.relay.backlog.as_ref().is_none_or(|backlog| backlog.entries == 0);
     let title = if is_empty { "Everything is published" } else { "All is well: publishing" };
     Verdict::new(Level::GOOD, title, "Connected, reading the table, no stream halted, nothing old pending.")
+}
+
+/// How long ago the last connection ended.
+fn without_connection(view: &View) -> Option<Duration> {
+    view.connections.iter().map(|one| one.since.elapsed()).min()
 }
 
 /// The title and advice for an old backlog. The advice is to start more relays only if they help: what is old can be published, the broker

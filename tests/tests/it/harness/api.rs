@@ -92,3 +92,37 @@ fn a_type_that_can_not_grow_and_one_that_contradicts_itself_are_seen() {
     open.visit_file(&syn::parse_file(source).unwrap());
     assert_eq!((open.seen, open.silent.as_slice()), (5, ["A", "E", "G"].map(str::to_owned).as_slice()));
 }
+
+/// The relay's interface, a line for each item.
+const RELAY: &str = include_str!("../../../../relay/public-api.txt");
+
+#[test]
+fn the_relays_interface_shows_no_type_of_what_it_is_made_from() {
+    assert!(RELAY.lines().count() > 50, "it is not all");
+    for foreign in
+        ["clap", "lapin", "tokio", "rustls", "hyper", "prometheus", "maud", "lru", "tracing", "opentelemetry"]
+    {
+        let shown: Vec<_> = RELAY
+            .lines()
+            .filter(|line| line.contains(&format!("{foreign}::")) || line.contains(&format!("{foreign}_")))
+            .collect();
+        assert_eq!(shown, [""; 0]);
+    }
+}
+
+#[test]
+fn what_is_public_of_the_relay_can_grow() {
+    let has_public_fields = |name: &str| {
+        RELAY.lines().filter(|line| line.starts_with("pub ") && !line.contains('(')).any(|line| {
+            line.strip_prefix("pub ")
+                .and_then(|line| line.split_once(": "))
+                .is_some_and(|(field, _)| field.rsplit_once("::").is_some_and(|(of, _)| of == name))
+        })
+    };
+    let can_not = RELAY.lines().filter_map(|line| {
+        let name = line.strip_prefix("pub enum ").or(line.strip_prefix("pub struct "))?;
+        (line.starts_with("pub enum") || has_public_fields(name)).then_some(name)
+    });
+    // Its documentation says why.
+    assert_eq!(can_not.collect::<Vec<_>>(), ["streambox_relay::TlsFiles"]);
+}

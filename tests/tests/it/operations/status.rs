@@ -40,6 +40,8 @@ async fn the_backlog_is_counted_up_to_a_limit_and_old_entries_fail_a_probe() {
     assert_eq!((&some["backlog"]["entries"], &some["backlog"]["at_least"]), (&4.into(), &true.into()));
     let text = status(&table, &["--max-entries", "4"]).await.stdout;
     assert!(text.contains("at least 4 entries"), "{text}");
+    let remedy = format!("nothing is published: start a relay by `streambox-relay run --table {}`", table.name);
+    assert!(text.contains(&remedy), "{text}");
     assert_eq!(status(&table, &["--fail-if-older-than-s", "3600"]).await.code(), Some(0));
 }
 

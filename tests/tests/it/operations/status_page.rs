@@ -109,15 +109,10 @@ fn well() -> View {
 }
 
 fn halted(stream: &str, version: u64, reason: &str) -> HaltedStream {
-    HaltedStream {
-        stream: stream.to_owned(),
-        version,
-        reason: reason.to_owned(),
-        since_ms: NOW_MS - 754_000,
-        attempts: 17,
-        retry_at_ms: Some(NOW_MS + 41_000),
-        worker: None,
-    }
+    let mut halted = HaltedStream::default();
+    (halted.stream, halted.version, halted.reason) = (stream.to_owned(), version, reason.to_owned());
+    (halted.since_ms, halted.attempts, halted.retry_at_ms) = (NOW_MS - 754_000, 17, Some(NOW_MS + 41_000));
+    halted
 }
 
 fn with_halted() -> View {

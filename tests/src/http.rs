@@ -61,3 +61,24 @@ pub async fn send(address: &str, method: &str, path: &str, headers: &[(&str, &st
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
+
+/// A relay's metrics without the label `table`, which every one of them has.
+///
+/// # Panics
+/// If a label does not end.
+#[must_use]
+pub fn without_table(metrics: &str) -> String {
+    let mut text = String::with_capacity(metrics.len());
+    for line in metrics.lines() {
+        let Some((name, rest)) = line.split_once("{table=\"") else {
+            text.extend([line, "\n"]);
+            continue;
+        };
+        let (_, rest) = rest.split_once('"').expect("a label ends");
+        match rest.strip_prefix(',') {
+            Some(labels) => text.extend([name, "{", labels, "\n"]),
+            None => text.extend([name, rest.strip_prefix('}').expect("labels end"), "\n"]),
+        }
+    }
+    text
+}

@@ -1,6 +1,6 @@
 //! Every metric of the relay, declared once: its name, help, unit and labels for OpenMetrics and Prometheus, and the name and unit
-//! of those that CloudWatch gets ([`emf`](crate::emf)). `METRICS.md` has them in tables, which tests compare with this file. A
-//! stream id is never a label: there are too many of them.
+//! of those that CloudWatch gets ([`emf`](crate::emf)). `METRICS.md` has them in tables, which tests compare with this file. Every
+//! metric has the label [`TABLE`]; a stream id is never a label: there are too many of them.
 
 mod reservoir;
 
@@ -34,6 +34,9 @@ use crate::{
 
 /// What every name begins with.
 pub const PREFIX: &str = "streambox_relay";
+
+/// The label that every metric has: the name of the table. One Prometheus may scrape the relays of several tables.
+pub const TABLE: &str = "table";
 
 /// Upper bounds of the time that a batch takes, in seconds.
 const CONFIRM_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -115,7 +118,8 @@ impl Metrics {
     /// All metrics as text.
     #[must_use]
     pub fn text(&self, view: &View, format: TextFormat) -> String {
-        let mut registry = Registry::with_prefix(PREFIX);
+        let table = (TABLE.into(), view.about.table.clone().into());
+        let mut registry = Registry::with_prefix_and_labels(PREFIX, [table].into_iter());
         registry.register_collector(Box::new(Declared(self.declare(view))));
         let mut text = String::new();
         // Writing into a String can't fail.
@@ -153,7 +157,8 @@ impl Metrics {
         let lost = |count: &AtomicU64| count.load(Relaxed);
         vec![
             Metric::new("build", "The program's version", Info([("version", view.version)])),
-            gauge("ready", "1 if /readyz says yes", f64::from(view.not_ready.is_empty())).cloudwatch(
+            gauge("ready", "1 if /readyz says yes", f64::from(view.not_ready.is_empty())),
+            gauge("broker_ready", "1 if the broker takes messages", takes_messages).cloudwatch(
                 "BrokerReady",
                 "None",
                 State(Some(takes_messages)),
@@ -337,12 +342,22 @@ mod tests {
 
     use super::*;
 
-    const TABLE: &str = include_str!("../../METRICS.md");
+    const DOCS: &str = include_str!("../../METRICS.md");
+
+    /// The metrics of a table, whose label is left out: every sample has it.
+    fn text(metrics: &Metrics, mut view: View, format: TextFormat) -> String {
+        view.about.table = "orders".to_owned();
+        let text = metrics.text(&view, format);
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.contains(r#"{table="orders""#), "{line}");
+        }
+        text.replace(r#"{table="orders","#, "{").replace(r#"{table="orders"}"#, "")
+    }
 
     #[test]
     fn the_table_in_the_docs_has_every_metric_with_its_type_and_labels() {
-        let text = Metrics::default().text(&View::default(), TextFormat::OpenMetrics);
-        let metrics = TABLE.split("## ").next().expect("the table of metrics comes first");
+        let text = text(&Metrics::default(), View::default(), TextFormat::OpenMetrics);
+        let metrics = DOCS.split("## ").next().expect("the table of metrics comes first");
         let described: BTreeSet<String> = metrics
             .lines()
             .filter(|line| line.starts_with("| `"))
@@ -357,6 +372,25 @@ mod tests {
             registered.insert(format!("{} {kind} {}", shown(name, kind), labels(&text, name)));
         }
         assert_eq!(described, registered);
+    }
+
+    #[test]
+    fn the_docs_name_the_metric_that_each_of_cloudwatch_is_made_of() {
+        let section = DOCS.split("\n## ").find(|section| section.starts_with("CloudWatch")).expect("a section");
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let cells = |row: &str| row.split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect();
+        let described: BTreeSet<_> =
+            rows.map(cells).map(|cells: Vec<_>| (cells[1].clone(), cells[4].clone())).collect();
+        let text = text(&Metrics::default(), View::default(), TextFormat::OpenMetrics);
+        let mut declared = BTreeSet::new();
+        for metric in Metrics::default().declare(&View::default()) {
+            let unit = metric.unit.as_ref().map_or(String::new(), |unit| format!("_{}", unit.as_str()));
+            let name = format!("{PREFIX}_{}{unit}", metric.name);
+            let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+            let kind = kinds.clone().find(|(found, _)| *found == name).expect("it is in the text").1;
+            declared.extend(metric.cloudwatch.iter().map(|(of, ..)| ((*of).to_owned(), shown(&name, kind))));
+        }
+        assert_eq!(described, declared);
     }
 
     /// The name as a query has it: a counter's samples end in `_total`, those of build information in `_info`.
@@ -405,7 +439,7 @@ mod tests {
         let mut view = View::default();
         (view.relay.totals.published, view.relay.totals.unknown, view.relay.totals.deleted) = (1, 1, 7);
         view.relay.halted_streams = 2;
-        let text = metrics.text(&view, TextFormat::OpenMetrics);
+        let text = text(&metrics, view, TextFormat::OpenMetrics);
         for line in [
             "streambox_relay_events_total{result=\"confirmed\"} 1\n",
             "streambox_relay_events_total{result=\"refused\"} 0\n",
@@ -437,7 +471,7 @@ mod tests {
 
     #[test]
     fn every_metric_of_the_relay_is_a_valid_line_and_described_before_its_samples() {
-        let text = Metrics::default().text(&View::default(), TextFormat::Prometheus);
+        let text = text(&Metrics::default(), View::default(), TextFormat::Prometheus);
         let mut described = "";
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {

@@ -13,7 +13,7 @@ use streambox_tests::{
     amqp::{Act, Moment, ScriptedBroker, obedient},
     broker::{Inbox, shared_broker_url},
     engine::{TestTable, stream},
-    http::ask,
+    http::{ask, without_table},
     programs::Process,
     unique,
 };
@@ -88,7 +88,7 @@ async fn read_until(mut pipe: BufReader<PipeReader>, text: &'static str) -> (Str
 }
 
 async fn metric(address: &str, name: &str) -> u64 {
-    let metrics = ask(address, "GET", "/metrics").await.body;
+    let metrics = without_table(&ask(address, "GET", "/metrics").await.body);
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("there is no {name} in\n{metrics}")).parse().expect("a number")
 }

@@ -1,7 +1,7 @@
 # The two commands of a fresh machine are `make demo` and `make test`; `make help` lists the others.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo system test test-containers test-dynamodb-local test-cloudformation bench bench-store bench-peers bench-contention lint infra-lint promises public-api up down
+.PHONY: help demo system test test-containers test-dynamodb-local test-cloudformation bench bench-store bench-peers bench-contention lint infra-lint terraform promises public-api up down
 
 # One set of features everywhere: with another one Cargo builds the AWS SDK a second time.
 WORKSPACE := --workspace --all-features
@@ -55,10 +55,13 @@ lint: ## Check format, lints, documentation and scripts, warnings denied
 	cargo fmt --all --check
 	cargo clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps --document-private-items
-	shellcheck $(filter-out %.mjs,$(wildcard .ci/*)) infra/lint localstack/{program,selftest,install-rabbitmq,init/ready.d/table.sh}
+	shellcheck $(filter-out %.mjs,$(wildcard .ci/*)) infra/lint infra/prometheus/install localstack/{program,selftest,install-rabbitmq,init/ready.d/table.sh}
 
-infra-lint: ## Check the CloudFormation templates with cfn-lint and checkov; needs Python 3
+infra-lint: ## Check templates, alerts, manifests, modules with cfn-lint, checkov, promtool, kustomize and the CDK; needs Python 3
 	@infra/lint
+
+terraform: ## Write infra/terraform's modules from the templates
+	@STREAMBOX_UPDATE_TERRAFORM=1 cargo test --quiet $(WORKSPACE) --test it -- infra::terraform::each_module
 
 promises: ## Write tests/PROMISES.md, the list of promises and their tests, from the names of the tests
 	@STREAMBOX_UPDATE_PROMISES=1 cargo test --quiet $(WORKSPACE) --test promises -- every_promise

@@ -16,6 +16,8 @@
 //! - [`broker`]: RabbitMQ: where it is, one of a test's own, and an inbox that receives what is published.
 //! - [`browser`]: a headless Chromium.
 //! - [`cloudformation`]: the templates of `infra`, resolved or deployed.
+//! - [`yaml`]: the files of `infra` as values.
+//! - [`prometheus`]: a real Prometheus that scrapes a relay.
 //! - [`emf`]: what CloudWatch demands of metrics in a log.
 //! - [`http`]: a plain HTTP client.
 //! - [`iam`]: what IAM is asked, and what a policy answers.
@@ -47,6 +49,7 @@ pub mod metering;
 pub mod mode;
 pub mod orders;
 pub mod programs;
+pub mod prometheus;
 pub mod proxy;
 pub mod reaper;
 pub mod served;
@@ -56,6 +59,7 @@ pub mod tally;
 pub mod tls;
 pub mod wire;
 pub mod without_tokens;
+pub mod yaml;
 
 use std::time::Duration;
 

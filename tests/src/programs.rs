@@ -147,6 +147,15 @@ impl Process {
         Self::follow(name, command)
     }
 
+    /// Starts a program that is not this workspace's.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn start_other<A: AsRef<OsStr>>(path: PathBuf, arguments: impl IntoIterator<Item = A>) -> Self {
+        let name = path.display().to_string();
+        Self::start_at(&name, path, None, None, &[], arguments)
+    }
+
     fn start_at<A: AsRef<OsStr>>(
         name: &str,
         path: PathBuf,

@@ -6,7 +6,6 @@
 
 mod deploy;
 mod template;
-mod yaml;
 
 pub use deploy::{Deployed, deploy, elements, query};
 pub use template::{Stack, Template};

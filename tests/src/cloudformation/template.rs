@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::yaml;
+use crate::yaml;
 
 /// A template of `infra`, its functions in their long form.
 #[derive(Clone, Debug)]

@@ -2,12 +2,15 @@
 
 mod broker;
 mod deployed;
+mod kubernetes;
 mod monitoring;
 mod policies;
+mod prometheus;
 mod relay;
 mod table;
+mod terraform;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
 use serde_json::Value;
 use streambox_tests::{cloudformation::Template, iam::table_arn};
@@ -218,4 +221,7 @@ fn what_the_guides_commands_name_is_there() {
         }
     }
     assert_eq!((deployments, outputs > 0), (Template::all().len(), true));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let paths = text.split_whitespace().filter(|word| word.starts_with("infra/"));
+    assert!(paths.clone().all(|path| root.join(path).exists()), "{:?}", paths.collect::<Vec<_>>());
 }

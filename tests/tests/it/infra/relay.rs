@@ -1,6 +1,9 @@
 //! `relay.yaml` starts a relay as its command line has it, shut off from the network.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::{Value, json};
@@ -52,6 +55,50 @@ fn command_line(container: &Value) -> Vec<String> {
     line
 }
 
+/// The settings of a task, with the defaults of the template.
+pub(super) fn settings() -> BTreeMap<String, String> {
+    let variables = list(&container(&[OWN_BROKER])["Environment"]).to_vec();
+    variables.iter().map(|one| (text(&one["Name"]).to_owned(), text(&one["Value"]).to_owned())).collect()
+}
+
+/// Settings of `run` that the template leaves to the program, whose defaults suit almost everybody: bounds, timeouts, certificates of
+/// one's own, traces. A pod has two of them (`HTTP`, `WORKER_ID`).
+const LEFT_TO_THE_PROGRAM: [&str; 22] = [
+    "STREAMBOX_AMQP_CA_FILE",
+    "STREAMBOX_AMQP_CERT_FILE",
+    "STREAMBOX_AMQP_KEY_FILE",
+    "STREAMBOX_BATCH_EVENTS",
+    "STREAMBOX_BATCH_KIB",
+    "STREAMBOX_CLOUDEVENTS_SOURCE",
+    "STREAMBOX_CONFIRM_TIMEOUT",
+    "STREAMBOX_CONNECT_TIMEOUT",
+    "STREAMBOX_HEARTBEAT_INTERVAL",
+    "STREAMBOX_HTTP",
+    "STREAMBOX_MAX_BUFFERED_MIB",
+    "STREAMBOX_MAX_READS",
+    "STREAMBOX_MAX_RETRY_DELAY",
+    "STREAMBOX_MAX_STREAMS",
+    "STREAMBOX_MAX_SUSPECTS",
+    "STREAMBOX_OTLP_ENDPOINT",
+    "STREAMBOX_PUBLISHERS",
+    "STREAMBOX_REMEMBERED_STREAMS",
+    "STREAMBOX_RETRY_DELAY",
+    "STREAMBOX_SETTLE_WINDOW",
+    "STREAMBOX_WORKER_ID",
+    "STREAMBOX_WORKER_TIMEOUT",
+];
+
+#[test]
+fn every_setting_of_the_relay_is_listed_or_left_to_it_on_purpose() {
+    let cli = Cli::command();
+    let run = cli.find_subcommand("run").expect("there is `run`");
+    let known: BTreeSet<_> = run.get_arguments().filter_map(|argument| argument.get_env()).collect();
+    let known: BTreeSet<_> = known.into_iter().map(|name| name.to_str().expect("a name").to_owned()).collect();
+    let listed = settings().into_keys().filter(|name| name != "AWS_REGION");
+    let others = ["STREAMBOX_AMQP_URL"].into_iter().chain(LEFT_TO_THE_PROGRAM).map(str::to_owned);
+    assert_eq!(listed.chain(others).collect::<BTreeSet<_>>(), known);
+}
+
 #[test]
 fn the_task_is_started_as_the_relays_command_line_has_it() {
     let choices: [&[(&str, &str)]; 3] = [
@@ -64,6 +111,19 @@ fn the_task_is_started_as_the_relays_command_line_has_it() {
         let cli = Cli::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
         let Command::Run(run) = cli.command else { panic!("{line:?} is not `run`") };
         run.settings().unwrap_or_else(|error| panic!("{line:?}: {error}"));
+    }
+}
+
+#[test]
+fn a_setting_that_the_template_does_not_choose_has_the_programs_default() {
+    let cli = Cli::command();
+    let run = cli.find_subcommand("run").expect("there is `run`");
+    let settings = settings();
+    let defaults = ["EXCHANGE", "UNROUTABLE", "MESSAGE_FORMAT", "POLL_INTERVAL", "BUSY_POLL_INTERVAL", "DRAIN_TIMEOUT"];
+    for name in defaults.map(|name| format!("STREAMBOX_{name}")) {
+        let argument = run.get_arguments().find(|argument| argument.get_env().is_some_and(|env| env == name.as_str()));
+        let default = argument.unwrap_or_else(|| panic!("`run` does not know {name}")).get_default_values();
+        assert_eq!(default, [settings[&name].as_str()], "{name}");
     }
 }
 

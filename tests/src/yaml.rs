@@ -1,13 +1,15 @@
-//! YAML as CloudFormation takes it: tags are its functions, and aliases are not allowed.
+//! YAML as CloudFormation takes it, and what Kubernetes and Prometheus have in common with it: tags are CloudFormation's functions, and aliases
+//! are not allowed.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use serde_json::{Map, Value, json};
 
-/// Parses a template; `!Ref x` becomes `{"Ref": "x"}`, `!Sub x` becomes `{"Fn::Sub": "x"}`, and so on.
+/// Parses a document; `!Ref x` becomes `{"Ref": "x"}`, `!Sub x` becomes `{"Fn::Sub": "x"}`, and so on.
 ///
 /// # Panics
-/// If it is not YAML, or YAML that CloudFormation does not take.
-pub(super) fn parse(text: &str) -> Value {
+/// If it is not YAML, or YAML that CloudFormation would not take.
+#[must_use]
+pub fn parse(text: &str) -> Value {
     let mut reader = Reader(Parser::new_from_str(text));
     loop {
         match reader.next() {
@@ -21,7 +23,7 @@ struct Reader<'a>(Parser<'a, StrInput<'a>>);
 
 impl<'a> Reader<'a> {
     fn next(&mut self) -> Event<'a> {
-        let (event, _) = self.0.next_event().expect("a template does not end early").expect("a template is YAML");
+        let (event, _) = self.0.next_event().expect("it does not end early").expect("it is YAML");
         event
     }
 
@@ -40,7 +42,7 @@ impl<'a> Reader<'a> {
                 let map = self.map();
                 tag.map(|tag| function(&tag, &map)).unwrap_or(map)
             }
-            Event::Alias(_) => panic!("CloudFormation takes no aliases"),
+            Event::Alias(_) => panic!("no aliases are allowed"),
             event => panic!("{event:?} is not a value"),
         }
     }
@@ -82,7 +84,7 @@ fn function(tag: &Tag, argument: &Value) -> Value {
     }
 }
 
-/// YAML's core schema, as far as templates use it.
+/// YAML's core schema, as far as it is used here.
 fn plain(text: &str) -> Value {
     match text {
         "true" => Value::Bool(true),
@@ -115,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "no aliases")]
+    #[should_panic(expected = "no aliases are allowed")]
     fn an_alias_is_refused() {
-        parse("a: &b 1\nc: *b");
+        let _ = parse("a: &b 1\nc: *b");
     }
 
     #[test]
     #[should_panic(expected = "stands there twice")]
     fn a_key_that_stands_there_twice_is_refused() {
-        parse("a: 1\na: 2");
+        let _ = parse("a: 1\na: 2");
     }
 }

@@ -63,7 +63,8 @@ impl Prometheus {
     /// # Panics
     /// If the query is refused, or the answer does not come within [`PATIENCE`].
     pub async fn query(&self, query: &str) -> Vec<Value> {
-        let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let encoded: Vec<_> = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let encoded = encoded.concat();
         let uri: Uri = format!("http://{}/api/v1/query?query={encoded}", self.address).parse().expect("a URI");
         let asked = async {
             let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();

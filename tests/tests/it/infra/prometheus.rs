@@ -21,6 +21,7 @@ use super::{exports, find, list, text};
 const ALERTS: &str = include_str!("../../../../infra/prometheus/alerts.yaml");
 const TESTS: &str = include_str!("../../../../infra/prometheus/alerts.test.yaml");
 const DASHBOARD: &str = include_str!("../../../../infra/grafana/dashboard.json");
+const OPERATING: &str = include_str!("../../../../docs/operating.md");
 const METRICS: &str = include_str!("../../../../relay/METRICS.md");
 
 /// Alerts on metrics that CloudWatch does not get.
@@ -130,6 +131,9 @@ fn every_alert_is_in_the_docs_has_a_test_and_looks_at_metrics_of_the_relay() {
         let named = named(text(&rule["expr"]));
         assert!(!named.is_empty() && named.is_subset(&metrics), "{name}: {named:?}");
         assert_eq!(rule["labels"]["application"], "streambox", "{name}: the dashboard finds it by that");
+        let page = text(&rule["annotations"]["runbook_url"]).rsplit('/').next();
+        assert_eq!(page, Some(format!("operating.md#{}", name.to_lowercase()).as_str()));
+        assert!(OPERATING.contains(&format!("\n### {name}\n")), "{name} is not in docs/operating.md");
     }
 }
 

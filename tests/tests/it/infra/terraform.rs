@@ -75,7 +75,8 @@ fn variable(name: &str, description: &str, kind: &str, default: Option<&str>) ->
 /// `name = value` lines, as `terraform fmt` aligns them.
 fn aligned(lines: &[(String, String)], indent: &str) -> String {
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    lines.iter().map(|(name, value)| format!("{indent}{name:width$} = {value}\n")).collect()
+    let lines: Vec<_> = lines.iter().map(|(name, value)| format!("{indent}{name:width$} = {value}\n")).collect();
+    lines.concat()
 }
 
 /// A section in the order of the file.
@@ -124,14 +125,14 @@ fn module(template: &Template) -> String {
     arguments.push(("tags".to_owned(), "var.tags".to_owned()));
     module += "resource \"aws_cloudformation_stack\" \"this\" {\n";
     module += &aligned(&arguments, "  ");
-    module += &format!("\n  parameters = {{\n{}  }}\n}}\n\n", aligned(&parameters, "    "));
+    module.extend(["\n  parameters = {\n", &aligned(&parameters, "    "), "  }\n}\n\n"]);
     module += "output \"stack_name\" {\n  description = \"Name of the stack, for the modules that use it.\"\n  value       = aws_cloudformation_stack.this.name\n}\n";
     for (output, value) in in_order(template, "Outputs") {
-        module += &format!(
+        module.extend([format!(
             "\noutput \"{}\" {{\n  description = {}\n  value       = aws_cloudformation_stack.this.outputs[\"{output}\"]\n}}\n",
             snake(output),
             quoted(text(&value["Description"]))
-        );
+        )]);
     }
     module
 }

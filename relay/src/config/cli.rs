@@ -494,7 +494,8 @@ pub struct WorkOptions {
     pub poll_interval: Duration,
 
     /// Time to the next scan after one that has found work. Each scan after it that finds none waits half as long again, up to
-    /// --poll-interval; if that is shorter, it holds here, too.
+    /// --poll-interval; if that is shorter, it holds here, too. Each of more than eight live relays waits longer: twice as long if
+    /// there are sixteen.
     #[arg(long, env = "STREAMBOX_BUSY_POLL_INTERVAL", value_name = DURATION, default_value = shown(WorkOptions::default().busy_poll_interval), value_parser = duration(POLL_INTERVAL_MS))]
     pub busy_poll_interval: Duration,
 

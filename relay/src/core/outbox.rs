@@ -216,6 +216,7 @@ impl OutboxSource {
             lanes.notify(Notice::DuplicateId);
         }
         if change.members {
+            self.scan.shared_by(group.live().len());
             self.scan.release(|stream| group.owns(stream));
             lanes.release(|stream| !group.owns(stream), now);
             lanes.notify(Notice::Members);

@@ -20,6 +20,9 @@ use crate::model::Backlog;
 /// read unit for some 80 entries each time.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
+/// The most live workers that all look again after the busy poll interval. Twice as many wait twice as long.
+const WORKERS_AT_FULL_PACE: u32 = 8;
+
 /// How far a pass has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PassProgress {
@@ -49,8 +52,10 @@ enum Seen {
 pub(super) struct Scan {
     /// The time from one pass to the next while there is nothing to do.
     poll_interval: Duration,
-    /// The time to the next pass after one that has found work.
+    /// The time to the next pass after one that has found work, of a worker that is alone.
     busy_poll_interval: Duration,
+    /// Live workers, this one included.
+    workers: u32,
     /// The time to the next pass after the last one.
     wait: Duration,
     /// The streams of the page that was read last, as far as they are not admitted yet.
@@ -79,7 +84,8 @@ impl Scan {
     pub(super) fn new(poll_interval: Duration, busy_poll_interval: Duration, now: Instant) -> Self {
         Self {
             poll_interval,
-            busy_poll_interval: busy_poll_interval.min(poll_interval),
+            busy_poll_interval,
+            workers: 1,
             wait: poll_interval,
             found: VecDeque::new(),
             is_under_way: false,
@@ -94,6 +100,17 @@ impl Scan {
             pass: None,
             backlog: None,
         }
+    }
+
+    /// So many workers are alive, this one included.
+    pub(super) fn shared_by(&mut self, workers: usize) {
+        self.workers = workers.try_into().unwrap_or(u32::MAX);
+    }
+
+    /// The time to the next pass after one that has found work.
+    fn busy_wait(&self) -> Duration {
+        let all_together = self.busy_poll_interval.saturating_mul(self.workers.max(WORKERS_AT_FULL_PACE));
+        (all_together / WORKERS_AT_FULL_PACE).min(self.poll_interval)
     }
 
     pub(super) fn backlog(&self) -> Option<Backlog> {
@@ -198,7 +215,7 @@ impl Scan {
         if self.progress != PassProgress::Start || self.is_under_way {
             self.seen = Seen::Work;
         } else if self.failures == 0 {
-            self.wait = self.busy_poll_interval;
+            self.wait = self.busy_wait();
             self.next_at = self.next_at.min(now + self.wait);
         }
     }
@@ -212,7 +229,7 @@ impl Scan {
         self.empty_since = is_empty.then(|| self.empty_since.unwrap_or(self.pass_began));
         self.is_empty = self.empty_since.is_some_and(|since| self.pass_began - since >= self.poll_interval);
         let longer = (self.wait * 3 / 2).min(self.poll_interval);
-        self.wait = if self.seen == Seen::Work { self.busy_poll_interval } else { longer };
+        self.wait = if self.seen == Seen::Work { self.busy_wait() } else { longer };
         self.next_at = match self.seen {
             Seen::Nothing | Seen::Work => self.pass_began + self.wait,
             // However many pages they fill, a page costs a rest.

@@ -78,7 +78,8 @@ impl RelayBuilder {
     }
 
     /// The time to the next look after one that has found work; each look after it that finds none waits half as long again, up to
-    /// the poll interval. 25 ms by default, allowed are 10 ms to a minute.
+    /// the poll interval. Each of more than eight live relays waits longer: twice as long if there are sixteen. 25 ms by default,
+    /// allowed are 10 ms to a minute.
     pub fn busy_poll_interval(mut self, interval: Duration) -> Self {
         self.work.busy_poll_interval = interval;
         self

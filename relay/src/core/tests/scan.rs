@@ -98,6 +98,23 @@ fn a_busy_poll_interval_is_never_longer_than_the_poll_interval() {
 }
 
 #[test]
+fn more_than_eight_workers_look_less_often_so_that_all_of_them_together_look_as_often_as_eight_and_never_less_than_at_idle()
+ {
+    for (workers, wait) in [(1, 25), (8, 25), (16, 50), (25, 78), (1_000, 500)] {
+        let mut now = Instant::now();
+        let mut core = Core::new(grouped("me"), 1, now);
+        let other = |number| WorkerBeat { id: WorkerId::new(format!("other-{number}")).unwrap(), beat: 1 };
+        let others: Vec<_> = (1..workers).map(other).collect();
+        let mut group = Group::new(GroupSettings::new(WorkerId::new("me").unwrap()), now);
+        group.beaten(Some(others.clone()), now);
+        let own = (0..).map(stream).find(|stream| group.owns(stream)).expect("a worker has its share");
+        assert_eq!(names(&tasks(&mut core, now)), ["beat"]);
+        core.done(Done::Beaten(Some(others)), now);
+        assert_eq!(waits(&mut core, &mut now, &[&own], 1), [wait], "{workers} workers");
+    }
+}
+
+#[test]
 fn a_pass_that_finds_halted_streams_alone_counts_as_empty() {
     let (mut core, mut now) = (core(), Instant::now());
     begin(&mut core, &stream(1), vec![entry(&stream(1), 1, 1, None)], now);

@@ -104,7 +104,7 @@ impl Dynamodb {
         let program = build()?;
         self.0.record("mode", "embedded")?;
         // It may run for days. The tests have engines of their own, which keep tokens.
-        self.start_program(NAME, Command::new(program).args(["--listen", "127.0.0.1:0", "--drop-tokens"]))
+        self.start_program(NAME, Command::new(program).args(["--listen", "127.0.0.1:0", "--stay-quick"]))
     }
 
     /// AWS's own, in Java.

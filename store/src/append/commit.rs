@@ -108,3 +108,29 @@ impl Call<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        EventStore, behavior_version,
+        event::NewEvent,
+        read::EventReader,
+        stream::{ExpectedVersion, StreamId},
+    };
+
+    /// A future of the SDK has more than ten kilobytes, and whoever holds it as it is holds it several times.
+    #[test]
+    fn the_futures_that_append_and_read_are_small_since_each_call_copies_its_own() {
+        let config = aws_sdk_dynamodb::Config::builder().behavior_version(behavior_version()).build();
+        let table = EventStore::new(aws_sdk_dynamodb::Client::from_conf(config), "events").table;
+        let stream = StreamId::new("order-1").unwrap();
+        let parts = [Part::new(&stream, ExpectedVersion::Any, [NewEvent::from_json_text("A", "{}").unwrap()])];
+        let call = Call::new(&table, Uuid::nil(), &parts, &[], "order-1");
+        let mut reader = EventReader::beginning_with(table.clone(), stream.clone(), 1);
+
+        let bytes = (size_of_val(&call.run()), size_of_val(&reader.fetch()));
+
+        assert!(bytes.0 <= 4_096 && bytes.1 <= 1_024, "{bytes:?}");
+    }
+}

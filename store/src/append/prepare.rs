@@ -73,8 +73,10 @@ impl<'a> Request<'a> {
     }
 
     pub(super) fn items(&self) -> Vec<TransactWriteItem> {
+        let nothing_there = format!("attribute_not_exists({ENTITY})");
+        let put = |item| put(self.table.name(), &nothing_there, item);
         let mut items = Vec::with_capacity(self.slots.len());
-        items.extend(self.appends.iter().flat_map(Prepared::items).map(|item| put(self.table.name(), item)));
+        items.extend(self.appends.iter().flat_map(Prepared::items).map(put));
         items.extend_from_slice(self.own);
         items
     }
@@ -147,11 +149,11 @@ impl<'a> Prepared<'a> {
 }
 
 /// A put whose condition is that nothing is there yet. If it fails, DynamoDB is to return what is there.
-fn put(table: &str, item: Item) -> TransactWriteItem {
+fn put(table: &str, nothing_there: &str, item: Item) -> TransactWriteItem {
     let put = Put::builder()
         .table_name(table)
         .set_item(Some(item))
-        .condition_expression(format!("attribute_not_exists({ENTITY})"))
+        .condition_expression(nothing_there)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
         .build()
         .expect("a put has a table and an item");

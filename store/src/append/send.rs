@@ -5,6 +5,7 @@ use aws_sdk_dynamodb::{
     operation::transact_write_items::TransactWriteItemsError,
     types::ReturnConsumedCapacity,
 };
+use futures_util::FutureExt as _;
 use tokio::time::timeout_at;
 use uuid::Uuid;
 
@@ -46,7 +47,8 @@ impl Call<'_> {
                 .set_transact_items(Some(request.items()))
                 .client_request_token(&token)
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
-                .send();
+                .send()
+                .boxed();
             let error = match timeout_at(self.deadline, sent).await {
                 Err(elapsed) => return Err(self.operation.unavailable(true, elapsed)),
                 Ok(Ok(output)) => {

@@ -50,8 +50,7 @@ impl Watch {
         Self(None)
     }
 
-    /// Watches the future that is the operation. It is boxed: a request of the SDK is a large and deeply nested one, and callers
-    /// hold theirs in their own.
+    /// Watches the future that is the operation. It is boxed, and copied for that: it holds the SDK's large ones in boxes of their own.
     pub(crate) fn over<F>(self, future: F) -> Running<F> {
         Running { future: Box::pin(future), watch: self }
     }

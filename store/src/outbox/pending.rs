@@ -3,6 +3,7 @@
 use std::{collections::HashMap, ops::RangeInclusive};
 
 use aws_sdk_dynamodb::types::{DeleteRequest, ReturnConsumedCapacity, WriteRequest};
+use futures_util::FutureExt as _;
 
 use super::{Outbox, OutboxEvent, PendingEntry, PendingKey};
 use crate::{
@@ -70,6 +71,7 @@ impl Outbox {
             .limit(i32::from(limit.max(1)))
             .set_exclusive_start_key(from.map(|cursor| cursor.0))
             .send()
+            .boxed()
             .await;
         let output = match answer {
             Ok(output) => output,
@@ -125,6 +127,7 @@ impl Outbox {
             .query(stream.as_str(), SortKeys::Between(keys))
             .limit(i32::from(limit.max(1)))
             .send()
+            .boxed()
             .await
             .map_err(|error| operation.failed(error))?;
         let has_more = output.last_evaluated_key().is_some_and(|key| !key.is_empty());
@@ -180,6 +183,7 @@ impl Outbox {
             .request_items(self.table.name(), keys.iter().map(delete).collect())
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
+            .boxed()
             .await
             .map_err(|error| operation.failed(error))?;
         let left: Vec<_> = output.unprocessed_items.into_iter().flat_map(HashMap::into_values).flatten().collect();

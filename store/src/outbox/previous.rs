@@ -1,6 +1,7 @@
 //! The visibility check: what is known about the append before a pending entry.
 
 use aws_sdk_dynamodb::types::{Get, ReturnConsumedCapacity, TransactGetItem};
+use futures_util::FutureExt as _;
 
 use super::Outbox;
 use crate::{
@@ -43,6 +44,7 @@ impl Outbox {
             .transact_items(get(schema::pending_key(last)))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
+            .boxed()
             .await;
         let output = match answer {
             Ok(output) => output,

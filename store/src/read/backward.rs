@@ -1,5 +1,7 @@
 //! From newer to older events, page by page.
 
+use futures_util::FutureExt as _;
+
 use super::{
     Direction,
     check::{Top, check_backward},
@@ -47,7 +49,7 @@ impl BackwardReader {
             let (Top::Next(to) | Top::End(to)) = self.top;
             let limit = (self.left < u64::MAX).then_some(self.left);
             let size = &mut self.page_size;
-            let page = query::page(&self.table, &self.stream, 1..=to, Direction::Backward, limit, size).await?;
+            let page = query::page(&self.table, &self.stream, 1..=to, Direction::Backward, limit, size).boxed().await?;
             let Page { items, is_last, read_units } = page;
             self.read_units += read_units;
             let checked = check_backward(items, self.top, is_last);

@@ -1,5 +1,7 @@
 //! From older to newer events, page by page.
 
+use futures_util::FutureExt as _;
+
 use super::{
     Direction,
     check::check_forward,
@@ -124,6 +126,7 @@ impl EventReader {
                 None,
                 &mut self.page_size,
             )
+            .boxed()
             .await?;
             self.read_units += read_units;
             let checked = check_forward(items, next, is_last.then_some(self.to));

@@ -1,6 +1,7 @@
 //! One request: where a stream ends, whether there is one, the event at a version, the marker of a command.
 
 use aws_sdk_dynamodb::types::{ConsumedCapacity, ReturnConsumedCapacity, Select};
+use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use super::EventReader;
@@ -22,6 +23,7 @@ pub(crate) async fn last_event(table: &Table, stream: &StreamId) -> Result<Optio
         .scan_index_forward(false)
         .limit(1)
         .send()
+        .boxed()
         .await
         .map_err(|error| operation.failed(error))?;
     let units = units(output.consumed_capacity());
@@ -58,6 +60,7 @@ pub(crate) async fn exists(table: &Table, stream: &StreamId) -> Result<bool, Err
         .select(Select::Count)
         .limit(1)
         .send()
+        .boxed()
         .await
         .map_err(|error| operation.failed(error))?;
     count::read(units(output.consumed_capacity()), 0);
@@ -91,6 +94,7 @@ async fn item(table: &Table, stream: &StreamId, entity: String) -> Result<Option
         .consistent_read(true)
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .send()
+        .boxed()
         .await
         .map_err(|error| operation.failed(error))?;
     count::read(units(output.consumed_capacity()), 0);

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use aws_sdk_dynamodb::{error::SdkError, operation::query::builders::QueryFluentBuilder};
+use futures_util::FutureExt as _;
 
 use super::{
     Direction,
@@ -47,8 +48,8 @@ pub(super) async fn page(
         count::request();
         let request = request.clone().set_limit(size.limit(limit));
         let sent = match &reader {
-            Some(reader) => request.customize().interceptor(reader.clone()).send().await,
-            None => request.send().await,
+            Some(reader) => request.customize().interceptor(reader.clone()).send().boxed().await,
+            None => request.send().boxed().await,
         };
         match sent {
             // The time in all is over, and the connection was not silent: it is slow.
@@ -81,6 +82,7 @@ pub(crate) async fn partition_page(
         .query(stream.as_str(), SortKeys::All)
         .set_exclusive_start_key(after.map(|entity| schema::key(stream.as_str(), entity.to_owned())))
         .send()
+        .boxed()
         .await
         .map_err(|error| table.request("read", stream.as_str()).failed(error))?;
     let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::scan::builders::ScanFluentBuilder;
+use futures_util::FutureExt as _;
 
 use super::{ScanOptions, token::Progress};
 use crate::{
@@ -84,7 +85,7 @@ impl Segment {
         let output = loop {
             operation.attempts += 1;
             count::request();
-            match self.request().send().await.map_err(|error| operation.failed(error)) {
+            match self.request().send().boxed().await.map_err(|error| operation.failed(error)) {
                 Err(Error::Unavailable { .. }) if operation.attempts < SCAN_ATTEMPTS => {
                     // Over a slow link, and if capacity is short, fewer items get through.
                     self.page_size.shrink();

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     APPEND_ID, EVENTS, FIRST_VERSION, Item, PAYLOAD, PENDING_PREFIX, PENDING_SINCE, PREVIOUS_VERSION, PUBLIC_VERSIONS,
     bytes,
-    event::{Recording, event_attributes, insert_previous},
+    event::{Recording, insert_event, insert_previous},
     fields::Fields,
     key, number, payload, pending_key,
     size::item_bytes,
@@ -34,7 +34,12 @@ pub(crate) fn pending_item(events: &[Recording<'_>], append_id: Uuid, recorded_a
     let payload_bytes: usize = public.iter().map(|event| event.payload.len()).sum();
     let unpacked_bytes: usize = public.iter().map(|event| event.new.payload_text().len()).sum();
     if payload_bytes < MAX_INLINE_ENTRY_BYTES && unpacked_bytes <= MAX_INLINE_PAYLOAD_BYTES {
-        let copies = public.into_iter().map(|event| AttributeValue::M(event_attributes(event))).collect();
+        let copy = |event| {
+            let mut copy = Item::new();
+            insert_event(&mut copy, event);
+            AttributeValue::M(copy)
+        };
+        let copies = public.into_iter().map(copy).collect();
         item.insert(APPEND_ID.to_owned(), bytes(append_id));
         item.insert(EVENTS.to_owned(), AttributeValue::L(copies));
         if item_bytes(&item) > MAX_INLINE_ENTRY_BYTES {

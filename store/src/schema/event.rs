@@ -57,24 +57,22 @@ pub(crate) fn event_bytes(stream: &StreamId, event: &NewEvent) -> usize {
     fixed_bytes + text_bytes + metadata_bytes + private_bytes
 }
 
-pub(super) fn event_attributes(event: &Recording<'_>) -> Item {
-    let mut attributes = Item::from([
-        (EVENT_TYPE.to_owned(), text(event.new.event_type())),
-        (PAYLOAD.to_owned(), event.payload.value()),
-    ]);
+/// What an event and its copy have in common.
+pub(super) fn insert_event(attributes: &mut Item, event: &Recording<'_>) {
+    attributes.insert(EVENT_TYPE.to_owned(), text(event.new.event_type()));
+    attributes.insert(PAYLOAD.to_owned(), event.payload.value());
     if let Some(encoding) = event.payload.encoding() {
         attributes.insert(PAYLOAD_ENCODING.to_owned(), text(encoding));
     }
     if let Some(metadata) = event.new.metadata().stored() {
         attributes.insert(METADATA.to_owned(), text(metadata));
     }
-    attributes
 }
 
 /// The event entity.
 pub(crate) fn event_item(event: &Recording<'_>, append: &AppendRange, recorded_at_ms: i64) -> Item {
     let mut item = key(event.stream.as_str(), event_key(event.version));
-    item.extend(event_attributes(event));
+    insert_event(&mut item, event);
     item.insert(RECORDED_AT.to_owned(), number(recorded_at_ms));
     item.insert(APPEND_ID.to_owned(), bytes(append.id));
     if append.first < append.last {

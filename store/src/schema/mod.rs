@@ -37,6 +37,9 @@ pub(crate) use self::{
 };
 use crate::{error::Corrupt, limits::MAX_VERSION, stream::StreamId};
 
+/// As many as an event with metadata has, and one of several.
+const USUAL_ATTRIBUTES: usize = 9;
+
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// Partition key (S): the stream id.
@@ -234,7 +237,10 @@ pub(crate) fn skip_key(at_ms: i64, id: Uuid) -> String {
 
 /// Both keys of one item.
 pub(crate) fn key(stream: &str, entity: String) -> Item {
-    Item::from([(STREAM_ID.to_owned(), text(stream)), (ENTITY.to_owned(), text(entity))])
+    // With room for an event's usual attributes, so that no item is hashed twice.
+    let mut item = Item::with_capacity(USUAL_ATTRIBUTES);
+    item.extend([(STREAM_ID.to_owned(), text(stream)), (ENTITY.to_owned(), text(entity))]);
+    item
 }
 
 pub(crate) fn text(value: impl Into<String>) -> AttributeValue {

@@ -11,6 +11,7 @@ use crate::{
     stream::{StreamId, StreamPosition},
     table::{SortKeys, Table},
 };
+use futures_util::FutureExt as _;
 
 /// How many items the first request of a load asks for: the snapshot, 15 events behind it, their pending entries, as
 /// long as they have not been published, and the event that the snapshot was taken at.
@@ -238,6 +239,7 @@ impl Top {
             .scan_index_forward(false)
             .limit(i32::from(COLD_LOAD_ITEMS))
             .send()
+            .boxed()
             .await
             .map_err(|error| operation.failed(error))?;
         let read_units = output.consumed_capacity().and_then(|used| used.capacity_units).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Writing a snapshot: one conditional put in a transaction of its own.
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnConsumedCapacity, TransactWriteItem, builders::PutBuilder};
+use futures_util::FutureExt as _;
 
 use super::NewSnapshot;
 use crate::{
@@ -46,6 +47,7 @@ pub(crate) async fn write(table: &Table, stream: &StreamId, new: &NewSnapshot) -
         .transact_items(TransactWriteItem::builder().put(put).build())
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .send()
+        .boxed()
         .await;
     match sent {
         Ok(output) => {

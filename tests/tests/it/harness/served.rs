@@ -28,7 +28,7 @@ async fn carries_out_both(client: &Client, table: &str) -> bool {
 
 #[tokio::test]
 async fn an_engine_for_development_holds_no_tokens() {
-    let engine = ServedEngine::start_with(&["--drop-tokens"]).await;
+    let engine = ServedEngine::start_with(&["--stay-quick"]).await;
     assert!(carries_out_both(&engine.client(None), engine.table()).await);
 }
 
@@ -40,7 +40,7 @@ async fn an_engine_that_is_measured_on_holds_them() {
 
 #[tokio::test]
 async fn g3_an_append_whose_answers_are_lost_is_stored_once_without_tokens() {
-    let engine = ServedEngine::start_with(&["--drop-tokens"]).await;
+    let engine = ServedEngine::start_with(&["--stay-quick"]).await;
     let (wire, order) = (Wire::new(), stream("order-1"));
     wire.lose_answers("TransactWriteItems", 5);
 
@@ -55,7 +55,7 @@ async fn g3_an_append_whose_answers_are_lost_is_stored_once_without_tokens() {
 /// Pages of 1 MB on the way back, and what looks like a token on the way there.
 #[tokio::test]
 async fn what_passes_is_not_changed() {
-    let engine = ServedEngine::start_with(&["--drop-tokens"]).await;
+    let engine = ServedEngine::start_with(&["--stay-quick"]).await;
     let store = EventStore::builder(engine.client(None), engine.table()).compression(Compression::Off).build();
     let order = stream("order-1");
     let text = format!(r#""ClientRequestToken":"{}","#, "x".repeat(300_000));

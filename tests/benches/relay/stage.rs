@@ -119,13 +119,17 @@ impl Stage {
             .await
     }
 
+    /// Pending entries that are left.
+    pub(crate) async fn pending(&self) -> u64 {
+        pending(&self.client(), self.store.table()).await
+    }
+
     /// Checks that everything has come, and removes the stage. Returns how many messages came again.
     pub(crate) async fn strike(self, events: u64) -> Result<u64, Failure> {
+        assert_eq!(self.pending().await, 0, "nothing is left pending");
         let mut inbox = self.queue.consume();
         let tally = inbox.receive_rest().await?;
         assert_eq!((tally.distinct(), tally.order_violations().len()), (events, 0), "each event, in order");
-        let client = self.engine.client(None);
-        assert_eq!(pending(&client, self.store.table()).await, 0, "nothing is left pending");
         let duplicates = inbox.tally().duplicates();
         inbox.close().await?;
         Ok(duplicates)

@@ -3,6 +3,9 @@
 //! The time from one pass to the next adapts. A pass that has found work is followed by another one soon, since what is appended
 //! comes in bursts; each pass that finds none waits half as long again, up to the poll interval of an idle relay. Work is a stream
 //! that was begun: a stream that is halted or under way stays in the index however often it is read.
+//!
+//! Every worker of a group reads the whole index. Beyond [`WORKERS_AT_FULL_PACE`] live workers each one reads it less often, so that the
+//! looks of all of them together do not grow with their number.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -1,0 +1,22 @@
+//! Consumes the events of a [`streambox`] event store from RabbitMQ: each event takes effect once, in stream order, although a message
+//! may come more than once, late, or not at all.
+//!
+//! The queue is a hint, the table is the truth. A message carries its stream, its version and the version of the public event before it.
+//! The consumer knows the last version of each stream whose effect is stored, because effect and version are stored in one transaction
+//! (a [`Projection`] does that, or an [`Inbox`] for effects in DynamoDB):
+//!
+//! - A version that is not above the last one is dropped.
+//! - An event whose previous version is not above the last one is next, and is applied.
+//! - Anything else is a gap. What is missing is read from the store; without a store, the stream waits for it.
+//!
+//! An event that can't be applied parks its stream and no other.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod handler;
+mod inbox;
+mod projection;
+
+pub use handler::{Context, Handler, HandlerError};
+pub use inbox::Inbox;
+pub use projection::{Applied, Position, Projection};

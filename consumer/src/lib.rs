@@ -13,6 +13,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod core;
 mod handler;
 mod inbox;
 mod projection;

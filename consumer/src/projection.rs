@@ -45,11 +45,7 @@ pub trait Projection: Send + Sync + 'static {
     /// # Errors
     /// The event can't be applied now. Nothing is stored, and it is tried again later; until then nothing behind it in its stream is
     /// applied.
-    fn apply(
-        &self,
-        event: &Received,
-        last_version: u64,
-    ) -> impl Future<Output = Result<Applied, Self::Error>> + Send;
+    fn apply(&self, event: &Received, last_version: u64) -> impl Future<Output = Result<Applied, Self::Error>> + Send;
 
     /// The inbox that parked streams are noted in, if there is one. Without it, the messages of a stream that can't be applied are kept
     /// unacknowledged.

@@ -60,7 +60,8 @@ mod tests {
     #[test]
     fn delays_double_up_to_the_longest() {
         let (bounds, mut jitter) = (Bounds::default(), Rng::with_seed(1));
-        for (attempts, seconds) in [(0, 1.0), (1, 1.0), (2, 2.0), (3, 4.0), (9, 256.0), (10, 300.0), (u32::MAX, 300.0)] {
+        for (attempts, seconds) in [(0, 1.0), (1, 1.0), (2, 2.0), (3, 4.0), (9, 256.0), (10, 300.0), (u32::MAX, 300.0)]
+        {
             let delay = bounds.retry_delay(attempts, &mut jitter).as_secs_f64();
             assert!((0.8 * seconds..=1.2 * seconds).contains(&delay), "{attempts}: {delay}");
         }

@@ -106,7 +106,8 @@ impl Lane {
 
     pub(super) fn add(&mut self, delivery: DeliveryId, event: Received) {
         self.is_end = false;
-        let is_other = |position: Position| position.version == event.version && position.event_id != Some(event.event_id);
+        let is_other =
+            |position: Position| position.version == event.version && position.event_id != Some(event.event_id);
         if self.position().is_some_and(is_other) {
             // A check from before it came says nothing about it.
             self.checked_at = None;
@@ -158,7 +159,13 @@ impl Lane {
     }
 
     /// Decides what is next. What is known as applied goes to `done_with`.
-    pub(super) fn step(&mut self, stream: &StreamId, means: Means, now: Instant, done_with: &mut Vec<DeliveryId>) -> Step {
+    pub(super) fn step(
+        &mut self,
+        stream: &StreamId,
+        means: Means,
+        now: Instant,
+        done_with: &mut Vec<DeliveryId>,
+    ) -> Step {
         match &self.phase {
             Phase::Parking(parking) => {
                 let latest_version = self.latest_version(parking.latest_version);
@@ -188,7 +195,8 @@ impl Lane {
             Known::Nothing if needs_position => return Step::Do(Task::ReadPosition(stream.clone())),
             Known::Nothing => {}
             Known::At(position) => {
-                let is_recent = self.checked_at.is_some_and(|at| now.saturating_duration_since(at) < means.check_interval);
+                let is_recent =
+                    self.checked_at.is_some_and(|at| now.saturating_duration_since(at) < means.check_interval);
                 let can_check = means.has_store && position.event_id.is_some() && !is_recent;
                 // A retry begins with a check, and an old event may be the first one of another history.
                 let first = self.messages.values().next().map(|message| &message.event);
@@ -199,7 +207,9 @@ impl Lane {
                 let is_other = |event: &Arc<Received>| {
                     event.version == position.version && position.event_id.is_some_and(|id| id != event.event_id)
                 };
-                if !means.has_store && self.messages.get(&position.version).is_some_and(|message| is_other(&message.event)) {
+                if !means.has_store
+                    && self.messages.get(&position.version).is_some_and(|message| is_other(&message.event))
+                {
                     return Step::Fail(other_history(position.version));
                 }
                 done_with.extend(self.take_through(position.version));

@@ -30,12 +30,12 @@ use streambox::{
 };
 use tokio::time::Instant;
 
+use self::lane::{Lane, Phase, Step};
 pub use self::{
     bounds::Bounds,
     lane::Waits,
     task::{Claimed, DeliveryId, Done, Parking, RetryAt, StorePage, Task},
 };
-use self::lane::{Lane, Phase, Step};
 use crate::{Applied, Position};
 
 /// What a consumer has, beside its queue.
@@ -164,7 +164,8 @@ impl Core {
         for lane in self.lanes.values_mut() {
             lane.forget_messages();
         }
-        let idle: Vec<_> = self.lanes.iter().filter(|(_, lane)| lane.is_idle()).map(|(stream, _)| stream.clone()).collect();
+        let idle: Vec<_> =
+            self.lanes.iter().filter(|(_, lane)| lane.is_idle()).map(|(stream, _)| stream.clone()).collect();
         for stream in idle {
             self.close(&stream);
         }
@@ -496,7 +497,11 @@ impl Core {
     /// Whether it was stopped, and nothing is under way.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.is_stopping && self.under_way == 0 && self.acknowledge.is_empty() && self.reject.is_empty() && !self.is_looking
+        self.is_stopping
+            && self.under_way == 0
+            && self.acknowledge.is_empty()
+            && self.reject.is_empty()
+            && !self.is_looking
     }
 
     /// Counts of what was done so far.

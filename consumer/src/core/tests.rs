@@ -141,7 +141,8 @@ fn another_history_parks_the_stream() {
     assert_eq!(tasks(&mut core, now), [apply(5, 4)]);
     stored(&mut core, 5, now);
     assert_eq!(tasks(&mut core, now), [Task::Acknowledge(vec![1])]);
-    let other = Received { event_id: Uuid::from_u128(9), ..event(5) };
+    let mut other = event(5);
+    other.event_id = Uuid::from_u128(9);
     core.delivered(2, Ok(other), now);
     let position = Position { version: 5, event_id: Some(event(5).event_id) };
     assert_eq!(tasks(&mut core, now), [Task::CheckHistory(stream(), position)]);
@@ -171,7 +172,8 @@ fn one_stream_that_fails_does_not_stop_another() {
     core.delivered(1, Ok(event(1)), now);
     assert_eq!(tasks(&mut core, now), [apply(1, 0)]);
     core.done(Done::Applied(Arc::new(event(1)), Err("no".to_owned())), now);
-    let other = Received { stream_id: StreamId::new("order-2").unwrap(), ..event(1) };
+    let mut other = event(1);
+    other.stream_id = StreamId::new("order-2").unwrap();
     core.delivered(2, Ok(other.clone()), now);
     assert_eq!(tasks(&mut core, now), [Task::Apply(Arc::new(other), 0)]);
     // The other one is tried again later, with its message.

@@ -251,7 +251,7 @@ impl Lane {
             return Some(Step::Fail(why.clone()));
         }
         if !self.is_end {
-            return Some(Step::Do(Task::ReadStore(stream.clone(), last.max(self.read_through))));
+            return Some(Step::Do(Task::ReadStore(stream.clone(), last.max(self.read_through), last)));
         }
         // Whatever they were, everything that the store has is applied.
         done_with.append(&mut self.unreadable);
@@ -271,7 +271,7 @@ impl Lane {
                 self.read_through,
             ));
         }
-        Step::Do(Task::ReadStore(stream.clone(), last.max(self.read_through)))
+        Step::Do(Task::ReadStore(stream.clone(), last.max(self.read_through), last))
     }
 
     /// Whether it begins to read what is missing.

@@ -22,8 +22,9 @@ pub enum Task {
     ReadPosition(StreamId),
     /// Store the effect of an event, if its stream is at this version.
     Apply(Arc<Received>, u64),
-    /// Read the next public events behind this version from the store.
-    ReadStore(StreamId, u64),
+    /// Read the next public events behind this version from the store. The last one that was applied, the public one before them, is this
+    /// one.
+    ReadStore(StreamId, u64, u64),
     /// Check that the store still has the event that a position names.
     CheckHistory(StreamId, Position),
     /// Note that a stream can't be applied.

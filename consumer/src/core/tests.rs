@@ -44,7 +44,7 @@ fn the_next_event_is_applied_without_a_read_and_acknowledged_afterwards() {
     assert_eq!((core.open_streams(), core.unacknowledged()), (0, 0));
     // The position is remembered.
     core.delivered(2, Ok(event(9)), now);
-    assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 7)]);
+    assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 7, 7)]);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_gap_is_read_from_the_store_and_applied_in_order() {
     core.done(Done::Applied(Arc::new(event(3)), Ok(Applied::Moved)), now);
     assert_eq!(tasks(&mut core, now), [Task::ReadPosition(stream())]);
     core.done(Done::ReadPosition(stream(), Ok(Position::default())), now);
-    assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 0)]);
+    assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 0, 0)]);
     let events = (1..=3).map(|version| Arc::new(event(version))).collect();
     core.done(Done::ReadStore(stream(), Ok(StorePage { events, through: 3, is_end: true })), now);
     for version in 1..=3 {
@@ -122,7 +122,7 @@ fn a_retry_is_claimed_and_reads_on_until_the_mark_can_be_removed() {
     assert_eq!(tasks(&mut core, now), [Task::CheckHistory(stream(), position)]);
     core.done(Done::CheckedHistory(stream(), Ok(true)), now);
     for (latest, is_last) in [(2, false), (3, true)] {
-        assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), latest - 1)]);
+        assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), latest - 1, latest - 1)]);
         let page = StorePage { events: vec![Arc::new(event(latest))], through: latest, is_end: true };
         core.done(Done::ReadStore(stream(), Ok(page)), now);
         assert_eq!(tasks(&mut core, now), [apply(latest, latest - 1)]);
@@ -188,7 +188,7 @@ fn what_can_not_be_read_is_read_from_the_store() {
     core.delivered(1, Err(broken), now);
     assert_eq!(tasks(&mut core, now), [Task::ReadPosition(stream())]);
     core.done(Done::ReadPosition(stream(), Ok(Position::default())), now);
-    assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 0)]);
+    assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 0, 0)]);
     let page = StorePage { events: vec![Arc::new(event(1))], through: 1, is_end: true };
     core.done(Done::ReadStore(stream(), Ok(page)), now);
     assert_eq!(tasks(&mut core, now), [apply(1, 0)]);

@@ -116,6 +116,25 @@ impl Metadata {
         Some(text(json).unwrap_or(Cow::Borrowed(json)))
     }
 
+    /// What a consumer gets of them: those of [`HEADERS`](Self::HEADERS), each as the text of its header.
+    #[must_use]
+    pub(crate) fn in_message(&self) -> Self {
+        let members = self.members();
+        let mut published = String::new();
+        for name in Self::HEADERS {
+            let Some((_, value)) = members.iter().find(|(member, _)| member == name) else { continue };
+            let value = text(value.get()).unwrap_or(Cow::Borrowed(value.get()));
+            published.push(if published.is_empty() { '{' } else { ',' });
+            published.push_str(&Value::from(name).to_string());
+            published.push(':');
+            published.push_str(&Value::from(value).to_string());
+        }
+        if !published.is_empty() {
+            published.push('}');
+        }
+        Self(published)
+    }
+
     /// Whether nothing is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Corrupt, Error},
-    event::time_of,
+    event::{RecordedEvent, time_of},
     metadata::Metadata,
     stream::{StreamId, excerpt},
 };
@@ -29,7 +29,7 @@ pub struct Properties<'a> {
     pub content_type: Option<&'a str>,
 }
 
-/// An event as a consumer receives it: what a message has of a [`RecordedEvent`](crate::RecordedEvent).
+/// An event as a consumer receives it: what a message has of a [`RecordedEvent`].
 ///
 /// It may come more than once, and then is the same each time. A consumer drops what it has seen (`version` is not above the last
 /// one of the stream) and, unless it rebuilds, what has a [`replay`](Self::replay).
@@ -152,6 +152,29 @@ impl Received {
         })
     }
 
+    /// What a consumer receives of a stored event, without a message: the same that [`from_parts`](Self::from_parts) makes of the message
+    /// that a relay publishes. For what reads the table instead of a queue: a rebuild, or the events of a gap.
+    ///
+    /// `previous_version`: the version of the public event before it in its stream, none if there is none; it is the
+    /// [`last_public_version`](RecordedEvent::last_public_version) of the event before. The payload is byte for byte as it was appended; a
+    /// CloudEvent leaves out the white space around it.
+    ///
+    /// A [private](RecordedEvent::is_private) event has no message: leave it out.
+    #[must_use]
+    pub fn from_recorded(event: RecordedEvent, previous_version: Option<u64>) -> Self {
+        Self {
+            event_id: event.event_id(),
+            stream_id: event.stream_id,
+            version: event.version,
+            previous_version,
+            event_type: event.event_type,
+            payload: event.payload,
+            metadata: event.metadata.in_message(),
+            recorded_at_ms: event.recorded_at_ms,
+            replay: None,
+        }
+    }
+
     /// The payload as a `T`.
     ///
     /// # Errors
@@ -188,9 +211,14 @@ fn is_cloud_event(content_type: &str) -> bool {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
     use super::*;
     use crate::{
-        message::{CONTENT_TYPE, Unpublishable, cloud_event, headers},
+        event::AppendRange,
+        limits::MAX_RECORDED_AT_MS,
+        message::{CONTENT_TYPE, MAX_CLOUDEVENTS_VERSION, Unpublishable, cloud_event, headers},
         outbox::OutboxEvent,
     };
 
@@ -306,5 +334,82 @@ mod tests {
         assert_eq!(headers(&stream, &event), out_of_range("time", i64::MIN.into()));
         event.version = u64::MAX;
         assert_eq!(headers(&stream, &event), out_of_range("version", u64::MAX.into()));
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<String>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            Just(json!({ "a\"": ["\\", null] })),
+            Just(Value::Null),
+        ]
+    }
+
+    /// JSON as it may have been appended: with white space around it, and with characters written as escapes.
+    fn json_texts(value: impl Strategy<Value = Value>) -> impl Strategy<Value = String> {
+        let escaped = |text: String| text.replace('a', "\\u0061").replace('/', "\\/");
+        (value, "[ \n\t]{0,2}", "[ \n\t]{0,2}", any::<bool>()).prop_map(move |(value, before, after, is_escaped)| {
+            let text = value.to_string();
+            // An escape that is there already may have an `a` in it.
+            let is_escaped = is_escaped && !text.contains("\\u");
+            format!("{before}{}{after}", if is_escaped { escaped(text) } else { text })
+        })
+    }
+
+    prop_compose! {
+        fn recorded()(
+            (stream, event_type) in (".{0,8}", ".{1,8}"),
+            // Versions that both formats can carry.
+            version in prop_oneof![1..5_u64, 1..=MAX_CLOUDEVENTS_VERSION],
+            payload in json_texts(values()),
+            metadata in json_texts(
+                proptest::collection::btree_map(
+                    prop_oneof![proptest::sample::select(Metadata::HEADERS.to_vec()).prop_map(str::to_owned), "[a-c]"],
+                    values(),
+                    0..6,
+                )
+                .prop_map(|members| Value::from(members.into_iter().collect::<Map<_, _>>())),
+            ),
+            recorded_at_ms in prop_oneof![0..=MAX_RECORDED_AT_MS, -1_000_000..0_i64],
+            id: u128,
+        ) -> RecordedEvent {
+            RecordedEvent {
+                stream_id: StreamId::stored(&stream),
+                version,
+                event_type,
+                payload,
+                metadata: Metadata::from_json_text(metadata).expect("an object"),
+                recorded_at_ms,
+                is_private: false,
+                append: AppendRange { id: Uuid::from_u128(id), first: version, last: version },
+                newest_public: None,
+            }
+        }
+    }
+
+    proptest! {
+        /// Who reads the table and who reads the queue see the same event.
+        #[test]
+        fn of_a_stored_event_a_consumer_gets_the_same_with_and_without_a_message(
+            event in recorded(),
+            distance in 1..5_u64,
+        ) {
+            let stream = event.stream_id.clone();
+            let previous = Some(event.version.saturating_sub(distance)).filter(|version| *version > 0);
+            let published = OutboxEvent::of(event.clone(), previous);
+            let id = published.event_id.to_string();
+            let by_message = |content_type, body: &str| {
+                let (message_id, event_type) = (Some(id.as_str()), Some(published.event_type.as_str()));
+                let properties = Properties { message_id, event_type, content_type: Some(content_type) };
+                Received::from_parts(properties, headers(&stream, &published).unwrap(), body.as_bytes()).unwrap()
+            };
+            let stored = Received::from_recorded(event, previous);
+            prop_assert_eq!(&stored, &by_message(CONTENT_TYPE, &published.payload));
+            let cloud_event = cloud_event("/", &stream, &published).unwrap();
+            let in_cloud_event = by_message(CLOUDEVENTS_CONTENT_TYPE, &cloud_event);
+            prop_assert_eq!(&in_cloud_event.payload, stored.payload.trim_matches([' ', '\n', '\t']));
+            prop_assert_eq!(in_cloud_event, Received { payload: stored.payload.trim().to_owned(), ..stored });
+        }
     }
 }

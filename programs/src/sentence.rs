@@ -67,6 +67,8 @@ impl fmt::Display for Chain<'_> {
 
 #[cfg(test)]
 mod tests {
+    use streambox::TableDefinition;
+
     use super::*;
 
     fn said(problem: Misconfiguration, role: Role) -> String {
@@ -110,7 +112,10 @@ mod tests {
         let (table, message, code) = ("orders".to_owned(), String::new(), "ValidationException".to_owned());
         for (problem, names) in [
             (Misconfiguration::MissingTable { table: table.clone(), region: None }, "streambox table create"),
-            (Misconfiguration::MissingIndex { table: table.clone(), index: "outbox" }, "streambox table check"),
+            (
+                Misconfiguration::MissingIndex { table: table.clone(), index: TableDefinition::EVENTS.index },
+                "streambox table check",
+            ),
             (
                 Misconfiguration::WrongKeySchema { table, keys: ["stream_id", "entity"], message: message.clone() },
                 "infra/table.yaml",

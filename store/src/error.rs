@@ -191,7 +191,8 @@ pub enum Invalid {
     /// More items than a transaction can hold: events, a pending entry for each append with public events, a marker for each
     /// aggregate of a command that is recognised for ever, and the caller's own. It is never split.
     #[error(
-        "a transaction has at most {limit} items (events, one pending entry an append, a command's markers, your own), got {items}"
+        "a transaction has at most {limit} items (events, one pending entry an append, a command's markers, a consumer's position, your \
+         own), got {items}"
     )]
     TooManyItems {
         /// The most it may have.
@@ -312,6 +313,14 @@ pub enum Invalid {
         /// The rule.
         why: &'static str,
     },
+    /// The name of a consumer breaks a rule.
+    #[error("consumer name {name:?}: {why}; for example `free-seats`")]
+    ConsumerName {
+        /// The name, shortened.
+        name: String,
+        /// The rule.
+        why: &'static str,
+    },
     /// The append id is the nil UUID, which would make every such append "the same".
     #[error("the append id {0} is not usable: choose a random one or one derived from the command")]
     AppendId(Uuid),
@@ -353,6 +362,14 @@ pub struct UnknownEvent {
     pub version: u64,
     /// Its type, as it is stored.
     pub event_type: String,
+}
+
+impl ItemRefused {
+    /// A refusal in a transaction of another crate.
+    #[must_use]
+    pub fn new(position: usize, item: Option<HashMap<String, AttributeValue>>) -> Self {
+        Self { position, item }
+    }
 }
 
 impl Corrupt {

@@ -114,10 +114,12 @@ pub use client::{
     client_from_env, client_from_env_with, client_with,
 };
 pub use definition::{
-    CREATE_TABLE_TIMEOUT, TableCheck, TableCreation, TableDifference, TableNote, check_table, create_table, table_name,
+    CREATE_TABLE_TIMEOUT, IndexDefinition, TableCheck, TableCreation, TableDefinition, TableDifference, TableNote,
+    check_table, create_table, table_name,
 };
 pub use error::{Conflict, Corrupt, Error, Invalid, ItemRefused};
 pub use event::{AppendRange, NewEvent, RecordedEvent};
+pub use failure::TableRequest;
 /// The `Stream` that [`EventStream`], [`EventScan`] and [`StreamScan`] are.
 pub use futures_core;
 pub use hook::StoredAppend;

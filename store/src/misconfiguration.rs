@@ -1,5 +1,7 @@
 //! What is wrong with the configuration, as data.
 
+use crate::definition::IndexDefinition;
+
 /// Why a request can't be sent, or why DynamoDB refuses it for good: what has to be corrected before the same call can succeed.
 ///
 /// As text it is a sentence that says what is wrong and what to do. `message` is what DynamoDB or the AWS SDK says.
@@ -134,13 +136,13 @@ pub enum Misconfiguration {
         /// DynamoDB's words.
         message: String,
     },
-    /// The table has no index for the outbox.
-    #[error("table {table} has no index `{index}`, and without it nothing is published: add it")]
+    /// The table has no such index.
+    #[error("table {table} has no index `{}`, and without it {}: add it", .index.name, .index.without)]
     MissingIndex {
         /// The table.
         table: String,
-        /// The index.
-        index: &'static str,
+        /// The index, as it has to be.
+        index: IndexDefinition,
     },
     /// The table has another key schema.
     #[error(

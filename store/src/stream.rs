@@ -36,8 +36,11 @@ impl StreamId {
         Ok(Self(id.into()))
     }
 
-    /// What a table already holds is taken as it is: it can't be refused any more.
-    pub(crate) fn stored(id: &str) -> Self {
+    /// An id as it stands in a table or a message: what is there already is taken as it is, even if it breaks a rule.
+    ///
+    /// For tools and other crates that read what is stored; an append to such an id is refused only if DynamoDB or a broker can't take it.
+    #[must_use]
+    pub fn stored(id: &str) -> Self {
         Self(id.into())
     }
 

@@ -37,11 +37,23 @@ pub(super) fn check(table: &Table, append_id: Uuid, parts: &[Part], own: &[Trans
         bytes += check_part(table, part)?;
         items += part.events.len() + usize::from(part.has_entry()) + usize::from(part.is_marked);
     }
+    check_beside(table.name(), own, items - own.len(), bytes)
+}
+
+/// The caller's own items in one transaction with `ours` items of `our_bytes` in `table`.
+pub(crate) fn check_beside(
+    table: &str,
+    own: &[TransactWriteItem],
+    ours: usize,
+    our_bytes: usize,
+) -> Result<(), Invalid> {
+    let items = ours + own.len();
     if items > MAX_TRANSACTION_ITEMS {
         return Err(Invalid::TooManyItems { limit: MAX_TRANSACTION_ITEMS, items });
     }
+    let mut bytes = our_bytes;
     for (position, item) in own.iter().enumerate() {
-        bytes += check_own(table.name(), position, item)?;
+        bytes += check_own(table, position, item)?;
     }
     if bytes > MAX_TRANSACTION_BYTES {
         return Err(Invalid::AppendTooLarge { limit_bytes: MAX_TRANSACTION_BYTES, bytes });
@@ -154,7 +166,7 @@ fn check_own(table: &str, position: usize, item: &TransactWriteItem) -> Result<u
     };
     // A table may be named by its ARN.
     if name == table || name.rsplit_once(":table/").is_some_and(|(_, name)| name == table) {
-        return refuse("it is in the store's own table, which is for the store's items alone; use another");
+        return refuse("it is in the table of streambox itself, which is for streambox's items alone; use another");
     }
     match item.put().map(|put| item_bytes(put.item())) {
         Some(bytes) if bytes > MAX_ITEM_BYTES => refuse("it has more than the 400 KB of an item"),

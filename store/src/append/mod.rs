@@ -9,7 +9,7 @@
 //! - `check.rs`: what is refused before anything is sent; `prepare.rs`: the items. Both are pure.
 //! - `commit.rs` repeats three steps of a call (`call.rs`) until there is a result: `locate.rs`, where each append goes; `send.rs`,
 //!   the request; `owner.rs`, whose the items are that were there before.
-//! - `cancelled.rs`: what DynamoDB's reasons mean; `own.rs`: which item of the caller's own they mean. Both are pure.
+//! - `cancelled.rs`: what DynamoDB's reasons mean. Pure.
 //! - `transaction.rs`: appends to several streams, and items of the caller's own.
 
 mod call;
@@ -17,7 +17,6 @@ mod cancelled;
 mod check;
 mod commit;
 mod locate;
-mod own;
 mod owner;
 mod prepare;
 mod send;
@@ -27,8 +26,11 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-pub(crate) use self::commit::{commit, stored_before};
 pub use self::transaction::{Committed, Transaction};
+pub(crate) use self::{
+    check::check_beside,
+    commit::{commit, stored_before},
+};
 use crate::{
     error::Error,
     event::{NewEvent, event_id, time_of},

@@ -13,12 +13,11 @@ use super::{
     Appended,
     call::Call,
     cancelled::{self, Cancelled, Existing},
-    own,
     prepare::{Request, Slot},
 };
 use crate::{
     error::{Error, ItemRefused},
-    failure::{Transactional, Verdict},
+    failure::{Transactional, Verdict, own},
     misconfiguration::Misconfiguration,
     observe::count,
     read,

@@ -9,10 +9,11 @@ use aws_sdk_dynamodb::{
     },
 };
 
+use super::{IndexDefinition, TableDefinition};
 use crate::{
     error::Error,
     failure::{Operation, RequestContext},
-    schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, RECORDED_AT, STREAM_ID, TAKEN_AT},
+    schema::OUTBOX_INDEX,
     table::Table,
 };
 
@@ -66,32 +67,37 @@ pub enum TableDifference {
         /// The type that it has.
         found: String,
     },
-    /// The index over the pending entries is missing: nothing would be published.
+    /// The index is missing.
     #[error(
-        "the index `{OUTBOX_INDEX}` is missing, nothing would be published: add it (partition key `{STREAM_ID}` S, sort key \
-         `{PENDING_SINCE}` N, KEYS_ONLY)"
+        "{} is missing, and without it {}: add it (partition key `{}` S, sort key `{}` N, KEYS_ONLY)",
+        .index.title, .index.without, .index.keys[0], .index.keys[1]
     )]
-    IndexMissing,
+    IndexMissing {
+        /// What it has to be.
+        index: IndexDefinition,
+    },
     /// DynamoDB deletes items by an attribute that streambox writes.
-    #[error("time to live is on for `{attribute}`, which streambox writes: DynamoDB may delete events. Switch it off")]
+    #[error("time to live is on for `{attribute}`, which streambox writes: DynamoDB may delete items. Switch it off")]
     TimeToLive {
         /// The attribute.
         attribute: String,
     },
     /// The index copies more than keys.
     #[error(
-        "the index `{OUTBOX_INDEX}` copies {found}, not KEYS_ONLY: each append and each publication costs more. Delete it \
-         and add it again (the relay finds nothing meanwhile, and loses nothing)"
+        "{index} copies {found}, not KEYS_ONLY: each write of an item in it costs more. Delete it and add it again: DynamoDB \
+         fills it, and nothing is lost meanwhile"
     )]
     Projection {
+        /// The index.
+        index: &'static str,
         /// What it copies.
         found: String,
     },
     /// The table is a global table. It replicates item by item and the last writer wins, so that a condition holds in one Region
-    /// only: two Regions store different events as the same version, and one of them is overwritten.
+    /// only: two Regions store different events as the same version, for example, and one of them is overwritten.
     #[error(
-        "the table has replicas ({}): streambox does not support global tables, since two Regions can store different events as the \
-         same version, and one of them is lost. Remove the replicas; for another Region use backups",
+        "the table has replicas ({}): streambox does not support global tables, since two Regions can store different items under the \
+         same key, and one of them is lost. Remove the replicas; for another Region use backups",
         .regions.join(", ")
     )]
     Replicated {
@@ -100,11 +106,7 @@ pub enum TableDifference {
     },
 }
 
-/// Attributes of streambox that are times.
-const TIMES: [&str; 3] = [RECORDED_AT, PENDING_SINCE, TAKEN_AT];
-
 const TABLE: &str = "the table";
-const INDEX: &str = "the index `outbox`";
 
 fn found_name(found: Option<&str>) -> String {
     found.map_or("missing".to_owned(), |name| format!("`{name}`"))
@@ -114,7 +116,7 @@ fn remedy(subject: &str) -> &'static str {
     if subject == TABLE {
         "it can't be changed, create another table"
     } else {
-        "delete the index and add it again (the relay finds nothing meanwhile, and loses nothing)"
+        "delete the index and add it again: DynamoDB fills it, and nothing is lost meanwhile"
     }
 }
 
@@ -133,7 +135,7 @@ pub enum TableNote {
         write_units: i64,
     },
     /// The table can't be restored to a point in time.
-    #[error("point-in-time recovery is off: switch it on if the events matter")]
+    #[error("point-in-time recovery is off: switch it on if what it holds matters")]
     NoPointInTimeRecovery,
     /// Whether the table can be restored to a point in time is not known.
     #[error("whether point-in-time recovery is on is not known: {why}")]
@@ -142,7 +144,7 @@ pub enum TableNote {
         why: String,
     },
     /// One request can delete the table.
-    #[error("deletion protection is off: switch it on if the events matter")]
+    #[error("deletion protection is off: switch it on if what it holds matters")]
     NoDeletionProtection,
     /// DynamoDB deletes items that carry an attribute.
     #[error(
@@ -169,14 +171,18 @@ pub enum TableNote {
 /// # Errors
 /// [`Error::Configuration`] if the table is missing or a permission is, [`Error::Unavailable`] if DynamoDB does not answer.
 pub async fn check_table(client: &Client, table: &str) -> Result<TableCheck, Error> {
-    let operation = Operation::one(RequestContext::new(client, table), "check", table);
+    check(&TableDefinition::EVENTS, client, table).await
+}
+
+pub(super) async fn check(definition: &TableDefinition, client: &Client, table: &str) -> Result<TableCheck, Error> {
+    let operation = Operation::one(RequestContext::of(client, table, definition), "check", table);
     let output = client.describe_table().table_name(table).send().await.map_err(|error| operation.failed(error))?;
     let description = output.table.unwrap_or_else(|| TableDescription::builder().build());
-    let mut notes = notes(&description);
+    let mut notes = notes(definition, &description);
     notes.extend(point_in_time_recovery(client, table).await);
-    let mut differences = differences(&description);
+    let mut differences = differences(definition, &description);
     match time_to_live(client, table).await {
-        Some(attribute) if TIMES.contains(&attribute.as_str()) => {
+        Some(attribute) if definition.times.contains(&attribute.as_str()) => {
             differences.push(TableDifference::TimeToLive { attribute });
         }
         Some(attribute) => notes.push(TableNote::TimeToLive { attribute }),
@@ -197,7 +203,7 @@ pub(crate) async fn is_being_built(table: &Table) -> bool {
     })
 }
 
-fn differences(table: &TableDescription) -> Vec<TableDifference> {
+fn differences(definition: &TableDefinition, table: &TableDescription) -> Vec<TableDifference> {
     let mut all = Vec::new();
     // A table that is being updated takes requests.
     let status = table.table_status();
@@ -205,11 +211,13 @@ fn differences(table: &TableDescription) -> Vec<TableDifference> {
         let status = status.map_or("without a status", TableStatus::as_str).to_owned();
         all.push(TableDifference::NotActive { subject: TABLE, status });
     }
-    all.extend(keys(table, TABLE, table.key_schema(), (STREAM_ID, "S"), (ENTITY, "S")));
-    let index = table.global_secondary_indexes().iter().find(|index| index.index_name() == Some(OUTBOX_INDEX));
+    let [partition, sort] = definition.keys;
+    all.extend(keys(table, TABLE, table.key_schema(), [(partition, "S"), (sort, "S")], &[]));
+    let expected = definition.index;
+    let index = table.global_secondary_indexes().iter().find(|index| index.index_name() == Some(expected.name));
     match index {
-        None => all.push(TableDifference::IndexMissing),
-        Some(index) => all.extend(index_differences(table, index)),
+        None => all.push(TableDifference::IndexMissing { index: expected }),
+        Some(index) => all.extend(index_differences(definition, table, index)),
     }
     // Of a table that is not global DynamoDB names none.
     let regions: Vec<_> = table.replicas().iter().map(|one| one.region_name().unwrap_or("?").to_owned()).collect();
@@ -219,18 +227,23 @@ fn differences(table: &TableDescription) -> Vec<TableDifference> {
     all
 }
 
-fn index_differences(table: &TableDescription, index: &GlobalSecondaryIndexDescription) -> Vec<TableDifference> {
-    let mut all = Vec::new();
+fn index_differences(
+    definition: &TableDefinition,
+    table: &TableDescription,
+    index: &GlobalSecondaryIndexDescription,
+) -> Vec<TableDifference> {
+    let (mut all, title) = (Vec::new(), definition.index.title);
     let status = index.index_status();
     if !matches!(status, None | Some(IndexStatus::Active | IndexStatus::Updating)) {
         let status = status.map_or("", IndexStatus::as_str).to_owned();
-        all.push(TableDifference::NotActive { subject: INDEX, status });
+        all.push(TableDifference::NotActive { subject: title, status });
     }
-    all.extend(keys(table, INDEX, index.key_schema(), (STREAM_ID, "S"), (PENDING_SINCE, "N")));
+    let [partition, sort] = definition.index.keys;
+    all.extend(keys(table, title, index.key_schema(), [(partition, "S"), (sort, "N")], &definition.keys));
     let projection = index.projection().and_then(|projection| projection.projection_type());
     if projection != Some(&ProjectionType::KeysOnly) {
         let found = projection.map_or("nothing that is known", ProjectionType::as_str).to_owned();
-        all.push(TableDifference::Projection { found });
+        all.push(TableDifference::Projection { index: title, found });
     }
     all
 }
@@ -238,12 +251,13 @@ fn index_differences(table: &TableDescription, index: &GlobalSecondaryIndexDescr
 /// A key's name and the type that it must have.
 type Expected = (&'static str, &'static str);
 
+/// `seen`: attributes whose types have been compared.
 fn keys(
     table: &TableDescription,
     subject: &'static str,
     schema: &[KeySchemaElement],
-    partition: Expected,
-    sort: Expected,
+    [partition, sort]: [Expected; 2],
+    seen: &[&str],
 ) -> Vec<TableDifference> {
     let mut all = Vec::new();
     for (role, kind, (expected, expected_type)) in
@@ -257,8 +271,7 @@ fn keys(
         let definition = table.attribute_definitions().iter().find(|attribute| attribute.attribute_name() == expected);
         let found = definition.map_or("not defined", |attribute| attribute.attribute_type().as_str());
         // The table's own keys stand in the index, too: once is enough.
-        let is_new = subject == TABLE || expected != STREAM_ID;
-        if found != expected_type && is_new {
+        if found != expected_type && !seen.contains(&expected) {
             let found = found.to_owned();
             all.push(TableDifference::KeyType { subject, attribute: expected, expected: expected_type, found });
         }
@@ -266,7 +279,7 @@ fn keys(
     all
 }
 
-fn notes(table: &TableDescription) -> Vec<TableNote> {
+fn notes(definition: &TableDefinition, table: &TableDescription) -> Vec<TableNote> {
     let mut all = Vec::new();
     let mode = table.billing_mode_summary().and_then(|billing| billing.billing_mode());
     let provisioned = table.provisioned_throughput().map(|units| {
@@ -283,7 +296,7 @@ fn notes(table: &TableDescription) -> Vec<TableNote> {
     }
     let global = table.global_secondary_indexes().iter().filter_map(|index| index.index_name());
     let local = table.local_secondary_indexes().iter().filter_map(|index| index.index_name());
-    let others = global.chain(local).filter(|name| *name != OUTBOX_INDEX);
+    let others = global.chain(local).filter(|name| *name != definition.index.name);
     all.extend(others.map(|name| TableNote::OtherIndex { name: name.to_owned() }));
     all
 }

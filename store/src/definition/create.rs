@@ -11,11 +11,11 @@ use aws_sdk_dynamodb::{
     },
 };
 
+use super::{IndexDefinition, TableDefinition};
 use crate::{
     error::Error,
     failure::{Operation, RequestContext},
     retry::Backoff,
-    schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, STREAM_ID},
 };
 
 /// The longest to wait for a new table to become active.
@@ -41,16 +41,21 @@ pub enum TableCreation {
 /// [`Error::Configuration`] if DynamoDB refuses it, [`Error::Unavailable`] if it does not answer or the table is not active
 /// within [`CREATE_TABLE_TIMEOUT`].
 pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation, Error> {
-    let mut operation = Operation::one(RequestContext::new(client, table), "create table", table);
+    create(&TableDefinition::EVENTS, client, table).await
+}
+
+pub(super) async fn create(definition: &TableDefinition, client: &Client, table: &str) -> Result<TableCreation, Error> {
+    let mut operation = Operation::one(RequestContext::of(client, table, definition), "create table", table);
+    let ([partition, sort], index) = (definition.keys, definition.index);
     let created = client
         .create_table()
         .table_name(table)
         .billing_mode(BillingMode::PayPerRequest)
-        .set_key_schema(Some(key_schema(STREAM_ID, ENTITY)))
-        .attribute_definitions(attribute(STREAM_ID, ScalarAttributeType::S))
-        .attribute_definitions(attribute(ENTITY, ScalarAttributeType::S))
-        .attribute_definitions(attribute(PENDING_SINCE, ScalarAttributeType::N))
-        .global_secondary_indexes(outbox_index())
+        .set_key_schema(Some(key_schema(partition, sort)))
+        .attribute_definitions(attribute(partition, ScalarAttributeType::S))
+        .attribute_definitions(attribute(sort, ScalarAttributeType::S))
+        .attribute_definitions(attribute(index.keys[1], ScalarAttributeType::N))
+        .global_secondary_indexes(with_keys_only(index))
         .send()
         .await;
     let outcome = match created {
@@ -94,10 +99,10 @@ fn attribute(name: &str, kind: ScalarAttributeType) -> AttributeDefinition {
         .expect("an attribute has a name and a type")
 }
 
-fn outbox_index() -> GlobalSecondaryIndex {
+fn with_keys_only(index: IndexDefinition) -> GlobalSecondaryIndex {
     GlobalSecondaryIndex::builder()
-        .index_name(OUTBOX_INDEX)
-        .set_key_schema(Some(key_schema(STREAM_ID, PENDING_SINCE)))
+        .index_name(index.name)
+        .set_key_schema(Some(key_schema(index.keys[0], index.keys[1])))
         .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
         .build()
         .expect("an index has a name and keys")

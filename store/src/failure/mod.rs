@@ -1,10 +1,14 @@
 //! What a failed request means for the caller: try again, or correct the configuration first.
 //!
 //! - `operation.rs`: one operation, and the errors that it ends with.
-//! - `denied.rs` reads IAM's messages, `unsent.rs` the errors of requests that were not sent.
+//! - `request.rs`: the same for the tables of other crates.
+//! - `denied.rs` reads IAM's messages, `unsent.rs` the errors of requests that were not sent; `own.rs` says which item of the
+//!   caller's own DynamoDB means.
 
 mod denied;
 mod operation;
+pub(crate) mod own;
+mod request;
 mod unsent;
 
 use std::error::Error as StdError;
@@ -16,12 +20,8 @@ use aws_sdk_dynamodb::{
 };
 
 pub(crate) use self::operation::{Cancelled, FOR_NOW, Operation, Transactional};
-use crate::{
-    misconfiguration::Misconfiguration,
-    schema::{ENTITY, OUTBOX_INDEX, STREAM_ID},
-};
-
-const KEYS: [&str; 2] = [STREAM_ID, ENTITY];
+pub use self::request::TableRequest;
+use crate::{definition::TableDefinition, misconfiguration::Misconfiguration};
 
 /// What to do after a failed request.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,11 +37,17 @@ pub(crate) enum Verdict {
 pub(crate) struct RequestContext<'a> {
     pub(crate) table: &'a str,
     pub(crate) region: Option<&'a str>,
+    pub(crate) definition: TableDefinition,
 }
 
 impl<'a> RequestContext<'a> {
+    /// Of a request to the store's table.
     pub(crate) fn new(client: &'a Client, table: &'a str) -> Self {
-        Self { table, region: client.config().region().map(Region::as_ref) }
+        Self::of(client, table, &TableDefinition::EVENTS)
+    }
+
+    pub(crate) fn of(client: &'a Client, table: &'a str, definition: &TableDefinition) -> Self {
+        Self { table, region: client.config().region().map(Region::as_ref), definition: *definition }
     }
 
     fn judge<E>(&self, error: &SdkError<E>) -> Verdict
@@ -74,6 +80,7 @@ impl<'a> RequestContext<'a> {
             | "ThrottlingException"
             | "InternalServerError"
             | "ReplicatedWriteConflictException"
+            | "TransactionConflictException"
             | "TransactionInProgressException" => return Verdict::Transient,
             "ResourceNotFoundException" => {
                 Misconfiguration::MissingTable { table: self.table.to_owned(), region: self.region.map(str::to_owned) }
@@ -110,11 +117,11 @@ impl<'a> RequestContext<'a> {
         let (table, says) = (self.table.to_owned(), |words: &[&str]| words.iter().any(|words| message.contains(words)));
         let message = message.to_owned();
         if says(&["does not have the specified index"]) {
-            Misconfiguration::MissingIndex { table, index: OUTBOX_INDEX }
+            Misconfiguration::MissingIndex { table, index: self.definition.index }
         } else if says(&["tableName", "TableName", "table/index name"]) {
             Misconfiguration::InvalidTableName { table, message }
         } else if says(&OF_KEYS) {
-            Misconfiguration::WrongKeySchema { table, keys: KEYS, message }
+            Misconfiguration::WrongKeySchema { table, keys: self.definition.keys, message }
         } else {
             Misconfiguration::Refused { what, code: code.to_owned(), message }
         }
@@ -139,7 +146,9 @@ impl<'a> RequestContext<'a> {
 mod tests {
     use super::*;
 
-    const CONTEXT: RequestContext<'_> = RequestContext { table: "orders", region: Some("eu-west-1") };
+    const EVENTS: TableDefinition = TableDefinition::EVENTS;
+    const CONTEXT: RequestContext<'_> =
+        RequestContext { table: "orders", region: Some("eu-west-1"), definition: EVENTS };
 
     fn problem(code: &str, message: &str) -> Misconfiguration {
         match CONTEXT.answer(code, message, 400) {
@@ -150,7 +159,7 @@ mod tests {
 
     #[test]
     fn throttling_and_server_errors_are_transient_all_else_is_a_wrong_configuration() {
-        for code in ["ThrottlingException", "ProvisionedThroughputExceededException", "InternalServerError"] {
+        for code in ["ThrottlingException", "TransactionConflictException", "InternalServerError"] {
             assert_eq!(CONTEXT.answer(code, "", 400), Verdict::Transient, "{code}");
         }
         assert_eq!(CONTEXT.answer("", "", 503), Verdict::Transient);
@@ -188,7 +197,7 @@ mod tests {
         assert_eq!(missing, Misconfiguration::MissingTable { table: table.clone(), region });
         assert!(missing.to_string().contains("no table orders in Region eu-west-1"), "{missing}");
         let index = problem("ValidationException", "The table does not have the specified index: outbox");
-        assert_eq!(index, Misconfiguration::MissingIndex { table: table.clone(), index: "outbox" });
+        assert_eq!(index, Misconfiguration::MissingIndex { table: table.clone(), index: EVENTS.index });
         for message in [
             "The provided key element does not match the schema",
             "Query condition missed key schema element: id",
@@ -197,7 +206,11 @@ mod tests {
             let keys = problem("ValidationException", message);
             assert_eq!(
                 keys,
-                Misconfiguration::WrongKeySchema { table: table.clone(), keys: KEYS, message: message.to_owned() }
+                Misconfiguration::WrongKeySchema {
+                    table: table.clone(),
+                    keys: EVENTS.keys,
+                    message: message.to_owned()
+                }
             );
             assert!(keys.to_string().contains("`stream_id` and `entity`"), "{keys}");
         }

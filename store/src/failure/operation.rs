@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// One operation on one subject, and how many requests it has sent: what an error reports.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation<'a> {
     pub(crate) name: &'static str,
     pub(crate) subject: &'a str,

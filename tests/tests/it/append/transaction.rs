@@ -258,12 +258,13 @@ async fn g1_a_transaction_over_a_limit_or_against_a_rule_sends_nothing() {
     let refused = [
         ("a transaction needs at least one append", begin()),
         ("twice in one transaction", begin().append(&order, Any, events(1)).append(&order, Any, events(1))),
-        ("100 items (events, one pending entry an append, a command's markers, your own), got 101", {
-            begin().append(&order, NoStream, events(50)).append(&other, NoStream, events(49))
-        }),
+        (
+            "100 items (events, one pending entry an append, a command's markers, a consumer's position, your own), got 101",
+            { begin().append(&order, NoStream, events(50)).append(&other, NoStream, events(49)) },
+        ),
         ("at most 99 events, got 100", begin().append(&order, NoStream, events(100))),
-        ("in the store's own table", begin().append(&order, Any, events(1)).item(in_store(&table.name))),
-        ("in the store's own table", begin().append(&order, Any, events(1)).item(in_store(&arn))),
+        ("in the table of streambox itself", begin().append(&order, Any, events(1)).item(in_store(&table.name))),
+        ("in the table of streambox itself", begin().append(&order, Any, events(1)).item(in_store(&arn))),
         ("exactly one of put, update", {
             begin().append(&order, Any, events(1)).item(TransactWriteItem::builder().build())
         }),

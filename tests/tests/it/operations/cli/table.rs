@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::types::{
     ProvisionedThroughput, ScalarAttributeType, TimeToLiveSpecification,
 };
 use serde_json::{Value, json};
-use streambox::{TableDifference, TableNote, check_table};
+use streambox::{TableDefinition, TableDifference, TableNote, check_table};
 use streambox_tests::{engine::TestTable, proxy::Proxy, unique};
 
 use super::{BAD_CONFIGURATION, DONE, FAILED, streambox};
@@ -107,16 +107,17 @@ async fn every_difference_of_a_table_is_told_with_what_to_do() {
     let key = |subject: &'static str, role: &'static str, expected: &'static str, found: Option<&str>| {
         TableDifference::Key { subject, role, expected, found: found.map(str::to_owned) }
     };
+    let missing = || TableDifference::IndexMissing { index: TableDefinition::EVENTS.index };
     let (the_table, the_index) = ("the table", "the index `outbox`");
     for ((partition, sort), index, expected, says) in [
-        (good(), None, vec![TableDifference::IndexMissing], "KEYS_ONLY"),
+        (good(), None, vec![missing()], "KEYS_ONLY"),
         (
             (("pk", S), None),
             None,
             vec![
                 key(the_table, "partition key", "stream_id", Some("pk")),
                 key(the_table, "sort key", "entity", None),
-                TableDifference::IndexMissing,
+                missing(),
             ],
             "create another table",
         ),
@@ -136,7 +137,7 @@ async fn every_difference_of_a_table_is_told_with_what_to_do() {
                     expected: "N",
                     found: "S".to_owned(),
                 },
-                TableDifference::Projection { found: "ALL".to_owned() },
+                TableDifference::Projection { index: the_index, found: "ALL".to_owned() },
             ],
             "delete the index",
         ),

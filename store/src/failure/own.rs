@@ -9,13 +9,13 @@ const SAME_ITEM: &str = "multiple operations on one item";
 const TABLE_OF_ARN: &str = ":table/";
 
 /// What an own item does: operation and table.
-pub(super) fn described(item: &TransactWriteItem) -> String {
+pub(crate) fn described(item: &TransactWriteItem) -> String {
     let (operation, table) = operation(item);
     format!("{operation} in table {table}")
 }
 
 /// Which own items a refusal may mean, each by its position, operation and table.
-pub(super) fn suspects(own: &[TransactWriteItem], message: &str) -> String {
+pub(crate) fn suspects(own: &[TransactWriteItem], message: &str) -> String {
     let all: Vec<_> = own.iter().enumerate().collect();
     let suspects = if message.contains(SAME_ITEM) {
         let twice = |item: &TransactWriteItem| own.iter().filter(|other| is_same_item(item, other)).count() > 1;
@@ -28,7 +28,7 @@ pub(super) fn suspects(own: &[TransactWriteItem], message: &str) -> String {
 
 /// The own items in the table whose ARN a message has, if there are any. The whole name counts: that of one table may be how another's
 /// begins.
-pub(super) fn of_table_in(message: &str, own: &[TransactWriteItem]) -> Option<String> {
+pub(crate) fn of_table_in(message: &str, own: &[TransactWriteItem]) -> Option<String> {
     let (_, behind) = message.split_once(TABLE_OF_ARN)?;
     let table = behind.split(|char: char| !(char.is_ascii_alphanumeric() || "_-.".contains(char))).next()?;
     // An item may name its table by ARN, too.

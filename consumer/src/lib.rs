@@ -19,5 +19,9 @@ mod inbox;
 mod projection;
 
 pub use handler::{Context, Handler, HandlerError};
-pub use inbox::Inbox;
+pub use inbox::{
+    ApplyError, DueStream, Inbox, InboxProjection, MAX_CONSUMER_NAME_BYTES, MAX_OWN_ITEMS, MAX_REASON_BYTES, Noted,
+    ParkedStream, ParkedStreams, RebuildProgress, Skip, SkipRequest, Skipping, WaitError, check_inbox_table,
+    consumer_name, create_inbox_table,
+};
 pub use projection::{Applied, Position, Projection};

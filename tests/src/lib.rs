@@ -21,6 +21,7 @@
 //! - [`emf`]: what CloudWatch demands of metrics in a log.
 //! - [`http`]: a plain HTTP client.
 //! - [`iam`]: what IAM is asked, and what a policy answers.
+//! - [`inboxes`]: the inbox of a consumer, and events as it receives them.
 //! - [`items`]: items as they stand in a table, put there past the library.
 //! - [`fault`]: what can go wrong between a program and DynamoDB.
 //! - [`proxy`]: the way of a process to DynamoDB, with faults on it.
@@ -44,6 +45,7 @@ pub mod engine;
 pub mod fault;
 pub mod http;
 pub mod iam;
+pub mod inboxes;
 pub mod items;
 pub mod metering;
 pub mod mode;

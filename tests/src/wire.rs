@@ -25,8 +25,10 @@ use crate::fault::{self, Fault};
 /// Why DynamoDB says that it has not done what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Another transaction is under way on one of the items.
+    /// Another transaction is under way on one of the items of this one.
     TransactionConflict,
+    /// A transaction is under way on the item of this request.
+    ItemConflict,
     /// There is no capacity for the moment.
     Throttled,
 }
@@ -35,6 +37,7 @@ impl Refusal {
     fn response(self) -> HttpResponse {
         let (kind, more) = match self {
             Self::TransactionConflict => ("TransactionCanceledException", json!([{ "Code": "TransactionConflict" }])),
+            Self::ItemConflict => ("TransactionConflictException", Value::Null),
             Self::Throttled => ("ThrottlingException", Value::Null),
         };
         let body = json!({

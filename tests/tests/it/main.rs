@@ -6,6 +6,7 @@
 mod aggregate;
 mod append;
 mod broker;
+mod consumer;
 mod harness;
 mod infra;
 mod operations;

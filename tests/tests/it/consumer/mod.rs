@@ -1,0 +1,3 @@
+//! The consumer: each event takes effect once, in order.
+
+mod inbox;

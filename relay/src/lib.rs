@@ -69,7 +69,6 @@ pub mod model;
 pub mod relay;
 #[doc(hidden)]
 pub mod replay;
-mod retry;
 mod service;
 #[doc(hidden)]
 pub mod status;

@@ -99,8 +99,8 @@ impl View {
             not_ready: Vec::new(),
             is_stopping,
             relay: Snapshot::clone(&telemetry.watch().borrow()),
-            unroutable: connections.iter().map(|one| one.unroutable).sum(),
-            unroutable_run: connections.iter().map(|one| one.unroutable_run).max().unwrap_or(0),
+            unroutable: connections.iter().map(|one| one.counts.total).sum(),
+            unroutable_run: connections.iter().map(|one| one.counts.run).max().unwrap_or(0),
             connections,
             history,
         };

@@ -79,8 +79,9 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
 fn all_tests() -> Vec<Test> {
     let root = root();
     let mut all = vec![];
-    for path in
-        ["localstack", "programs", "relay", "store", "tests"].iter().flat_map(|package| sources(&root.join(package)))
+    for path in ["amqp", "localstack", "programs", "relay", "store", "tests"]
+        .iter()
+        .flat_map(|package| sources(&root.join(package)))
     {
         let source = fs::read_to_string(&path).expect("a source can be read");
         let file = path.strip_prefix(&root).expect("it is below the root").display().to_string();

@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, collections::HashSet, future::Future, sync::Arc
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use lapin::{Confirmation, Connection, ErrorKind};
+use streambox_amqp::{ConnectionError, Connector, Link, Purpose as _};
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
@@ -18,11 +19,9 @@ use tokio::{
 
 use super::{
     BrokerSettings,
-    connector::Connector,
-    failure::ConnectionError,
     opening::open_for_confirms,
     session::{Session, judge, message_of, refused, send},
-    state::{Link, PublisherState},
+    state::PublisherState,
     submission::{PublisherEnded, Submission},
 };
 use crate::core::{Isolation, Outcome, Outgoing};
@@ -87,9 +86,12 @@ impl Alone {
 
 /// The next attempt and a connection for it; none if the last handle was dropped, or if it was time to stop and every attempt
 /// was answered.
-async fn next(connector: &mut Connector, attempts: &mut mpsc::Receiver<Attempt>) -> Option<(Session, Attempt)> {
+async fn next(
+    connector: &mut Connector<BrokerSettings>,
+    attempts: &mut mpsc::Receiver<Attempt>,
+) -> Option<(Session, Attempt)> {
     let attempt = attempts.recv().await?;
-    if let Some(session) = connector.connect().await {
+    if let Some(session) = connector.connect(Session::open).await {
         return Some((session, attempt));
     }
     attempt.end(Outcome::Unknown);
@@ -105,11 +107,11 @@ async fn answer_unknown(attempts: &mut mpsc::Receiver<Attempt>) {
 }
 
 /// Resolves when it is time to stop, after the grace period if the broker takes messages.
-async fn stopped(connector: &Connector) -> ConnectionError {
+async fn stopped(connector: &Connector<BrokerSettings>) -> ConnectionError {
     let grace = async {
         connector.stopped().await;
         sleep(STOP_GRACE).await;
-        ConnectionError::Stopped
+        ConnectionError::Stopped { owner: BrokerSettings::OWNER }
     };
     tokio::select! {
         stopped = connector.stopped_while_blocked() => stopped,
@@ -117,7 +119,7 @@ async fn stopped(connector: &Connector) -> ConnectionError {
     }
 }
 
-async fn publish_on_connections(mut connector: Connector, mut attempts: mpsc::Receiver<Attempt>) {
+async fn publish_on_connections(mut connector: Connector<BrokerSettings>, mut attempts: mpsc::Receiver<Attempt>) {
     while let Some((mut session, attempt)) = next(&mut connector, &mut attempts).await {
         connector.reset_backoff();
         let published = tokio::select! {
@@ -141,7 +143,7 @@ async fn publish_on_connections(mut connector: Connector, mut attempts: mpsc::Re
     }
 }
 
-async fn publish_on_channels(mut connector: Connector, mut attempts: mpsc::Receiver<Attempt>) {
+async fn publish_on_channels(mut connector: Connector<BrokerSettings>, mut attempts: mpsc::Receiver<Attempt>) {
     while let Some((session, first)) = next(&mut connector, &mut attempts).await {
         if let Some(error) = share(session, first, &mut attempts, &connector).await
             && connector.rest_after(&error).await
@@ -156,7 +158,7 @@ async fn share(
     mut session: Session,
     first: Attempt,
     attempts: &mut mpsc::Receiver<Attempt>,
-    connector: &Connector,
+    connector: &Connector<BrokerSettings>,
 ) -> Option<ConnectionError> {
     let connection = session.share();
     // One channel is the session's.
@@ -212,14 +214,18 @@ async fn share(
 }
 
 /// Publishes one event on a channel of its own. Returns none if the connection ended.
-async fn publish_on_channel(connection: Arc<Connection>, connector: &Connector, outgoing: Outgoing) -> Option<Outcome> {
-    let (settings, state) = (&*connector.settings, connector.status.subscribe());
+async fn publish_on_channel(
+    connection: Arc<Connection>,
+    connector: &Connector<BrokerSettings>,
+    outgoing: Outgoing,
+) -> Option<Outcome> {
+    let (settings, state) = (&*connector.purpose, connector.status.subscribe());
     let message = match message_of(settings, &connection, &outgoing) {
         Ok(message) => message,
         Err(unpublishable) => return Some(refused(&unpublishable)),
     };
     let timeouts = &settings.timeouts;
-    let Some(channel) = within(timeouts.connect, &state, open_for_confirms(&connection)).await else {
+    let Some(channel) = within(settings.endpoint.connect_timeout, &state, open_for_confirms(&connection)).await else {
         return Some(Outcome::Unknown);
     };
     let poison = |error: &ConnectionError| {

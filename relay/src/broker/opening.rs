@@ -1,28 +1,14 @@
-//! Opens a connection, and a channel that can publish.
+//! Opens a channel that can publish.
 
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
+    BasicProperties, Channel, Connection, ExchangeKind,
     options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions},
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{FieldTable, ShortString},
 };
+use streambox_amqp::ConnectionError;
 
-use super::{BrokerSettings, failure::ConnectionError, link};
-
-/// The heartbeat that is asked for; the URL's parameter `heartbeat` comes first. A peer that is silent for two is gone.
-const HEARTBEAT_SECONDS: u16 = 20;
-
-/// Opens a connection, up to AMQP's handshake.
-pub(super) async fn connect(
-    settings: &BrokerSettings,
-    guard: &link::SocketGuard,
-) -> Result<Connection, ConnectionError> {
-    let mut uri = settings.uri.clone();
-    uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT_SECONDS));
-    let properties = ConnectionProperties::default().with_connection_name("streambox-relay".into());
-    let connected = link::connect(uri, properties, settings.tls.clone(), guard, settings.connect_timeout());
-    connected.await.map_err(|error| ConnectionError::from_lapin(&error, settings))
-}
+use super::BrokerSettings;
 
 /// Opens a channel that confirms what is published on it.
 pub(super) async fn open_for_confirms(connection: &Connection) -> lapin::Result<Channel> {

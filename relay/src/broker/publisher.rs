@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use streambox_amqp::{ConnectionError, Connector, LONGEST_RECONNECT_DELAY, Link};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::Instant,
@@ -9,16 +10,12 @@ use tokio::{
 
 use super::{
     BrokerSettings,
-    connector::Connector,
-    failure::ConnectionError,
+    failure::may_be_of_a_message,
     session::{BrokenOffBatch, Session},
-    state::{Link, PublisherState},
+    state::PublisherState,
     submission::{PublisherEnded, Submission},
 };
-use crate::{
-    core::{Outcome, Outgoing},
-    retry::LONGEST_RECONNECT_DELAY,
-};
+use crate::core::{Outcome, Outgoing};
 
 type Batch = Submission<Vec<Outgoing>, Vec<Outcome>>;
 
@@ -78,15 +75,15 @@ pub fn start(settings: Arc<BrokerSettings>, stop: watch::Receiver<bool>, changed
     Publisher { batches, state }
 }
 
-async fn supervise(mut connector: Connector, mut batches: mpsc::Receiver<Batch>) {
+async fn supervise(mut connector: Connector<BrokerSettings>, mut batches: mpsc::Receiver<Batch>) {
     loop {
         let session = tokio::select! {
-            session = connector.connect() => session,
+            session = connector.connect(Session::open) => session,
             () = give_back(&mut batches) => return,
         };
         let Some(session) = session else { return give_back(&mut batches).await };
-        let BrokerSettings { exchange, .. } = &*connector.settings;
-        tracing::info!(address = connector.settings.address(), exchange = exchange.as_str(), "connected to the broker");
+        let BrokerSettings { endpoint, exchange, .. } = &*connector.purpose;
+        tracing::info!(address = endpoint.address(), exchange = exchange.as_str(), "connected to the broker");
         let opened_at = Instant::now();
         let ended = serve(session, &mut batches, &connector).await;
         let Some(Ended { error, has_progressed }) = ended else { return give_back(&mut batches).await };
@@ -119,7 +116,11 @@ struct Ended {
 }
 
 /// Publishes until the connection ends; none if the handle was dropped, or if it is time to stop while the broker is blocked.
-async fn serve(mut session: Session, batches: &mut mpsc::Receiver<Batch>, connector: &Connector) -> Option<Ended> {
+async fn serve(
+    mut session: Session,
+    batches: &mut mpsc::Receiver<Batch>,
+    connector: &Connector<BrokerSettings>,
+) -> Option<Ended> {
     let mut has_progressed = false;
     loop {
         let is_blocked = session.is_blocked();
@@ -149,7 +150,7 @@ async fn serve(mut session: Session, batches: &mut mpsc::Receiver<Batch>, connec
             }
             Err(broken_off) => broken_off,
         };
-        let (events, has_suspects) = (batch.outgoing.len(), error.may_be_of_a_message(any_confirmed));
+        let (events, has_suspects) = (batch.outgoing.len(), may_be_of_a_message(&error, any_confirmed));
         let outcome = if has_suspects {
             tracing::warn!(error = %error, events, "a batch broke off: each of its events is published alone now");
             Outcome::Suspect(error.to_string())
@@ -165,7 +166,9 @@ async fn serve(mut session: Session, batches: &mut mpsc::Receiver<Batch>, connec
 
 #[cfg(test)]
 mod tests {
-    use super::{super::state::Status, *};
+    use streambox_amqp::Status;
+
+    use super::*;
 
     #[tokio::test]
     async fn a_publisher_whose_task_is_gone_says_so() {

@@ -12,60 +12,55 @@ use futures_util::{
     stream::{FuturesUnordered, TryStreamExt as _},
 };
 use lapin::{Channel, Confirmation, Connection, PublisherConfirm, options::BasicPublishOptions, types::ShortString};
-use tokio::time::timeout;
+use streambox_amqp::{CONFIRMING, ConnectionError, Status, WatchedConnection};
 
 use super::{
     BrokerSettings, Message, Unpublishable, Unroutable,
-    failure::ConnectionError,
-    health::{CONFIRMING, Health},
-    link,
-    opening::{connect, open_channel},
-    state::Status,
+    opening::open_channel,
+    state::{Unroutables, count_confirmed},
 };
 use crate::core::{Outcome, Outgoing};
 
 pub(super) struct Session {
-    /// First, so that the socket is cut before anything of lapin's is dropped, and can't be used by it any more.
-    _guard: link::SocketGuard,
+    /// First, so that the socket is cut before anything of lapin's is dropped.
+    watched: WatchedConnection<BrokerSettings>,
     settings: Arc<BrokerSettings>,
     channel: Channel,
-    health: Health,
 }
 
 impl Session {
-    pub(super) async fn open(settings: &Arc<BrokerSettings>, status: &Arc<Status>) -> Result<Self, ConnectionError> {
-        let guard = link::SocketGuard::default();
-        let limit = settings.connect_timeout();
-        let slow = |_| ConnectionError::Slow { what: "connecting", limit };
-        let connection = Arc::new(timeout(limit, connect(settings, &guard)).await.map_err(slow)??);
-        let mut health = Health::new(Arc::clone(&connection), settings, status);
-        let opening = open_channel(&connection, settings);
-        let channel = health.within(settings.timeouts.connect, "opening a channel", opening).await?;
-        health.opened();
-        Ok(Self { _guard: guard, settings: Arc::clone(settings), channel, health })
+    pub(super) async fn open(
+        settings: Arc<BrokerSettings>,
+        status: Arc<Status<Unroutables>>,
+    ) -> Result<Self, ConnectionError> {
+        let mut watched = WatchedConnection::open(Arc::clone(&settings), status).await?;
+        let connection = Arc::clone(&watched.connection);
+        let opening = open_channel(&connection, &settings);
+        let channel = watched.within_connect_timeout("opening a channel", opening).await?;
+        watched.opened();
+        Ok(Self { watched, settings, channel })
     }
 
     /// Its connection, for more channels ([`open_for_confirms`](super::opening::open_for_confirms)). From now on an error of a channel ends nothing else.
     pub(super) fn share(&mut self) -> Arc<Connection> {
-        self.health.ends_with_channel = false;
-        Arc::clone(&self.health.connection)
+        self.watched.share()
     }
 
     /// Whether the broker has said that it takes no messages.
     pub(super) fn is_blocked(&self) -> bool {
-        self.health.is_blocked
+        self.watched.is_blocked()
     }
 
     /// Waits until the connection is blocked, unblocked or lost.
     pub(super) async fn changed(&mut self) -> Result<(), ConnectionError> {
-        self.health.changed().await
+        self.watched.changed().await
     }
 
     /// Publishes a batch and waits at the barrier. The outcomes are in the order of the batch.
     pub(super) async fn publish(&mut self, batch: &[Outgoing]) -> Result<Vec<Outcome>, BrokenOffBatch> {
         let (settings, channel) = (&*self.settings, &self.channel);
         let messages: Vec<_> =
-            batch.iter().map(|outgoing| message_of(settings, &self.health.connection, outgoing)).collect();
+            batch.iter().map(|outgoing| message_of(settings, &self.watched.connection, outgoing)).collect();
 
         // All are handed to lapin at once, which then writes them in large pieces. One task does it: at its first poll each
         // future enters both lapin's confirms and its queue of frames.
@@ -84,7 +79,7 @@ impl Session {
             // A result that is already there needs no timer.
             let written = match writing.try_next().now_or_never() {
                 Some(written) => written.map_err(failed),
-                None => self.health.within(limit, what, async { writing.try_next().await.map_err(failed) }).await,
+                None => self.watched.within(limit, what, async { writing.try_next().await.map_err(failed) }).await,
             };
             match written {
                 Ok(Some((index, confirm))) => confirms.push(async move { Ok((index, confirm.await?)) }),
@@ -100,7 +95,7 @@ impl Session {
             let confirmed = match confirms.try_next().now_or_never() {
                 Some(confirmed) => confirmed.map_err(failed),
                 None => {
-                    self.health.within(limit, CONFIRMING, async { confirms.try_next().await.map_err(failed) }).await
+                    self.watched.within(limit, CONFIRMING, async { confirms.try_next().await.map_err(failed) }).await
                 }
             };
             let (index, confirmation) = match confirmed {
@@ -127,17 +122,13 @@ impl Session {
         };
         let outcomes: Vec<_> = messages.into_iter().zip(acked).map(outcome).collect();
         let confirmed = outcomes.iter().filter(|outcome| **outcome == Outcome::Confirmed).count();
-        self.health.status.confirmed(confirmed, sent_back, &routing_key, settings.exchange.as_str());
+        count_confirmed(&self.watched.status, confirmed, sent_back, &routing_key, settings.exchange.as_str());
         Ok(outcomes)
     }
 
     /// Closes the connection in an orderly way, unless the broker is blocked.
     pub(super) async fn close(self) {
-        if !self.is_blocked() {
-            let closed = self.health.connection.close(200, "the relay is done".into());
-            // Either way the socket is cut then.
-            let _ = timeout(self.settings.timeouts.close, closed).await;
-        }
+        self.watched.close("the relay is done").await;
     }
 }
 

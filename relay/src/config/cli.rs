@@ -5,13 +5,16 @@ use std::{ffi::OsString, fmt, ops::RangeInclusive, path::PathBuf, time::Duration
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, value_parser};
 use streambox::{StreamId, outbox::SkipTarget, table_name};
+use streambox_amqp::Endpoint;
 use streambox_programs::{CompletionsOptions, ManOptions};
 
 #[cfg(feature = "opentelemetry")]
 use super::observability::TraceOption;
 use super::observability::{EmfOptions, HttpOption};
 use crate::{
-    broker::{DEFAULT_CLOUDEVENTS_SOURCE, MessageFormat, Timeouts, TlsFiles, Unroutable, without_password},
+    broker::{
+        CONNECT_TIMEOUT_MS, DEFAULT_CLOUDEVENTS_SOURCE, MessageFormat, Timeouts, TlsFiles, Unroutable, without_password,
+    },
     core::{Bounds, DEFAULT_HEARTBEAT_INTERVAL, DEFAULT_WORKER_TIMEOUT},
     flag_values::{DURATION, count, duration, shown, with_units},
 };
@@ -437,7 +440,13 @@ pub struct BrokerOptions {
     /// The files of TLS.
     #[command(flatten)]
     pub tls: TlsFiles,
-    /// The longest times.
+
+    /// The longest time to connect: name, TCP, TLS and AMQP's handshake; also to open the channel, which includes confirms and the
+    /// exchange.
+    #[arg(long, env = "STREAMBOX_CONNECT_TIMEOUT", value_name = DURATION, default_value = shown(Endpoint::DEFAULT_CONNECT_TIMEOUT), value_parser = duration(CONNECT_TIMEOUT_MS))]
+    pub connect_timeout: Duration,
+
+    /// The longest times for messages.
     #[command(flatten)]
     pub timeouts: Timeouts,
 
@@ -465,6 +474,7 @@ impl BrokerOptions {
         Self {
             amqp_url: amqp_url.into(),
             tls: TlsFiles::default(),
+            connect_timeout: Endpoint::DEFAULT_CONNECT_TIMEOUT,
             timeouts: Timeouts::default(),
             exchange: DEFAULT_EXCHANGE.to_owned(),
             unroutable: Unroutable::default(),

@@ -142,7 +142,9 @@ impl BrokerOptions {
     pub fn settings(&self) -> Result<BrokerSettings, BadConfiguration> {
         let mut broker = BrokerSettings::new(self.uri()?, self.exchange()?);
         (broker.unroutable, broker.form) = (self.unroutable, self.form()?);
-        (broker.tls, broker.timeouts) = (self.tls_for(&broker.uri)?, self.timeouts);
+        broker.timeouts = self.timeouts;
+        broker.endpoint.tls = self.tls_for(&broker.endpoint.uri)?;
+        broker.endpoint.connect_timeout = self.connect_timeout;
         Ok(broker)
     }
 

@@ -6,9 +6,10 @@ use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as
 
 const FIRST_RECONNECT_DELAY: Duration = Duration::from_millis(100);
 /// The longest time between two attempts to connect.
-pub(crate) const LONGEST_RECONNECT_DELAY: Duration = Duration::from_secs(10);
+pub const LONGEST_RECONNECT_DELAY: Duration = Duration::from_secs(10);
 
 /// Exponentially growing, jittered (±50 %) waiting times, without an end.
+#[derive(Debug)]
 pub(crate) struct Backoff(ExponentialBackoff);
 
 impl Backoff {
@@ -19,7 +20,7 @@ impl Backoff {
                 .with_multiplier(2.0)
                 .with_randomization_factor(0.5)
                 .with_max_interval(LONGEST_RECONNECT_DELAY)
-                // The crate's default gives up after 15 minutes. A relay never does.
+                // The crate's default gives up after 15 minutes. What depends on a broker never does.
                 .with_max_elapsed_time(None)
                 .build(),
         )

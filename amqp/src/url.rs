@@ -13,8 +13,8 @@ pub const MIN_FRAME_MAX: u64 = 32 * 1024;
 /// The largest `frame_max`: a connection holds 64 frames in memory. RabbitMQ's own is 128 KiB unless configured otherwise.
 pub const MAX_FRAME_MAX: u64 = 1024 * 1024;
 
-/// The smallest `channel_max`. One channel is for batches, and opening it may take two more; the others are for what is published
-/// alone.
+/// The smallest `channel_max`. For the relay, one channel is for batches, and opening it may take two more; the others are for what is
+/// published alone.
 pub const MIN_CHANNEL_MAX: u64 = 8;
 
 /// The longest heartbeat, in seconds. A peer that is silent for two heartbeats is gone.
@@ -249,9 +249,9 @@ mod tests {
                         prop_assert!(!texts[0].to_ascii_lowercase().contains(&PASSWORD.to_ascii_lowercase()), "{}", texts[0]);
                     }
                     texts.clear();
-                    let settings = crate::broker::BrokerSettings::new(uri, "events".into());
+                    let endpoint = crate::Endpoint::new(uri);
                     if is_password {
-                        texts.push(format!("{settings:?}"));
+                        texts.push(format!("{endpoint:?}"));
                     }
                 }
                 Err(error) => texts.push(error),

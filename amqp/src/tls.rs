@@ -1,4 +1,4 @@
-//! TLS: the authorities that the relay trusts, and its own certificate.
+//! TLS: the authorities that are trusted, and a certificate of one's own.
 //!
 //! The files are read anew for every connection, so that a certificate that was renewed on disk is used from the next one on,
 //! without a restart.
@@ -8,7 +8,6 @@ use std::{
     sync::Arc,
 };
 
-use clap::Args;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
@@ -17,31 +16,40 @@ use rustls::{
 /// The files that TLS needs beside the system's certificates, all in PEM.
 ///
 /// Exhaustive: it is written with `..TlsFiles::default()`, so a field more breaks nobody.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-#[command(next_help_heading = "Broker")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Broker"))]
 pub struct TlsFiles {
     /// Certificates (PEM) of the authorities to trust with `amqps://`, instead of the system's. Read anew for each connection.
-    #[arg(id = "amqp_ca_file", long = "amqp-ca-file", env = "STREAMBOX_AMQP_CA_FILE", value_name = "FILE")]
+    #[cfg_attr(
+        feature = "clap",
+        arg(id = "amqp_ca_file", long = "amqp-ca-file", env = "STREAMBOX_AMQP_CA_FILE", value_name = "FILE")
+    )]
     pub authorities: Option<PathBuf>,
 
     // Those that link it to its authority stand behind it.
     /// The client certificate (PEM) for `amqps://`. To log in by it, add `?auth_mechanism=external` to the URL.
-    #[arg(
-        id = "amqp_cert_file",
-        long = "amqp-cert-file",
-        env = "STREAMBOX_AMQP_CERT_FILE",
-        value_name = "FILE",
-        requires = "amqp_key_file"
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            id = "amqp_cert_file",
+            long = "amqp-cert-file",
+            env = "STREAMBOX_AMQP_CERT_FILE",
+            value_name = "FILE",
+            requires = "amqp_key_file"
+        )
     )]
     pub certificate: Option<PathBuf>,
 
     /// The key (PEM, not encrypted) of the client certificate.
-    #[arg(
-        id = "amqp_key_file",
-        long = "amqp-key-file",
-        env = "STREAMBOX_AMQP_KEY_FILE",
-        value_name = "FILE",
-        requires = "amqp_cert_file"
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            id = "amqp_key_file",
+            long = "amqp-key-file",
+            env = "STREAMBOX_AMQP_KEY_FILE",
+            value_name = "FILE",
+            requires = "amqp_cert_file"
+        )
     )]
     pub key: Option<PathBuf>,
 }
@@ -97,7 +105,7 @@ impl TlsFiles {
     ///
     /// # Errors
     /// [`TlsError`] says which file can't be used, and why.
-    pub(crate) fn read(&self) -> Result<Arc<ClientConfig>, TlsError> {
+    pub fn read(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -1,4 +1,4 @@
-//! The socket under a connection. The relay keeps a handle to it, to cut it.
+//! The socket under a connection. A handle to it is kept, to cut it.
 //!
 //! lapin ends its thread and its socket only by an orderly close. If the broker does not answer (a handshake that stalls,
 //! a blocked connection) it keeps both for ever, and sends what it had queued when the broker reads again. Cutting the socket
@@ -19,11 +19,11 @@ use lapin::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::tls::TlsFiles;
+use crate::tls::TlsFiles;
 
 /// Cuts the socket when it is dropped.
 #[derive(Debug, Default)]
-pub(super) struct SocketGuard(Arc<Mutex<Option<TcpStream>>>);
+pub(crate) struct SocketGuard(Arc<Mutex<Option<TcpStream>>>);
 
 impl Drop for SocketGuard {
     fn drop(&mut self) {
@@ -35,7 +35,7 @@ impl Drop for SocketGuard {
 }
 
 /// Opens an AMQP connection: name, TCP, TLS, handshake. The guard cuts it, also while it is being opened.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
     tls: TlsFiles,

@@ -7,42 +7,47 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    BrokerSettings,
-    failure::ConnectionError,
-    session::Session,
-    state::{Link, PublisherState, Status},
+use crate::{
+    ConnectionError, Purpose,
+    retry::Backoff,
+    state::{ConnectionState, Link, Status},
 };
-use crate::retry::Backoff;
 
-pub(super) struct Connector {
-    pub(super) settings: Arc<BrokerSettings>,
-    pub(super) status: Arc<Status>,
+/// Opens connections for one task, again and again: with a growing delay after each that failed, until it is time to stop.
+#[derive(Debug)]
+pub struct Connector<P: Purpose> {
+    /// Where they lead to, and what for.
+    pub purpose: Arc<P>,
+    /// What the connection is doing, for observers.
+    pub status: Arc<Status<P::Counts>>,
     backoff: Backoff,
     stop: watch::Receiver<bool>,
 }
 
-impl Connector {
+impl<P: Purpose> Connector<P> {
     /// Also returns the state of its connection, whose changes it notifies `changed` of. It is time to stop when `stop` turns
     /// true, or when its sender is gone.
-    pub(super) fn new(
-        settings: Arc<BrokerSettings>,
+    pub fn new(
+        purpose: Arc<P>,
         stop: watch::Receiver<bool>,
         changed: Arc<Notify>,
-    ) -> (Self, watch::Receiver<PublisherState>) {
+    ) -> (Self, watch::Receiver<ConnectionState<P::Counts>>) {
         let (status, state) = Status::new(changed);
-        (Self { settings, status: Arc::new(status), backoff: Backoff::for_reconnects(), stop }, state)
+        (Self { purpose, status: Arc::new(status), backoff: Backoff::for_reconnects(), stop }, state)
     }
 
-    /// Opens a connection, after as many attempts as it takes; none when it is time to stop.
-    pub(super) async fn connect(&mut self) -> Option<Session> {
+    /// Opens a connection by `open`, after as many attempts as it takes; none when it is time to stop.
+    pub async fn connect<S, F>(&mut self, open: impl Fn(Arc<P>, Arc<Status<P::Counts>>) -> F) -> Option<S>
+    where
+        F: Future<Output = Result<S, ConnectionError>>,
+    {
         loop {
             let opened = tokio::select! {
-                opened = Session::open(&self.settings, &self.status) => opened,
+                opened = open(Arc::clone(&self.purpose), Arc::clone(&self.status)) => opened,
                 () = self.stopped() => return None,
             };
             match opened {
-                Ok(session) => return Some(session),
+                Ok(opened) => return Some(opened),
                 Err(error) => {
                     if self.rest_after(&error).await {
                         return None;
@@ -53,9 +58,9 @@ impl Connector {
     }
 
     /// Rests after a connection ended or could not be opened. Returns whether it is time to stop.
-    pub(super) async fn rest_after(&mut self, error: &ConnectionError) -> bool {
+    pub async fn rest_after(&mut self, error: &ConnectionError) -> bool {
         self.status.lost(error);
-        if matches!(error, ConnectionError::Stopped) {
+        if matches!(error, ConnectionError::Stopped { .. }) {
             return true;
         }
         let delay = self.backoff.next();
@@ -73,20 +78,20 @@ impl Connector {
     }
 
     /// The next rest is as short as the first one.
-    pub(super) fn reset_backoff(&mut self) {
+    pub fn reset_backoff(&mut self) {
         self.backoff.reset();
     }
 
     /// Resolves when it is time to stop.
-    pub(super) async fn stopped(&self) {
+    pub async fn stopped(&self) {
         // An error is an end, too.
         let _ = self.stop.clone().wait_for(|stop| *stop).await;
     }
 
     /// Resolves when it is time to stop and the broker takes no messages: nothing that is under way can end.
-    pub(super) async fn stopped_while_blocked(&self) -> ConnectionError {
+    pub async fn stopped_while_blocked(&self) -> ConnectionError {
         self.stopped().await;
         let _ = self.status.subscribe().wait_for(|state| state.link == Link::Blocked).await;
-        ConnectionError::Stopped
+        ConnectionError::Stopped { owner: P::OWNER }
     }
 }

@@ -13,11 +13,21 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod broker;
+mod consumer;
 pub mod core;
+mod feed;
 mod handler;
 mod inbox;
+mod metrics;
 mod projection;
+mod shell;
+mod store;
+mod telemetry;
+mod work;
 
+pub use broker::{Queues, QueuesError};
+pub use consumer::{BadConfiguration, Consumer, ConsumerBuilder, ConsumerError, ConsumerStatus, WaitingStream};
 pub use handler::{Context, Handler, HandlerError};
 pub use inbox::{
     ApplyError, DueStream, Inbox, InboxProjection, MAX_CONSUMER_NAME_BYTES, MAX_OWN_ITEMS, MAX_REASON_BYTES, Noted,
@@ -25,3 +35,4 @@ pub use inbox::{
     consumer_name, create_inbox_table,
 };
 pub use projection::{Applied, Position, Projection};
+pub use streambox_amqp::TlsFiles;

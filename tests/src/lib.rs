@@ -40,6 +40,7 @@ pub mod cloudformation;
 pub mod containers;
 #[cfg(doctest)]
 mod documents;
+pub mod effects;
 pub mod emf;
 pub mod engine;
 pub mod fault;

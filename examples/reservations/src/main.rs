@@ -10,6 +10,7 @@ mod table;
 use std::{env, error::Error};
 
 use streambox::{EventStore, aggregate::Repository, client_from_env, create_table};
+use streambox_consumer::{Consumer, Inbox, Queues, TlsFiles, create_inbox_table};
 use streambox_relay::Relay;
 use tokio::{
     net::TcpListener,
@@ -19,7 +20,6 @@ use tokio::{
 
 use crate::{
     api::Service,
-    projection::Projection,
     table::{Emails, FreeSeats},
 };
 
@@ -27,10 +27,12 @@ use crate::{
 async fn main() -> Result<(), Box<dyn Error>> {
     let setting = |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let (events, own) = (setting("STREAMBOX_TABLE", "streambox"), setting("RESERVATIONS_TABLE", "reservations"));
+    let inbox = setting("RESERVATIONS_INBOX", "reservations-inbox");
     let client = client_from_env().await;
     if env::var_os("RESERVATIONS_CREATE_TABLES").is_some() {
         create_table(&client, &events).await?;
         table::create(&client, &own).await?;
+        create_inbox_table(&client, &inbox).await?;
     }
 
     let url = setting("STREAMBOX_AMQP_URL", "amqp://127.0.0.1:5672/%2f");
@@ -43,14 +45,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
         relay = Some(inside);
     }
 
-    let free_seats = FreeSeats::new(client, &own);
-    let projection = Projection {
-        url,
-        exchange,
-        queue: setting("RESERVATIONS_QUEUE", "free-seats"),
-        free_seats: free_seats.clone(),
-    };
-    let concerts = Repository::new(store.build());
+    let free_seats = FreeSeats::new(client.clone(), &own);
+    let queue = setting("RESERVATIONS_QUEUE", "free-seats");
+    let queues = Queues::new(&queue)?.exchange(&exchange)?.category("concert")?;
+    queues.declare(&url, TlsFiles::default()).await?;
+    let projection = Inbox::new(client, &inbox, &queue)?.projection(free_seats.clone());
+    let store = store.build();
+    let consumer = Consumer::builder(url, queues, projection).store(store.clone()).spawn()?;
+    eprintln!("the projection follows queue {queue}");
+    let concerts = Repository::new(store);
     let service = Service { concerts: concerts.clone(), emails: Emails::new(own), free_seats };
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -58,7 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     eprintln!("listening on {}", listener.local_addr()?);
     let (stop, stopped) = watch::channel(false);
     let relay = relay.map(|relay| tokio::spawn(run(relay, stopped.clone())));
-    let projection = tokio::spawn(projection.run(stopped));
+    let projection = tokio::spawn(follow(consumer, stopped));
     axum::serve(listener, api::router(service))
         .with_graceful_shutdown(async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
@@ -84,5 +87,17 @@ async fn run(mut relay: Relay, mut stop: watch::Receiver<bool>) {
     let error = if ended.is_some() { ended } else { relay.stop().await.err() };
     if let Some(error) = error {
         eprintln!("the relay has ended: {error}");
+    }
+}
+
+/// Lets the consumer run until `stop` is true. If it ends by itself, the service goes on: the queue collects what is published.
+async fn follow(mut consumer: Consumer, mut stop: watch::Receiver<bool>) {
+    let ended = tokio::select! {
+        error = consumer.ended() => Some(error),
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    let error = if ended.is_some() { ended } else { consumer.stop().await.err() };
+    if let Some(error) = error {
+        eprintln!("the projection has ended: {error}");
     }
 }

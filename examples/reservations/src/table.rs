@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, Delete, KeySchemaElement, KeyType, Put, ScalarAttributeType,
-    TransactWriteItem,
+    TransactWriteItem, Update,
 };
 use streambox::{Client, StreamId};
 
@@ -35,7 +35,7 @@ impl Emails {
     }
 }
 
-/// The read model. An item has its stream's last version, so that each event counts once.
+/// The read model, an item for each concert.
 #[derive(Clone, Debug)]
 pub(crate) struct FreeSeats {
     client: Client,
@@ -47,29 +47,14 @@ impl FreeSeats {
         Self { client, table: table.into() }
     }
 
-    /// Counts an event's change, unless this version or a later one was counted before. Returns whether it was new.
-    pub(crate) async fn count(
-        &self,
-        concert: &StreamId,
-        version: u64,
-        change: i64,
-    ) -> Result<bool, aws_sdk_dynamodb::Error> {
-        let counted = self
-            .client
-            .update_item()
+    /// Changes the number of free seats.
+    pub(crate) fn add(&self, concert: &StreamId, change: i64) -> TransactWriteItem {
+        let add = Update::builder()
             .table_name(&self.table)
             .key(KEY, free_key(concert))
-            .update_expression("SET last_seen = :version ADD free_seats :change")
-            .condition_expression("attribute_not_exists(last_seen) OR last_seen < :version")
-            .expression_attribute_values(":version", AttributeValue::N(version.to_string()))
-            .expression_attribute_values(":change", AttributeValue::N(change.to_string()))
-            .send()
-            .await;
-        match counted.map_err(aws_sdk_dynamodb::Error::from) {
-            Ok(_) => Ok(true),
-            Err(aws_sdk_dynamodb::Error::ConditionalCheckFailedException(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
+            .update_expression("ADD free_seats :change")
+            .expression_attribute_values(":change", AttributeValue::N(change.to_string()));
+        TransactWriteItem::builder().update(add.build().expect("it has a table, a key and an expression")).build()
     }
 
     /// How many seats are free, as far as events have come. None if none has.

@@ -40,6 +40,7 @@ impl Setting {
     async fn start_with(&self, more: &[(&str, &str)]) -> (Process, String) {
         let variables = [
             ("RESERVATIONS_CREATE_TABLES", "1"),
+            ("RESERVATIONS_INBOX", &format!("{}-inbox", self.own)),
             ("RESERVATIONS_HTTP", "127.0.0.1:0"),
             ("RESERVATIONS_QUEUE", &self.queue),
             ("RESERVATIONS_TABLE", &self.own),

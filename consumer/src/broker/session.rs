@@ -1,0 +1,203 @@
+//! One connection with one channel, on which all of a consumer's queues are consumed.
+
+use std::{fmt, sync::Arc};
+
+use futures_util::{StreamExt as _, stream::SelectAll};
+use lapin::{
+    Channel, Connection,
+    message::Delivery as Message,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
+    protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError},
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use streambox::message::{HeaderValue, MessageError, Properties, Received};
+use streambox_amqp::{ConnectionError, Endpoint, Purpose, Status, WatchedConnection};
+
+use super::Queues;
+
+/// Where and what to consume.
+#[derive(Clone)]
+pub(crate) struct ConsumeSettings {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) queues: Queues,
+    /// Messages that the broker sends ahead of their acknowledgement, of all queues together.
+    pub(crate) prefetch: u16,
+    /// Whether the queues are declared, or have to exist.
+    pub(crate) declares: bool,
+}
+
+impl fmt::Debug for ConsumeSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the password, which the endpoint leaves out.
+        f.debug_struct("ConsumeSettings")
+            .field("endpoint", &self.endpoint)
+            .field("queues", &self.queues)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Purpose for ConsumeSettings {
+    type Counts = ();
+
+    const OWNER: &'static str = "the consumer";
+
+    const CONNECTION_NAME: &'static str = "streambox-consumer";
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn meaning(&self, error: &AMQPError) -> Option<ConnectionError> {
+        meaning(error, &self.endpoint, self.queues.name())
+    }
+}
+
+/// The meaning of an error that is about queues.
+pub(super) fn meaning(error: &AMQPError, endpoint: &Endpoint, name: &str) -> Option<ConnectionError> {
+    let (uri, said) = (&endpoint.uri, error.get_message().as_str());
+    let user = &uri.authority.userinfo.username;
+    let why = match error.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => format!(
+            "a queue of consumer {name:?} does not exist in vhost {:?}: declare it first, by `streambox-consumer queues declare` or by \
+             `ConsumerBuilder::declare_queues` ({said})",
+            uri.vhost,
+        ),
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) if said.contains("queue") || said.contains("exchange") => {
+            format!(
+                "user {user:?} may not use what consumer {name:?} needs in vhost {:?}: to consume it needs the permission to read the queue, to \
+             declare it also those to configure and to write ({said})",
+                uri.vhost,
+            )
+        }
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if said.contains("inequivalent arg") => format!(
+            "what consumer {name:?} needs is there with other properties: delete it when it is empty, or choose another name ({said})"
+        ),
+        AMQPErrorKind::Hard(AMQPHardError::COMMANDINVALID) if said.contains("x-consistent-hash") => format!(
+            "the broker has no exchanges of the type x-consistent-hash, which partitions need: run \
+             `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange` ({said})"
+        ),
+        _ => return None,
+    };
+    Some(ConnectionError::refused(why))
+}
+
+/// A message as it was delivered.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    /// By which it is acknowledged on the session that has delivered it.
+    pub(crate) tag: u64,
+    pub(crate) message: Result<Received, MessageError>,
+}
+
+/// One connection that consumes.
+pub(crate) struct Session {
+    /// First, so that the socket is cut before anything of lapin's is dropped: a consumer that is dropped is cancelled, and RabbitMQ would put
+    /// what is unacknowledged behind the rest.
+    watched: WatchedConnection<ConsumeSettings>,
+    settings: Arc<ConsumeSettings>,
+    channel: Channel,
+    consumers: SelectAll<lapin::Consumer>,
+    queues: usize,
+}
+
+impl Session {
+    /// Connects, declares the queues if that is wanted, and begins to consume them.
+    pub(crate) async fn open(settings: Arc<ConsumeSettings>, status: Arc<Status<()>>) -> Result<Self, ConnectionError> {
+        let mut watched = WatchedConnection::open(Arc::clone(&settings), status).await?;
+        let connection = Arc::clone(&watched.connection);
+        let opening = async {
+            let failed = |error| ConnectionError::from_lapin(&error, &*settings);
+            if settings.declares {
+                settings.queues.declare_on(&connection).await.map_err(failed)?;
+            }
+            consume(&connection, &settings).await.map_err(failed)
+        };
+        let (channel, consumers) = watched.within_connect_timeout("opening a channel", opening).await?;
+        watched.opened();
+        let queues = consumers.len();
+        Ok(Self { watched, settings, channel, consumers, queues })
+    }
+
+    /// The next message. It can be dropped at any time.
+    pub(crate) async fn next(&mut self) -> Result<Delivery, ConnectionError> {
+        loop {
+            if self.consumers.len() < self.queues {
+                let ended = format!(
+                    "the broker has ended a consumer of {:?}: was its queue deleted?",
+                    self.settings.queues.name()
+                );
+                return Err(self.watched.reason_or(ConnectionError::Failed(ended)).await);
+            }
+            let delivered = tokio::select! {
+                biased;
+                changed = self.watched.changed() => {
+                    // A broker that takes no messages goes on delivering them.
+                    changed?;
+                    continue;
+                }
+                delivered = self.consumers.next() => delivered,
+            };
+            match delivered {
+                Some(Ok(message)) => return Ok(Delivery { tag: message.delivery_tag, message: received(&message) }),
+                Some(Err(error)) => {
+                    let met = ConnectionError::from_lapin(&error, &*self.settings);
+                    return Err(self.watched.reason_or(met).await);
+                }
+                // Noticed above.
+                None => self.queues = self.queues.max(1),
+            }
+        }
+    }
+
+    /// A message is done with.
+    pub(crate) async fn ack(&mut self, tag: u64) -> Result<(), ConnectionError> {
+        let done = self.channel.basic_ack(tag, BasicAckOptions::default()).await;
+        done.map_err(|error| ConnectionError::from_lapin(&error, &*self.settings))
+    }
+
+    /// A message goes to the dead letters.
+    pub(crate) async fn reject(&mut self, tag: u64) -> Result<(), ConnectionError> {
+        let done = self.channel.basic_reject(tag, BasicRejectOptions { requeue: false }).await;
+        done.map_err(|error| ConnectionError::from_lapin(&error, &*self.settings))
+    }
+
+    /// Closes the connection in an orderly way: every message that is not acknowledged is returned to its place.
+    pub(crate) async fn close(self) {
+        self.watched.close("the consumer is done").await;
+    }
+}
+
+async fn consume(
+    connection: &Connection,
+    settings: &ConsumeSettings,
+) -> lapin::Result<(Channel, SelectAll<lapin::Consumer>)> {
+    let channel = connection.create_channel().await?;
+    let (mut consumers, queues) = (SelectAll::new(), settings.queues.queue_names());
+    // For each consumer: quorum queues know no other.
+    let share = settings.prefetch / u16::try_from(queues.len()).unwrap_or(u16::MAX);
+    channel.basic_qos(share.max(1), BasicQosOptions::default()).await?;
+    for queue in queues {
+        let (queue, tag, none) = (queue.as_str().into(), ShortString::default(), FieldTable::default());
+        consumers.push(channel.basic_consume(queue, tag, BasicConsumeOptions::default(), none).await?);
+    }
+    Ok((channel, consumers))
+}
+
+/// A message's event.
+fn received(message: &Message) -> Result<Received, MessageError> {
+    let from = &message.properties;
+    let properties = Properties {
+        message_id: from.message_id().as_ref().map(ShortString::as_str),
+        event_type: from.kind().as_ref().map(ShortString::as_str),
+        content_type: from.content_type().as_ref().map(ShortString::as_str),
+    };
+    let headers = from.headers().iter().flat_map(FieldTable::inner).filter_map(|(name, value)| {
+        let value = match value {
+            AMQPValue::LongString(text) => str::from_utf8(text.as_bytes()).ok()?.into(),
+            AMQPValue::LongLongInt(number) => HeaderValue::from(*number),
+            _ => return None,
+        };
+        Some((name.as_str(), value))
+    });
+    Received::from_parts(properties, headers, &message.data)
+}

@@ -1,0 +1,192 @@
+//! A running consumer, and what it says of itself.
+
+mod builder;
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+use streambox_amqp::{ConnectionState, Link, Refusal, refusal_at_start};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
+
+pub use self::builder::{BadConfiguration, ConsumerBuilder};
+use crate::{metrics, telemetry::Snapshot};
+
+/// A consumer of a queue, which runs as tasks of the current Tokio runtime.
+///
+/// It ends when it is stopped; when this value is dropped, it stops as well, and nobody waits for it.
+pub struct Consumer {
+    snapshot: watch::Receiver<Snapshot>,
+    connection: watch::Receiver<ConnectionState<()>>,
+    name: String,
+    /// Dropped or set: the consumer stops.
+    stop: watch::Sender<bool>,
+    /// None when its result was returned.
+    running: Option<JoinHandle<()>>,
+}
+
+/// Why a consumer has ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumerError {
+    /// The broker refuses what it was given, and has never accepted it: a login, a virtual host, a queue that does not exist.
+    #[error("{0}")]
+    Refused(String),
+    /// A part of it ended that should not have, which is a fault of the program. Start it again: what was not acknowledged comes again.
+    #[error("the consumer can't go on: {0}")]
+    Ended(String),
+}
+
+/// What a consumer says of itself, at most a quarter of a second old. Counts are since its start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ConsumerStatus {
+    /// What keeps events from being applied, as sentences; empty if nothing does. A parked stream does not: it stops only itself.
+    pub not_ready: Vec<String>,
+    /// Events whose effect was stored.
+    pub applied: u64,
+    /// Of them, those that were read from the events table: their messages were missing, or their stream was parked.
+    pub applied_from_store: u64,
+    /// Messages of events that were applied before, and were dropped.
+    pub duplicates: u64,
+    /// Gaps that were noticed.
+    pub gaps: u64,
+    /// Attempts to apply an event that have failed.
+    pub failures: u64,
+    /// Streams that were parked, each time counted.
+    pub parked: u64,
+    /// Streams that were parked and are up to date again.
+    pub recovered: u64,
+    /// Messages that are not events, and went to the dead letters.
+    pub rejected: u64,
+    /// Connections that were given up because a message was kept too long.
+    pub reopened: u64,
+    /// Messages that are not acknowledged now.
+    pub unacknowledged: usize,
+    /// For how long the oldest of them is not.
+    pub oldest_unacknowledged: Option<Duration>,
+    /// How many streams wait with their messages: for a message that is missing, or for the next attempt. They hold part of the prefetch.
+    pub waiting_streams: usize,
+    /// The first hundred of them.
+    pub waiting: Vec<WaitingStream>,
+}
+
+/// A stream that makes no progress while its messages are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct WaitingStream {
+    /// Its id.
+    pub stream_id: String,
+    /// Why, as a sentence.
+    pub why: String,
+    /// For how long.
+    pub waits_for: Duration,
+}
+
+impl ConsumerStatus {
+    /// Whether what is in the queue can be applied: for the service's own readiness, if it wants to depend on it.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.not_ready.is_empty()
+    }
+}
+
+impl Consumer {
+    /// What it says of itself.
+    #[must_use]
+    pub fn status(&self) -> ConsumerStatus {
+        let (snapshot, now) = (self.snapshot.borrow(), Instant::now());
+        let Snapshot { totals, .. } = *snapshot;
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let waiting = snapshot.waiting.iter().map(|(stream, why, at)| WaitingStream {
+            stream_id: stream.to_string(),
+            why: why.clone(),
+            waits_for: since(*at),
+        });
+        ConsumerStatus {
+            not_ready: self.not_ready(&snapshot),
+            applied: totals.applied,
+            applied_from_store: totals.applied_from_store,
+            duplicates: totals.duplicates,
+            gaps: totals.gaps,
+            failures: totals.failures,
+            parked: totals.parked,
+            recovered: totals.recovered,
+            rejected: totals.rejected,
+            reopened: totals.reopened,
+            unacknowledged: snapshot.unacknowledged,
+            oldest_unacknowledged: snapshot.oldest_unacknowledged.map(since),
+            waiting_streams: snapshot.waiting_streams,
+            waiting: waiting.collect(),
+        }
+    }
+
+    fn not_ready(&self, snapshot: &Snapshot) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.running.as_ref().is_none_or(JoinHandle::is_finished) {
+            reasons.push("the consumer has ended".to_owned());
+        }
+        let connection = self.connection.borrow();
+        if connection.link == Link::Connecting {
+            let why = connection.last_error.as_deref().unwrap_or("it has only begun to connect");
+            reasons.push(format!("there is no connection to the broker: {why}"));
+        }
+        if let Some(trouble) = &snapshot.trouble {
+            reasons.push(format!("the database does not answer: {trouble}"));
+        }
+        reasons
+    }
+
+    /// Its metrics in the text format of OpenMetrics, for the service's own `/metrics`: `METRICS.md` lists them.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        metrics::text(&self.name, &self.status())
+    }
+
+    /// Resolves when it has ended by itself, which it does only with an error: what was not acknowledged comes again. A second call
+    /// after that never resolves. It may be dropped and called again, in a `select!` for instance.
+    pub async fn ended(&mut self) -> ConsumerError {
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        let ended = tokio::select! {
+            ended = running => Err(ended),
+            refusal = refusal_at_start([self.connection.clone()]) => Ok(refusal),
+        };
+        let error = match ended {
+            Ok(refusal) => {
+                // There was never a connection, so nothing is under way.
+                if let Some(running) = self.running.take() {
+                    running.abort();
+                }
+                return refused(&refusal);
+            }
+            Err(Ok(())) => "it ended without a reason".to_owned(),
+            Err(Err(error)) => error.to_string(),
+        };
+        self.running = None;
+        ConsumerError::Ended(error)
+    }
+
+    /// Stops it: it begins nothing new, finishes what is under way within the drain timeout, acknowledges what was applied and closes the
+    /// connection. What is not acknowledged then comes again, in order.
+    ///
+    /// # Errors
+    /// [`ConsumerError`]: it had ended before.
+    pub async fn stop(mut self) -> Result<ConsumerStatus, ConsumerError> {
+        // It may have ended already.
+        let _ = self.stop.send(true);
+        match self.running.take() {
+            Some(running) => running.await.map_err(|error| ConsumerError::Ended(error.to_string()))?,
+            None => return Err(ConsumerError::Ended("it had ended before".to_owned())),
+        }
+        Ok(ConsumerStatus { not_ready: Vec::new(), ..self.status() })
+    }
+}
+
+fn refused(refusal: &Refusal) -> ConsumerError {
+    ConsumerError::Refused(refusal.to_string())
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("name", &self.name).finish_non_exhaustive()
+    }
+}

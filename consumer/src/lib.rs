@@ -30,9 +30,9 @@ pub use broker::{Queues, QueuesError};
 pub use consumer::{BadConfiguration, Consumer, ConsumerBuilder, ConsumerError, ConsumerStatus, WaitingStream};
 pub use handler::{Context, Handler, HandlerError};
 pub use inbox::{
-    ApplyError, DueStream, Inbox, InboxProjection, MAX_CONSUMER_NAME_BYTES, MAX_OWN_ITEMS, MAX_REASON_BYTES, Noted,
-    ParkedStream, ParkedStreams, RebuildProgress, Skip, SkipRequest, Skipping, WaitError, check_inbox_table,
-    consumer_name, create_inbox_table,
+    ApplyError, DueStream, Inbox, InboxProjection, Lag, MAX_CONSUMER_NAME_BYTES, MAX_OWN_ITEMS, MAX_REASON_BYTES,
+    Noted, ParkedStream, ParkedStreams, RebuildProgress, Skip, SkipRequest, Skipping, StreamLag, WaitError,
+    check_inbox_table, consumer_name, create_inbox_table,
 };
 pub use projection::{Applied, Position, Projection};
 pub use streambox_amqp::TlsFiles;

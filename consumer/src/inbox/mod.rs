@@ -6,12 +6,14 @@
 //!   [`Projection`](crate::Projection) of it.
 //! - `parking.rs`: the marks of parked streams; `parked.rs`: what is parked and due; `skip.rs`: an operator passes an event over.
 //! - `generation.rs`: the current generation, and how far another one is rebuilt.
+//! - `wait.rs` waits for a version; `lag.rs` compares positions with the events.
 //! - `write.rs` sends conditional writes until DynamoDB has done or refused them.
 //! - `definition.rs`: the table is created and checked.
 
 mod apply;
 mod definition;
 mod generation;
+mod lag;
 mod name;
 mod parked;
 mod parking;
@@ -34,6 +36,7 @@ pub use self::{
     apply::MAX_OWN_ITEMS,
     definition::{check_inbox_table, create_inbox_table},
     generation::RebuildProgress,
+    lag::{Lag, StreamLag},
     name::{MAX_CONSUMER_NAME_BYTES, consumer_name},
     parked::{DueStream, ParkedStream, ParkedStreams},
     parking::{MAX_REASON_BYTES, Noted},

@@ -1,6 +1,6 @@
 //! The inbox: positions, parked streams, skips, generations. Each with what it costs.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use streambox::{Error, ExpectedVersion::NoStream, Misconfiguration, StreamId, TableCreation, message::Received};
@@ -452,7 +452,9 @@ async fn the_next_public_event_can_be_skipped_and_the_record_says_who_and_why() 
     assert_eq!(skip(3, "again").await.unwrap(), Skipping::DoneBefore(done.clone()));
 
     // Behind the last one nothing follows, and the mark goes.
-    let Skipping::Done(last) = skip(4, "another").await.unwrap() else { panic!("4 is next") };
+    let later = inbox.clone().clock(|| at_ms(NOW_MS + 1));
+    let request = SkipRequest::new(&order, 4, "bob@desk", "another");
+    let Skipping::Done(last) = later.skip(&request, Some(&events.store)).await.unwrap() else { panic!("4 is next") };
     assert_eq!((inbox.parked_stream(&order).await.unwrap(), inbox.count_parked().await.unwrap()), (None, 0));
     assert_eq!(inbox.skips(10).await.unwrap(), [last, done]);
     assert_eq!(inbox.clone().generation(2).skips(10).await.unwrap(), []);
@@ -572,4 +574,59 @@ async fn a_table_that_was_created_is_as_it_is_expected_and_another_one_is_not() 
     let error = Inbox::new(events.client(), &events.name, "free-seats").unwrap().position(&order()).await.unwrap_err();
     let Error::Configuration { problem, .. } = error else { panic!("{error}") };
     assert!(matches!(*problem, Misconfiguration::WrongKeySchema { keys: ["stream_id", "consumer"], .. }), "{problem}");
+}
+
+#[tokio::test]
+async fn the_lag_is_what_is_public_and_not_applied_by_stream_and_in_all() {
+    let events = TestTable::create().await;
+    let table = InboxTable::create(&events).await;
+    let all = |categories: &[&str]| categories.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    for (id, history, applied) in [
+        // Up to date; behind private events alone; behind; nothing applied; nothing public.
+        ("order-1", vec![event(1), event(2)], 2),
+        ("order-2", vec![event(1), event(2).private(), event(3).private()], 1),
+        ("order-3", vec![event(1), event(2), event(3), event(4), event(5).private()], 1),
+        ("invoice-1", vec![event(1)], 0),
+        ("invoice-2", vec![event(1).private()], 0),
+    ] {
+        events.store.append(&stream(id), NoStream, history).await.unwrap();
+        for version in 1..=applied {
+            table.inbox.apply(&received(id, version, None), version - 1, vec![]).await.unwrap();
+        }
+    }
+    table.wire.take();
+    events.wire.take();
+    let lag = table.inbox.lag(&events.store, &all(&[]), 10).await.unwrap();
+    assert_eq!((lag.streams, lag.streams_behind, lag.versions_behind, lag.unreadable_streams), (4, 2, 4, 0));
+    let furthest: Vec<_> = lag.furthest.iter().map(|lag| (lag.stream_id.as_str(), lag.versions_behind)).collect();
+    assert_eq!(furthest, [("order-3", 3), ("invoice-1", 1)]);
+    assert_eq!((lag.furthest[0].last_public_version, lag.furthest[0].applied_version), (4, 1));
+    assert!(lag.oldest_recorded_at_ms.is_some());
+    let sent: Vec<_> = table.wire.take_costs().into_iter().map(|(operation, _)| operation).collect();
+    assert_eq!(sent, ["BatchGetItem"], "all positions by one request");
+    let read = events.wire.take().into_iter().filter(|exchange| exchange.operation == "GetItem").count();
+    assert_eq!(read, 4, "the newest event of each stream whose newest version is not applied");
+
+    let orders = table.inbox.lag(&events.store, &all(&["order"]), 1).await.unwrap();
+    assert_eq!((orders.streams, orders.streams_behind, orders.furthest.len()), (3, 1, 1));
+    let both = table.inbox.lag(&events.store, &all(&["order", "invoice"]), 1).await.unwrap();
+    assert_eq!((both.streams, both.streams_behind, both.furthest.len()), (4, 2, 1));
+    assert_eq!(both.furthest[0].stream_id, stream("order-3"));
+    let other = table.inbox.clone().generation(2).lag(&events.store, &all(&[]), 0).await.unwrap();
+    assert_eq!((other.streams_behind, other.versions_behind, other.furthest.len()), (4, 8, 0));
+}
+
+#[tokio::test]
+async fn the_lag_of_more_streams_than_one_request_reads_is_complete() {
+    let events = TestTable::create().await;
+    let table = InboxTable::create(&events).await;
+    for number in 1..=130 {
+        let id = format!("order-{number}");
+        events.store.append(&stream(&id), NoStream, [event(1)]).await.unwrap();
+        if number % 2 == 0 {
+            table.inbox.apply(&received(&id, 1, None), 0, vec![]).await.unwrap();
+        }
+    }
+    let lag = table.inbox.lag(&events.store, &BTreeSet::new(), 5).await.unwrap();
+    assert_eq!((lag.streams, lag.streams_behind, lag.furthest.len()), (130, 65, 5));
 }

@@ -31,7 +31,9 @@ const topic = { AlarmTopicArn: given('topic') };
 
 // The table outlives every relay: in production it is an app of its own.
 const table = new Streambox(app, 'table', {});
-const roles = new Streambox(app, 'roles', {}, [table]);
+// For consumers that keep an inbox; without them leave it out, and InboxStack of the next stack.
+const inbox = new Streambox(app, 'inbox', {});
+const roles = new Streambox(app, 'roles', { InboxStack: inbox.stackName }, [table, inbox]);
 const repository = new Streambox(app, 'repository', {});
 const broker = new Streambox(app, 'broker', { ...vpc, ...topic, SubnetIds: subnets.slice(0, 1) });
 new Streambox(app, 'monitoring', topic, [table]);

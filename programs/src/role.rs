@@ -12,9 +12,18 @@ pub enum Role {
     Relay,
     /// Looks into the outbox, skips, replays, verifies, creates and checks the table.
     Operator,
+    /// Handles events with an inbox, and rebuilds.
+    Consumer,
+    /// Looks into an inbox, retries, skips, creates and checks its table.
+    ConsumerOperator,
 }
 
 impl Role {
+    /// Whether it works with the table of an inbox, too.
+    pub(crate) fn has_an_inbox(self) -> bool {
+        matches!(self, Self::Consumer | Self::ConsumerOperator)
+    }
+
     /// The policy of `infra/roles.yaml` that grants an action (`dynamodb:Query`, for instance) to this role; `None` if no policy
     /// does.
     #[must_use]
@@ -27,6 +36,8 @@ impl Role {
             (Self::Writer, _) => Some("WriterPolicy"),
             (Self::Relay, _) => Some("RelayPolicy"),
             (Self::Operator, _) => Some("OperatorPolicy"),
+            (Self::Consumer, _) => Some("ConsumerPolicy"),
+            (Self::ConsumerOperator, _) => Some("ConsumerOperatorPolicy"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, iter};
 
-use streambox::{Error, Misconfiguration};
+use streambox::{Error, Misconfiguration, TableDefinition};
 
 use crate::role::Role;
 
@@ -27,10 +27,20 @@ fn advice(problem: &Misconfiguration, role: Role) -> Option<String> {
             return Some(match role.policy(action) {
                 Some(policy) => format!("attach {policy} of infra/roles.yaml to the role"),
                 None => {
-                    "no policy of infra/roles.yaml grants it, since infra/table.yaml creates the table in the cloud"
+                    "no policy of infra/roles.yaml grants it, since infra/table.yaml and infra/inbox.yaml create the tables in the cloud"
                         .to_owned()
                 }
             });
+        }
+        Misconfiguration::MissingTable { .. } if role.has_an_inbox() => {
+            "infra/table.yaml creates that of the events in the cloud, infra/inbox.yaml that of an inbox; for development `streambox table \
+             create` and `streambox-consumer inbox create`"
+        }
+        Misconfiguration::MissingIndex { index, .. } if index.name != TableDefinition::EVENTS.index.name => {
+            "deploy infra/inbox.yaml; `streambox-consumer inbox check` lists every difference from the expected definition"
+        }
+        Misconfiguration::WrongKeySchema { keys, .. } if *keys != TableDefinition::EVENTS.keys => {
+            "infra/inbox.yaml creates a table; `streambox-consumer inbox check` lists every difference from the expected definition"
         }
         Misconfiguration::MissingTable { .. } => {
             "infra/table.yaml creates it in the cloud, for development `streambox table create`"
@@ -67,8 +77,6 @@ impl fmt::Display for Chain<'_> {
 
 #[cfg(test)]
 mod tests {
-    use streambox::TableDefinition;
-
     use super::*;
 
     fn said(problem: Misconfiguration, role: Role) -> String {
@@ -96,6 +104,8 @@ mod tests {
             (Role::Relay, "dynamodb:Scan", "RelayPolicy"),
             (Role::Operator, "dynamodb:DeleteItem", "OperatorPolicy"),
             (Role::Operator, "dynamodb:CreateTable", "infra/table.yaml"),
+            (Role::Consumer, "dynamodb:UpdateItem", "ConsumerPolicy of infra/roles.yaml"),
+            (Role::ConsumerOperator, "dynamodb:PutItem", "ConsumerOperatorPolicy"),
         ] {
             let said = said(missing(action, false), role);
             let lacks = format!("read of order-1: ann lacks the permission {action} on table/orders");

@@ -61,6 +61,15 @@ pub fn accesses(operation: &str, request: &Value) -> Vec<Access> {
             };
             tables.iter().map(table).collect()
         }
+        "BatchGetItem" => {
+            let tables = request["RequestItems"].as_object().expect("a batch has tables");
+            let table = |(table, read): (&String, &Value)| {
+                let keys: Vec<_> = read["Keys"].as_array().expect("a table has keys").iter().collect();
+                let keys: Vec<_> = keys.into_iter().map(|key| serde_json::json!({ "Key": key })).collect();
+                on_items(operation, &serde_json::json!({ "TableName": table }), &keys.iter().collect::<Vec<_>>())
+            };
+            tables.iter().map(table).collect()
+        }
         "Query" | "Scan" => {
             let index = request["IndexName"].as_str().map_or(String::new(), |index| format!("/index/{index}"));
             let access = on_items(operation, request, &[]);

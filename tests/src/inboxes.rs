@@ -66,6 +66,12 @@ impl InboxTable {
         client(&self.url, None)
     }
 
+    /// The client of [`inbox`](Self::inbox): what it sends goes over [`wire`](Self::wire).
+    #[must_use]
+    pub fn client_over_wire(&self) -> Client {
+        client(&self.url, Some(&self.wire))
+    }
+
     /// The item of a stream, if there is one.
     ///
     /// # Panics

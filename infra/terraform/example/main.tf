@@ -44,10 +44,16 @@ module "table" {
   source = "../table"
 }
 
+# For consumers that keep an inbox; without them leave it out, and `inbox_stack` of the next module.
+module "inbox" {
+  source = "../inbox"
+}
+
 # A stack that another one imports from is named by that module's output: so Terraform creates them in order.
 module "roles" {
   source      = "../roles"
   table_stack = module.table.stack_name
+  inbox_stack = module.inbox.stack_name
 }
 
 # Push the image before the relay is created: terraform apply -target=module.repository

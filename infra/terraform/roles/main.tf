@@ -1,5 +1,5 @@
 # The stack of roles.yaml, which is the definition: this file is written from it by `make terraform`.
-# Streambox: managed policies for whoever works with the table. Attach WriterPolicy to the roles of your services and OperatorPolicy to those of your operators; relay.yaml takes RelayPolicy. They only allow, so they can be put together.
+# Streambox: managed policies for whoever works with the table. Attach WriterPolicy to the roles of your services and OperatorPolicy to those of your operators; relay.yaml takes RelayPolicy. With an inbox there are ConsumerPolicy and ConsumerOperatorPolicy as well. They only allow, so they can be put together.
 
 terraform {
   required_version = ">= 1.3"
@@ -35,6 +35,18 @@ variable "table_name" {
   default     = ""
 }
 
+variable "inbox_stack" {
+  description = "The stack of inbox.yaml, for the policies of consumers. Empty, there are none, unless InboxTableName is given."
+  type        = string
+  default     = ""
+}
+
+variable "inbox_table_name" {
+  description = "An inbox's table that InboxStack did not create, such as a restored one. Empty, the table of InboxStack."
+  type        = string
+  default     = ""
+}
+
 resource "aws_cloudformation_stack" "this" {
   name          = var.stack_name
   template_body = file("${path.module}/../../roles.yaml")
@@ -42,8 +54,10 @@ resource "aws_cloudformation_stack" "this" {
   tags          = var.tags
 
   parameters = {
-    TableStack = var.table_stack
-    TableName  = var.table_name
+    TableStack     = var.table_stack
+    TableName      = var.table_name
+    InboxStack     = var.inbox_stack
+    InboxTableName = var.inbox_table_name
   }
 }
 
@@ -70,4 +84,14 @@ output "relay_policy_arn" {
 output "operator_policy_arn" {
   description = "For the roles of operators."
   value       = aws_cloudformation_stack.this.outputs["OperatorPolicyArn"]
+}
+
+output "consumer_policy_arn" {
+  description = "For the roles of services that handle events. Empty without an inbox."
+  value       = lookup(aws_cloudformation_stack.this.outputs, "ConsumerPolicyArn", "")
+}
+
+output "consumer_operator_policy_arn" {
+  description = "For the roles of operators of consumers. Empty without an inbox."
+  value       = lookup(aws_cloudformation_stack.this.outputs, "ConsumerOperatorPolicyArn", "")
 }

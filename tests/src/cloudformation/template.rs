@@ -117,7 +117,8 @@ impl Stack<'_> {
     /// What the stack exports.
     #[must_use]
     pub fn exports(&self) -> HashMap<String, String> {
-        let outputs = self.template.section("Outputs").filter_map(|(_, output)| self.resolve(output));
+        let outputs = self.template.section("Outputs").filter(|(_, output)| self.exists(output));
+        let outputs = outputs.filter_map(|(_, output)| self.resolve(output));
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         outputs
             .filter(|output| output.get("Export").is_some())

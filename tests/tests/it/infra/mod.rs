@@ -22,6 +22,7 @@ fn exports() -> HashMap<String, String> {
     let mut exports: HashMap<_, _> = names.map(own).into();
     exports.insert("streambox-table-TableName".to_owned(), "streambox".to_owned());
     exports.insert("streambox-table-TableArn".to_owned(), table_arn("streambox"));
+    exports.insert("streambox-inbox-TableArn".to_owned(), table_arn("streambox-inbox"));
     exports
 }
 

@@ -7,15 +7,17 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use streambox::{
     ExpectedVersion::{Any, At, Exact, NoStream},
-    ReadOptions,
+    ReadOptions, ScanOptions,
     outbox::PendingEntry,
 };
+use streambox_consumer::{RebuildProgress, SkipRequest, check_inbox_table};
 use streambox_tests::{
     broker::{Inbox, shared_broker_url},
     cloudformation::Template,
     engine::{TestTable, event, stream},
     fault::Exchange,
     iam::{Access, Policy, accesses, table_arn},
+    inboxes::{InboxTable, received},
     orders::{fill, orders},
     programs::{Finished, Process, run},
     proxy::Proxy,
@@ -23,6 +25,7 @@ use streambox_tests::{
 };
 
 use super::{exports, find, needed, text};
+use crate::append::transaction::{count, own_table};
 
 /// A policy of `roles.yaml` for a table, and which of its grants were needed.
 struct Role {
@@ -35,14 +38,22 @@ struct Role {
 
 impl Role {
     fn of(name: &'static str, table: &str) -> Self {
+        Self::with_inbox(name, table, "streambox-inbox")
+    }
+
+    fn with_inbox(name: &'static str, table: &str, inbox: &str) -> Self {
         let mut exports = exports();
         exports.insert("streambox-table-TableArn".to_owned(), table_arn(table));
-        let resource = Template::read("roles.yaml").stack(&[], &exports).resource(name);
+        exports.insert("streambox-inbox-TableArn".to_owned(), table_arn(inbox));
+        let resource =
+            Template::read("roles.yaml").stack(&[("InboxStack", "streambox-inbox")], &exports).resource(name);
         let program = match name {
             "WriterPolicy" => streambox_programs::Role::Writer,
             "ReaderPolicy" => streambox_programs::Role::Reader,
             "RelayPolicy" => streambox_programs::Role::Relay,
-            _ => streambox_programs::Role::Operator,
+            "OperatorPolicy" => streambox_programs::Role::Operator,
+            "ConsumerPolicy" => streambox_programs::Role::Consumer,
+            _ => streambox_programs::Role::ConsumerOperator,
         };
         Self { name, program, policy: Policy::of(&resource["Properties"]["PolicyDocument"]), used: BTreeSet::new() }
     }
@@ -191,6 +202,96 @@ async fn whatever_an_operator_does_the_operators_policy_grants() {
     role.judge(&watched.proxy.take());
     assert_eq!(role.unused(), []);
     inbox.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn whatever_a_consumer_does_the_consumers_policy_grants() {
+    let table = TestTable::create().await;
+    let inbox = InboxTable::create(&table).await;
+    let mut role = Role::with_inbox("ConsumerPolicy", &table.name, &inbox.name);
+    let order = stream("order-1");
+    table.fill(&order, 4).await;
+    table.wire.take();
+    // What is missing is read; all is scanned by a rebuild.
+    table.store.read(&order).await.unwrap();
+    table.store.event(&order, 1).await.unwrap();
+    table.store.scan_events(&ScanOptions::new()).unwrap().count().await;
+    role.judge(&table.wire.take());
+
+    let own = own_table(&table).await;
+    let (consumer, second) = (&inbox.inbox, inbox.inbox.clone().generation(2));
+    consumer.apply(&received("order-1", 1, None), 0, vec![]).await.unwrap();
+    consumer.position(&order).await.unwrap();
+    consumer.park(&order, "no", 2, 10).await.unwrap();
+    consumer.note_latest(&order, 3).await.unwrap();
+    let due = consumer.due(10, 10).await.unwrap();
+    consumer.claim(&order, due[0].retry_at_ms, 20).await.unwrap().unwrap();
+    for version in [2, 3] {
+        consumer.apply(&received("order-1", version, None), version - 1, vec![]).await.unwrap();
+    }
+    consumer.unpark(&order, 3).await.unwrap();
+    second.set_rebuild_progress(&RebuildProgress::default()).await.unwrap();
+    second.rebuild_progress().await.unwrap();
+    second.switch_generation(2).await.unwrap();
+    second.current_generation().await.unwrap();
+    role.judge(&inbox.wire.take());
+    // With items: those of the service's own tables need policies of its own.
+    consumer.apply(&received("order-1", 4, None), 3, vec![count(&own, "a")]).await.unwrap();
+    let mut sent = inbox.wire.take();
+    let items = sent[0].request["TransactItems"].as_array_mut().expect("a transaction has items");
+    assert_eq!(items.pop().expect("two items")["Update"]["TableName"], own);
+    role.judge(&sent);
+    assert_eq!(role.unused(), []);
+}
+
+#[tokio::test]
+async fn whatever_an_operator_of_consumers_does_the_policy_grants() {
+    let table = TestTable::create().await;
+    let inbox = InboxTable::create(&table).await;
+    let mut role = Role::with_inbox("ConsumerOperatorPolicy", &table.name, &inbox.name);
+    let (order, consumer) = (stream("order-1"), &inbox.inbox);
+    table.fill(&order, 3).await;
+    consumer.park(&order, "no", 2, 10).await.unwrap();
+    inbox.wire.take();
+    table.wire.take();
+    consumer.lag(&table.store, &BTreeSet::new(), 10).await.unwrap();
+    consumer.parked(10).await.unwrap();
+    consumer.retry(&order).await.unwrap();
+    consumer.skip(&SkipRequest::new(&order, 1, "ann", "a test"), Some(&table.store)).await.unwrap();
+    consumer.skips(10).await.unwrap();
+    consumer.current_generation().await.unwrap();
+    check_inbox_table(&inbox.client_over_wire(), &inbox.name).await.unwrap();
+    role.judge(&inbox.wire.take());
+    role.judge(&table.wire.take());
+    assert_eq!(role.unused(), []);
+}
+
+/// What IAM is asked of the inbox's table.
+fn of_inbox(operation: &str, partition: &str) -> Vec<Access> {
+    let named = json!({ "stream_id": { "S": partition }, "consumer": { "S": "free-seats@1" } });
+    let place = if operation == "PutItem" { "Item" } else { "Key" };
+    accesses(operation, &json!({ "TableName": "streambox-inbox", place: named }))
+}
+
+#[test]
+fn g8_no_policy_of_consumers_lets_anyone_write_an_event_or_the_record_of_a_skip() {
+    let writes = ["PutItem", "UpdateItem", "DeleteItem"];
+    let in_events = writes.map(|operation| (operation, item(operation, "order-1"), vec![]));
+    let record = writes.map(|operation| (operation, of_inbox(operation, "$skips"), vec![]));
+    let cases = [
+        ("a position", of_inbox("UpdateItem", "order-1"), vec!["ConsumerPolicy", "ConsumerOperatorPolicy"]),
+        ("a position put over", of_inbox("PutItem", "order-1"), vec![]),
+        ("a position deleted", of_inbox("DeleteItem", "order-1"), vec![]),
+        ("a switch", of_inbox("UpdateItem", "$consumers"), vec!["ConsumerPolicy"]),
+        ("a rebuild's progress", of_inbox("PutItem", "$consumers"), vec!["ConsumerPolicy"]),
+    ];
+    for (what, asked, allowed) in in_events.into_iter().chain(record).chain(cases) {
+        for name in ["ConsumerPolicy", "ConsumerOperatorPolicy", "WriterPolicy", "OperatorPolicy", "RelayPolicy"] {
+            let policy = Role::of(name, "streambox").policy;
+            let is_allowed = asked.iter().all(|access| policy.allows(access).is_some());
+            assert_eq!(is_allowed, allowed.contains(&name), "{name}: {what} {asked:?}");
+        }
+    }
 }
 
 /// What IAM is asked for one request about one item.

@@ -1,9 +1,10 @@
-//! `table.yaml` is the table that the library expects.
+//! `table.yaml` and `inbox.yaml` are the tables that the libraries expect.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 use streambox::{create_table, testing::EmbeddedDynamoDb};
+use streambox_consumer::create_inbox_table;
 use streambox_tests::{cloudformation::Template, engine::client, wire::Wire};
 
 /// What of a table is its definition, and not its operator's choice.
@@ -44,35 +45,53 @@ async fn the_template_and_the_library_define_the_same_table() {
     assert_eq!(definition(&templated["Properties"]), definition(&sent.request));
 }
 
+#[tokio::test]
+async fn the_template_and_the_library_define_the_same_inbox() {
+    let engine = EmbeddedDynamoDb::start().await;
+    let wire = Wire::new();
+    create_inbox_table(&client(engine.url(), Some(&wire)), "inbox").await.unwrap();
+    let sent = wire.take().into_iter().find(|exchange| exchange.operation == "CreateTable").unwrap();
+
+    let templated = inbox(&[("TableName", "inbox")]);
+    assert_eq!(definition(&templated["Properties"]), definition(&sent.request));
+}
+
+fn inbox(parameters: &[(&str, &str)]) -> Value {
+    Template::read("inbox.yaml").stack(parameters, &HashMap::new()).resource("Table")
+}
+
 #[test]
 fn a_table_is_protected_by_default() {
-    let table = table(&[]);
-    assert_eq!((&table["DeletionPolicy"], &table["UpdateReplacePolicy"]), (&json!("Retain"), &json!("Retain")));
-    let properties = &table["Properties"];
-    assert_eq!(properties["DeletionProtectionEnabled"], true);
-    assert_eq!(properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], true);
-    // An event is for ever: nothing may expire.
-    assert_eq!(properties.get("TimeToLiveSpecification"), None);
-    for insights in [properties, &properties["GlobalSecondaryIndexes"][0]] {
-        let expected = json!({ "Enabled": true, "Mode": "THROTTLED_KEYS" });
-        assert_eq!(insights["ContributorInsightsSpecification"], expected);
+    for table in [table(&[]), inbox(&[])] {
+        assert_eq!((&table["DeletionPolicy"], &table["UpdateReplacePolicy"]), (&json!("Retain"), &json!("Retain")));
+        let properties = &table["Properties"];
+        assert_eq!(properties["DeletionProtectionEnabled"], true);
+        assert_eq!(properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], true);
+        // An event is for ever, and so is a position: nothing may expire.
+        assert_eq!(properties.get("TimeToLiveSpecification"), None);
+        for insights in [properties, &properties["GlobalSecondaryIndexes"][0]] {
+            let expected = json!({ "Enabled": true, "Mode": "THROTTLED_KEYS" });
+            assert_eq!(insights["ContributorInsightsSpecification"], expected);
+        }
     }
 }
 
 #[test]
 fn choices_reach_the_table() {
-    let chosen = table(&[
+    let parameters = [
         ("DeletionProtection", "false"),
         ("KmsKeyArn", "arn:aws:kms:us-east-1:111122223333:key/1"),
         ("MaxWriteUnits", "500"),
         ("ThrottledKeys", "false"),
-    ]);
-    let properties = &chosen["Properties"];
-    assert_eq!(properties["DeletionProtectionEnabled"], false);
-    assert_eq!(properties["SSESpecification"]["KMSMasterKeyId"], "arn:aws:kms:us-east-1:111122223333:key/1");
-    assert_eq!(properties["ContributorInsightsSpecification"]["Enabled"], false);
-    for capped in [properties, &properties["GlobalSecondaryIndexes"][0]] {
-        assert_eq!(capped["OnDemandThroughput"], json!({ "MaxWriteRequestUnits": "500" }));
+    ];
+    for chosen in [table(&parameters), inbox(&parameters)] {
+        let properties = &chosen["Properties"];
+        assert_eq!(properties["DeletionProtectionEnabled"], false);
+        assert_eq!(properties["SSESpecification"]["KMSMasterKeyId"], "arn:aws:kms:us-east-1:111122223333:key/1");
+        assert_eq!(properties["ContributorInsightsSpecification"]["Enabled"], false);
+        for capped in [properties, &properties["GlobalSecondaryIndexes"][0]] {
+            assert_eq!(capped["OnDemandThroughput"], json!({ "MaxWriteRequestUnits": "500" }));
+        }
     }
 }
 

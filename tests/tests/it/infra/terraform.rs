@@ -128,8 +128,13 @@ fn module(template: &Template) -> String {
     module.extend(["\n  parameters = {\n", &aligned(&parameters, "    "), "  }\n}\n\n"]);
     module += "output \"stack_name\" {\n  description = \"Name of the stack, for the modules that use it.\"\n  value       = aws_cloudformation_stack.this.name\n}\n";
     for (output, value) in in_order(template, "Outputs") {
+        // An output on a condition may not be there.
+        let found = match value.get("Condition") {
+            None => format!("aws_cloudformation_stack.this.outputs[\"{output}\"]"),
+            Some(_) => format!("lookup(aws_cloudformation_stack.this.outputs, \"{output}\", \"\")"),
+        };
         module.extend([format!(
-            "\noutput \"{}\" {{\n  description = {}\n  value       = aws_cloudformation_stack.this.outputs[\"{output}\"]\n}}\n",
+            "\noutput \"{}\" {{\n  description = {}\n  value       = {found}\n}}\n",
             snake(output),
             quoted(text(&value["Description"]))
         )]);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use streambox::{ExpectedVersion::Any, StreamId};
 use streambox_consumer::{Consumer, ConsumerBuilder, ConsumerStatus, Inbox, Queues, TlsFiles, create_inbox_table};
 use streambox_relay::Relay;
@@ -10,6 +11,7 @@ use streambox_tests::{
     broker::{OwnBroker, shared_broker_url},
     effects::Effects,
     engine::{TestTable, event, stream},
+    programs::Process,
     unique,
 };
 use tokio::time::timeout;
@@ -48,7 +50,9 @@ impl Stage {
     fn builder(&self) -> ConsumerBuilder<streambox_consumer::InboxProjection<Effects>> {
         let projection = self.inbox.projection(self.effects.clone());
         let builder = Consumer::builder(&self.url, self.queues.clone(), projection).store(self.table.another().0);
-        builder.retry_delays(Duration::from_millis(10), Duration::from_millis(50)).parked_interval(Duration::from_millis(10))
+        builder
+            .retry_delays(Duration::from_millis(10), Duration::from_millis(50))
+            .parked_interval(Duration::from_millis(10))
     }
 
     async fn append(&self, streams: impl Iterator<Item = u64>, number: u64) {
@@ -79,7 +83,7 @@ async fn until(consumer: &Consumer, says: impl Fn(&ConsumerStatus) -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c1_c2_each_event_takes_effect_once_in_order_also_when_the_history_is_replayed() {
+async fn c1_c2_each_event_takes_effect_once_in_order_also_by_a_consumer_that_starts_without_a_memory() {
     let stage = Stage::set().await;
     let consumer = stage.builder().spawn().unwrap();
     for number in 1..=10 {
@@ -88,7 +92,7 @@ async fn c1_c2_each_event_takes_effect_once_in_order_also_when_the_history_is_re
     for number in 0..STREAMS {
         stage.has_effects(&order(number), 10).await;
     }
-    // A second consumer, at version 0, and the same messages once more: another process without a memory.
+    // Another process knows no position.
     let status = consumer.stop().await.unwrap();
     assert_eq!((status.applied, status.failures, status.rejected), (10 * STREAMS, 0, 0), "{status:?}");
     let again = stage.builder().spawn().unwrap();
@@ -190,6 +194,34 @@ async fn c1_c2_a_broker_that_is_stopped_killed_and_started_again_costs_no_effect
     stage.relay.stop().await.unwrap();
 }
 
+const KILLS: u64 = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c1_c2_a_consumer_that_is_killed_twenty_times_over_a_backlog_applies_each_event_once_in_order() {
+    let stage = Stage::set().await;
+    let events = 2 * KILLS + 2;
+    for number in 0..STREAMS {
+        stage.table.fill(&order(number), events).await;
+    }
+    stage.table.wait_for_nothing_pending().await;
+    let arguments = [stage.queues.name(), stage.queues.of_exchange(), stage.inbox.table(), stage.effects.table()];
+    let start = || Process::start("test-consumer", Some(&stage.table), Some(&stage.url), arguments);
+    for kill in 1..=KILLS {
+        let consumer = start();
+        stage.effects.wait_for(&order(kill % STREAMS), 2 * kill).await;
+        consumer.signal(Signal::SIGKILL);
+        consumer.finish().await;
+    }
+    let consumer = start();
+    for number in 0..STREAMS {
+        stage.has_effects(&order(number), events).await;
+    }
+    consumer.signal(Signal::SIGTERM);
+    let stopped = consumer.finish().await;
+    assert_eq!(stopped.code(), Some(0), "{}", stopped.stderr);
+    stage.relay.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c3_without_the_events_table_a_gap_waits_visibly_and_other_streams_go_on() {
     let stage = Stage::set().await;
@@ -205,6 +237,6 @@ async fn c3_without_the_events_table_a_gap_waits_visibly_and_other_streams_go_on
     let status = consumer.stop().await.unwrap();
     assert_eq!(status.waiting[0].stream_id, "order-0");
     assert!(status.waiting[0].why.contains("version 1 has not come"), "{status:?}");
-    assert_eq!(stage.effects.of(&order(0)).await, []);
+    assert!(stage.effects.of(&order(0)).await.is_empty());
     stage.relay.stop().await.unwrap();
 }

@@ -1,3 +1,4 @@
 //! The consumer: each event takes effect once, in order.
 
+mod effects;
 mod inbox;

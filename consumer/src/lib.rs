@@ -21,6 +21,8 @@ mod handler;
 mod inbox;
 mod metrics;
 mod projection;
+mod rebuild;
+mod retry;
 mod shell;
 mod store;
 mod telemetry;
@@ -35,4 +37,8 @@ pub use inbox::{
     check_inbox_table, consumer_name, create_inbox_table,
 };
 pub use projection::{Applied, Position, Projection};
+pub use rebuild::{
+    DEFAULT_REBUILD_CONCURRENCY, MAX_HELD_BYTES, MAX_HELD_EVENTS, MAX_REPORTED_PROBLEMS, REBUILD_APPLY_ATTEMPTS,
+    Rebuild, RebuildError, RebuildReport, RebuildStatus, StreamProblem,
+};
 pub use streambox_amqp::TlsFiles;

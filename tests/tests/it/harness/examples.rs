@@ -38,3 +38,11 @@ async fn an_email_address_is_registered_once() {
 async fn a_read_model_in_the_transaction_is_as_new_as_the_events() {
     assert_eq!(example("read_model").await, "customer-7 has 2 open orders of 5790 cents\n");
 }
+
+#[tokio::test]
+async fn a_read_model_in_a_file_counts_each_order_once_and_is_healed_by_a_rebuild() {
+    let output = example("file_projection").await;
+    let expected =
+        [r#"after deliveries: {"ann": 2, "bob": 1}"#, r#"after a rebuild: {"ann": 2, "bob": 2}, 1 event applied"#];
+    assert_eq!(output.lines().collect::<Vec<_>>(), expected);
+}

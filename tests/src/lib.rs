@@ -17,6 +17,7 @@
 //! - [`browser`]: a headless Chromium.
 //! - [`cloudformation`]: the templates of `infra`, resolved or deployed.
 //! - [`yaml`]: the files of `infra` as values.
+//! - [`postgres`]: a PostgreSQL server of a test's own.
 //! - [`prometheus`]: a real Prometheus that scrapes a relay.
 //! - [`emf`]: what CloudWatch demands of metrics in a log.
 //! - [`http`]: a plain HTTP client.
@@ -51,6 +52,7 @@ pub mod items;
 pub mod metering;
 pub mod mode;
 pub mod orders;
+pub mod postgres;
 pub mod programs;
 pub mod prometheus;
 pub mod proxy;

@@ -10,14 +10,17 @@ use std::{
     },
 };
 
+use aws_sdk_dynamodb::types::TransactWriteItem;
 use futures_util::TryStreamExt as _;
 use streambox::{EventStore, ExpectedVersion, ScanOptions, ScanToken, StreamId, Uuid, message::Received, testing};
 use streambox_consumer::{
-    Applied, MAX_HELD_EVENTS, Position, Projection, Rebuild, RebuildError, RebuildStatus, StreamProblem,
+    Applied, Context, Handler, HandlerError, Inbox, MAX_HELD_EVENTS, Position, Projection, Rebuild, RebuildError,
+    RebuildStatus, StreamProblem, create_inbox_table,
 };
 use streambox_tests::{
     PATIENCE,
     engine::{TestTable, event, stream},
+    unique,
 };
 use tokio::{sync::Barrier, time::timeout};
 
@@ -430,6 +433,34 @@ async fn g10_what_is_read_ahead_of_a_projection_is_bounded_however_long_a_stream
     let most = MAX_HELD_EVENTS + 3 * PAGE_ITEMS as usize;
     let ahead = most_ahead.load(Ordering::Relaxed);
     assert!(ahead <= most && ahead > MAX_HELD_EVENTS / 2, "{ahead} events read and not applied, at most {most}");
+}
+
+/// Positions alone.
+struct NoEffect;
+
+impl Handler for NoEffect {
+    async fn handle(&self, _: &Received, _: &Context<'_>) -> Result<Vec<TransactWriteItem>, HandlerError> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn a_generation_of_an_inbox_is_filled_beside_the_current_one_and_then_switched_to() {
+    let table = filled(10).await;
+    let inbox_table = unique("inbox");
+    create_inbox_table(&table.client(), &inbox_table).await.unwrap();
+    let current = Inbox::new(table.client(), &inbox_table, "orders").unwrap();
+    let next = current.clone().generation(2);
+    let report = Rebuild::new(&table.store, &next.projection(NoEffect)).run().await.unwrap();
+    for (id, events) in published(&table.store).await {
+        let last = events.last().unwrap();
+        let position = Position { version: last.version, event_id: Some(last.event_id) };
+        assert_eq!(next.position(&stream(&id)).await.unwrap(), position);
+        assert_eq!(current.position(&stream(&id)).await.unwrap(), Position::default());
+    }
+    assert_eq!(current.switch_generation(2).await.unwrap(), 1);
+    let again = Rebuild::new(&table.store, &next.projection(NoEffect)).run().await.unwrap();
+    assert_eq!((again.applied, again.already_applied), (0, report.applied));
 }
 
 #[tokio::test]

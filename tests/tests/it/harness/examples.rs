@@ -46,3 +46,18 @@ async fn a_read_model_in_a_file_counts_each_order_once_and_is_healed_by_a_rebuil
         [r#"after deliveries: {"ann": 2, "bob": 1}"#, r#"after a rebuild: {"ann": 2, "bob": 2}, 1 event applied"#];
     assert_eq!(output.lines().collect::<Vec<_>>(), expected);
 }
+
+#[tokio::test]
+async fn an_order_that_is_not_paid_in_time_is_cancelled_and_repeats_change_nothing() {
+    let output = example("order_process").await;
+    let streams = [
+        "order-1: Placed, Paid",
+        "order-2: Placed, Cancelled",
+        "order-3: Placed, Cancelled",
+        "payment-1: Requested, Received",
+        "payment-2: Requested, TimedOut",
+        "payment-3: Requested, TimedOut, Received",
+    ];
+    let expected = [&streams[..], &["after all of it once more:"], &streams].concat();
+    assert_eq!(output.lines().collect::<Vec<_>>(), expected);
+}

@@ -174,7 +174,7 @@ pub async fn check_table(client: &Client, table: &str) -> Result<TableCheck, Err
     check(&TableDefinition::EVENTS, client, table).await
 }
 
-pub(super) async fn check(definition: &TableDefinition, client: &Client, table: &str) -> Result<TableCheck, Error> {
+async fn check(definition: &TableDefinition, client: &Client, table: &str) -> Result<TableCheck, Error> {
     let operation = Operation::one(RequestContext::of(client, table, definition), "check", table);
     let output = client.describe_table().table_name(table).send().await.map_err(|error| operation.failed(error))?;
     let description = output.table.unwrap_or_else(|| TableDescription::builder().build());
@@ -323,4 +323,14 @@ async fn time_to_live(client: &Client, table: &str) -> Option<String> {
     let is_on =
         matches!(description.time_to_live_status(), Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling));
     is_on.then(|| description.attribute_name().unwrap_or_default().to_owned())
+}
+
+impl TableDefinition {
+    /// Compares a table with this definition. Reads only.
+    ///
+    /// # Errors
+    /// As [`check_table`](crate::check_table).
+    pub async fn check(&self, client: &Client, table: &str) -> Result<TableCheck, Error> {
+        check(self, client, table).await
+    }
 }

@@ -44,7 +44,7 @@ pub async fn create_table(client: &Client, table: &str) -> Result<TableCreation,
     create(&TableDefinition::EVENTS, client, table).await
 }
 
-pub(super) async fn create(definition: &TableDefinition, client: &Client, table: &str) -> Result<TableCreation, Error> {
+async fn create(definition: &TableDefinition, client: &Client, table: &str) -> Result<TableCreation, Error> {
     let mut operation = Operation::one(RequestContext::of(client, table, definition), "create table", table);
     let ([partition, sort], index) = (definition.keys, definition.index);
     let created = client
@@ -106,4 +106,14 @@ fn with_keys_only(index: IndexDefinition) -> GlobalSecondaryIndex {
         .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
         .build()
         .expect("an index has a name and keys")
+}
+
+impl TableDefinition {
+    /// Creates the table, on-demand, with its index, and waits until both are active. For development and tests.
+    ///
+    /// # Errors
+    /// As [`create_table`](crate::create_table).
+    pub async fn create(&self, client: &Client, table: &str) -> Result<TableCreation, Error> {
+        create(self, client, table).await
+    }
 }

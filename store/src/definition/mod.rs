@@ -3,6 +3,7 @@
 
 mod check;
 mod create;
+mod events;
 mod expected;
 mod identity;
 mod name;

@@ -42,3 +42,8 @@ pub use rebuild::{
     Rebuild, RebuildError, RebuildReport, RebuildStatus, StreamProblem,
 };
 pub use streambox_amqp::TlsFiles;
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

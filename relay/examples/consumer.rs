@@ -6,7 +6,8 @@
 //! consumer --rebuild amqp://127.0.0.1:5672/%2f orders-rebuild orders-new.ndjson    # take a replay, then end
 //! ```
 //!
-//! The contract is in `docs/consuming.md`. What this program does for it:
+//! The crate `streambox-consumer` is for services in Rust: it reads missing events from the table, and parks streams. This program shows the
+//! rules for those that are written without it. They are in `docs/consuming.md`. What it does for them:
 //!
 //! - *The memory is part of the effect.* The last version of each stream is written together with the effect, in one
 //!   transaction: written before, an event can be lost; written after, it can be handled twice. Here the effect is a line in a

@@ -446,7 +446,7 @@ fn one_thing_has_one_name() {
 /// All sources of the packages that users get.
 fn sources() -> String {
     let read = |path: PathBuf| fs::read_to_string(path).expect("a source can be read");
-    ["store", "relay", "amqp", "programs"]
+    ["store", "relay", "consumer", "amqp", "programs"]
         .iter()
         .flat_map(|package| files(&root().join(package), &["rs"]))
         .map(read)

@@ -69,7 +69,7 @@ terraform: ## Write infra/terraform's modules from the templates
 promises: ## Write tests/PROMISES.md, the list of promises and their tests, from the names of the tests
 	@STREAMBOX_UPDATE_PROMISES=1 cargo test --quiet $(WORKSPACE) --test promises -- every_promise
 
-public-api: ## Write the lists of public items, store/public-api.txt and relay/public-api.txt, from the code
+public-api: ## Write the lists of public items, public-api.txt of store, relay and consumer, from the code
 	@.ci/public-api --install
 	@.ci/public-api --write
 

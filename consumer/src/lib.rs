@@ -15,6 +15,7 @@
 
 mod broker;
 mod consumer;
+#[doc(hidden)]
 pub mod core;
 mod feed;
 mod handler;

@@ -1,10 +1,10 @@
-//! Where a connection leads to, and what it is for.
+//! Where a connection leads to.
 
 use std::{fmt, time::Duration};
 
-use lapin::{protocol::AMQPError, uri::AMQPUri};
+use lapin::uri::AMQPUri;
 
-use crate::{ConnectionError, TlsFiles};
+use crate::TlsFiles;
 
 /// Where a connection leads to, and how long it may take.
 ///
@@ -61,23 +61,4 @@ impl fmt::Debug for Endpoint {
             .field("close_timeout", &self.close_timeout)
             .finish()
     }
-}
-
-/// What a connection is for: where it leads to, who opens it, and what the broker's refusals mean there.
-pub trait Purpose: fmt::Debug + Send + Sync + 'static {
-    /// What is counted beside the state of a connection; `()` if nothing is.
-    type Counts: Clone + Default + fmt::Debug + PartialEq + Send + Sync + 'static;
-
-    /// Who opens it, in sentences: "the relay", for example.
-    const OWNER: &'static str;
-
-    /// The connection's name at the broker.
-    const CONNECTION_NAME: &'static str;
-
-    /// Where it leads to.
-    fn endpoint(&self) -> &Endpoint;
-
-    /// The meaning of an error that the broker has named, if it is one of what the connection is used for; none if it is one of any
-    /// connection's.
-    fn meaning(&self, error: &AMQPError) -> Option<ConnectionError>;
 }

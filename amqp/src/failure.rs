@@ -1,6 +1,6 @@
-//! Why a connection was given up, in sentences that say what to do.
+//! Why a connection was given up, in sentences that say what to do; and what it was for, on which their meaning depends.
 
-use std::{error::Error as _, io, time::Duration};
+use std::{error::Error as _, fmt, io, time::Duration};
 
 use lapin::{
     ErrorKind,
@@ -8,7 +8,26 @@ use lapin::{
 };
 use rustls::{AlertDescription, CertificateError};
 
-use crate::{Endpoint, Purpose, TlsError};
+use crate::{Endpoint, TlsError};
+
+/// What a connection is for: where it leads to, who opens it, and what the broker's refusals mean there.
+pub trait Purpose: fmt::Debug + Send + Sync + 'static {
+    /// What is counted beside the state of a connection; `()` if nothing is.
+    type Counts: Clone + Default + fmt::Debug + PartialEq + Send + Sync + 'static;
+
+    /// Who opens it, in sentences: "the relay", for example.
+    const OWNER: &'static str;
+
+    /// The connection's name at the broker.
+    const CONNECTION_NAME: &'static str;
+
+    /// Where it leads to.
+    fn endpoint(&self) -> &Endpoint;
+
+    /// The meaning of an error that the broker has named, if it is one of what the connection is used for; none if it is one of any
+    /// connection's.
+    fn meaning(&self, error: &AMQPError) -> Option<ConnectionError>;
+}
 
 /// The broker refuses the settings until an operator changes one of them, or a permission of the broker.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

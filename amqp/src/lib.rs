@@ -25,8 +25,8 @@ mod url;
 mod watched;
 
 pub use connector::Connector;
-pub use endpoint::{Endpoint, Purpose};
-pub use failure::{ConnectionError, Refusal};
+pub use endpoint::Endpoint;
+pub use failure::{ConnectionError, Purpose, Refusal};
 pub use retry::LONGEST_RECONNECT_DELAY;
 pub use state::{ConnectionState, Link, Status, refusal_at_start};
 pub use tls::{TlsError, TlsFiles};

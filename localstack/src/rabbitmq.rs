@@ -23,6 +23,9 @@ const START_TIMEOUT: Duration = Duration::from_mins(2);
 const STOP_TIMEOUT: Duration = Duration::from_mins(1);
 const KILL_INSTALL_AFTER: Duration = Duration::from_mins(40);
 const START_ATTEMPTS: u32 = 3;
+/// The plugin whose exchanges spread streams over the queues of several consumers. A container has it by `compose.yaml`.
+pub const HASH_EXCHANGES: &str = "rabbitmq_consistent_hash_exchange";
+
 const NODE: &str = "streambox@localhost";
 
 /// Where packages put the server itself; Debian's `/usr/sbin/rabbitmq-server` is a wrapper that insists on a user. The last two are
@@ -41,7 +44,7 @@ pub struct Rabbitmq {
     kind: String,
     /// Of a system node: a file whose lines are added to `rabbitmq.conf`.
     pub configuration: Option<PathBuf>,
-    /// Of a system node: the plugins to enable, separated by commas.
+    /// Of a system node: plugins to enable beside [`HASH_EXCHANGES`], separated by commas.
     pub plugins: String,
 }
 
@@ -270,7 +273,8 @@ impl Rabbitmq {
             })?;
         }
         write(&service.file("rabbitmq.conf"), &configuration)?;
-        write(&service.file("enabled_plugins"), &format!("[{}].\n", self.plugins))?;
+        let plugins: Vec<_> = [HASH_EXCHANGES, &self.plugins].into_iter().filter(|name| !name.is_empty()).collect();
+        write(&service.file("enabled_plugins"), &format!("[{}].\n", plugins.join(",")))?;
         // They exist, so that RabbitMQ does not look for them in /etc/rabbitmq.
         write(&service.file("rabbitmq-env.conf"), "")?;
         write(&service.file("advanced.config"), "[].\n")?;

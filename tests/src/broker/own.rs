@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, process::Command};
 
-use streambox_localstack::{ports::free_port, rabbitmq::Rabbitmq};
+use streambox_localstack::{
+    ports::free_port,
+    rabbitmq::{HASH_EXCHANGES, Rabbitmq},
+};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -15,7 +18,6 @@ use crate::{
 
 /// Where a broker in a container finds its configuration.
 const CONFIGURATION: &str = "/etc/rabbitmq/conf.d/90-streambox.conf";
-const PLUGINS: &str = "/etc/rabbitmq/enabled_plugins";
 const AUTHORITY: &str = "/etc/rabbitmq/streambox-authority.pem";
 const CERTIFICATE: &str = "/etc/rabbitmq/streambox-certificate.pem";
 const KEY: &str = "/etc/rabbitmq/streambox-key.pem";
@@ -62,7 +64,7 @@ impl OwnBroker {
             let configuration = tls_configuration(&format!("default = {AMQPS_PORT}"), [AUTHORITY, CERTIFICATE, KEY]);
             return Self::in_container(vec![
                 (CONFIGURATION, configuration.into_bytes()),
-                (PLUGINS, format!("[{PLUGIN}].\n").into_bytes()),
+                (containers::PLUGINS, format!("[{HASH_EXCHANGES},{PLUGIN}].\n").into_bytes()),
                 (AUTHORITY, authority),
                 (CERTIFICATE, certificate),
                 (KEY, key),

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use container::Container;
-pub(crate) use rabbitmq::{AMQPS_PORT, File, Rabbitmq};
+pub(crate) use rabbitmq::{AMQPS_PORT, File, PLUGINS, Rabbitmq};
 
 use crate::basics::client;
 

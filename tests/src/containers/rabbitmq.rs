@@ -1,6 +1,7 @@
 //! RabbitMQ in a container.
 
 use lapin::{Connection, ConnectionProperties};
+use streambox_localstack::rabbitmq::HASH_EXCHANGES;
 use testcontainers::{ContainerRequest, CopyTargetOptions, GenericImage, ImageExt as _};
 
 use super::{Container, Outcome, on_runtime, told};
@@ -12,6 +13,9 @@ pub(crate) const AMQPS_PORT: u16 = 5671;
 /// The Erlang VM reserves memory for every file that it may open, gigabytes if there is no limit. An engine can only lower its own.
 const MAX_OPEN_FILES: i64 = 16_384;
 
+/// Where a broker in a container finds the plugins that it enables.
+pub(crate) const PLUGINS: &str = "/etc/rabbitmq/enabled_plugins";
+
 /// A file in a container: its path, and what is in it.
 pub(crate) type File = (&'static str, Vec<u8>);
 
@@ -21,7 +25,10 @@ pub(crate) struct Rabbitmq(Container);
 
 impl Rabbitmq {
     /// Starts one with more files, for its configuration.
-    pub(super) async fn start(files: Vec<File>) -> Outcome<Self> {
+    pub(super) async fn start(mut files: Vec<File>) -> Outcome<Self> {
+        if files.iter().all(|(path, _)| *path != PLUGINS) {
+            files.push((PLUGINS, format!("[{HASH_EXCHANGES}].\n").into_bytes()));
+        }
         let prepare = |request: ContainerRequest<GenericImage>| {
             let request = request.with_ulimit("nofile", MAX_OPEN_FILES, Some(MAX_OPEN_FILES));
             files.iter().fold(request, |request, (path, content)| {

@@ -1,11 +1,60 @@
-//! Lines of a log.
+//! The log: its lines, and the simple one of a command, on standard error.
 
 use std::{
     env,
     io::{self, IsTerminal, Write},
 };
 
-use crate::text::escaped_but;
+use tracing_subscriber::EnvFilter;
+
+use crate::{BAD_CONFIGURATION, Failure, text::escaped_but};
+
+/// Crates that log what goes over the wire to the broker, the password among it.
+const SILENT: [&str; 2] = ["lapin", "amq_protocol"];
+
+/// The filter of the directives of `--log`.
+///
+/// # Errors
+/// They can't be read, or would log the broker's password.
+///
+/// # Panics
+/// Never.
+pub fn log_filter(directives: &str) -> Result<EnvFilter, String> {
+    let speaks = |directive: &str| {
+        let directive = directive.trim();
+        SILENT.iter().any(|name| directive.starts_with(name)) && !directive.ends_with("=off")
+    };
+    if let Some(directive) = directives.split(',').find(|directive| speaks(directive)) {
+        return Err(format!("{directive} would log the broker's password; leave it out, or set it to off"));
+    }
+    let mut filter = EnvFilter::try_new(directives)
+        .map_err(|error| format!("{error}; allowed is a level, for example info, or tracing's directives"))?;
+    for name in SILENT {
+        filter = filter.add_directive(format!("{name}=off").parse().expect("a valid directive"));
+    }
+    Ok(filter)
+}
+
+/// Begins to log to standard error, as the directives of `--log` say. What can't be written is left out.
+///
+/// # Errors
+/// As [`log_filter`].
+///
+/// # Panics
+/// If it is called twice.
+pub fn start_log(directives: &str) -> Result<(), Failure> {
+    let filter = log_filter(directives).map_err(|why| {
+        Failure::with_code(BAD_CONFIGURATION, format!("--log (STREAMBOX_LOG) = {directives:?}: {why}"))
+    })?;
+    let are_colored = has_colors(&io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_ansi(are_colored);
+    builder.with_writer(move || LogLine { kept: colors(are_colored), write: write_line }).init();
+    Ok(())
+}
+
+fn write_line(line: String) -> io::Result<()> {
+    io::stderr().write_all((line + "\n").as_bytes())
+}
 
 /// What colors begin with.
 const ESCAPE: char = '\u{1b}';

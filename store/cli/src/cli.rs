@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{Args, Parser, Subcommand, value_parser};
 use streambox::{
     DEFAULT_SCAN_SEGMENTS, ExpectedVersion, MAX_SCAN_SEGMENTS, ScanOptions, Uuid, limits::MAX_EVENTS_PER_APPEND,
     table_name,
 };
+pub(crate) use streambox_programs::Format;
 use streambox_programs::{CompletionsOptions, ManOptions};
 
 const AFTER_HELP: &str = "\
@@ -167,14 +168,6 @@ pub(crate) struct Global {
     /// What is logged to standard error: a level, or directives of tracing.
     #[arg(long, global = true, help_heading = ANY_COMMAND, env = "STREAMBOX_LOG", value_name = "LEVEL", default_value = "warn,aws_config=error")]
     pub(crate) log: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people.
-    Text,
-    /// For scripts: JSON, one object a line.
-    Json,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,7 +5,6 @@ mod cli;
 mod export;
 mod import;
 mod line;
-mod log;
 mod output;
 mod read;
 mod streams;
@@ -16,7 +15,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser as _};
 use streambox::{EventStore, RequestLimits, client_from_env_with};
-use streambox_programs::{Failure, Role, print_completions, stop_signal, write_man_pages};
+use streambox_programs::{Failure, Role, print_completions, start_log, stop_signal, write_man_pages};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -57,7 +56,7 @@ fn run(global: &Global, command: OnTable) -> Result<(), Failure> {
 }
 
 async fn execute(global: &Global, command: OnTable) -> Result<(), Failure> {
-    log::start(&global.log)?;
+    start_log(&global.log)?;
     let (table, format) = (global.table.as_str(), global.format);
     let timeout = Duration::from_secs(global.request_timeout_s.into());
     let client = client_from_env_with(RequestLimits::patient().request(timeout)).await;

@@ -1,56 +1,10 @@
-//! What is printed on standard output: lines, tables for people.
+//! What is printed on standard output beside lines: tables for people.
 
-use std::{
-    io::{self, ErrorKind, Write as _},
-    time::Duration,
-};
+use std::time::Duration;
 
 use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
-use streambox_programs::Failure;
-
-use crate::cli::Format;
-
-/// Whether anybody still reads standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
-    Listens,
-    /// `head`, for instance, has had enough.
-    HasGone,
-}
-
-/// Prints lines to standard output.
-pub(crate) fn print(lines: &[String]) -> Result<Reader, Failure> {
-    let mut out = io::stdout().lock();
-    match lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush()) {
-        Ok(()) => Ok(Reader::Listens),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::HasGone),
-        Err(error) => Err(Failure::new(format!("standard output can't be written: {error}"))),
-    }
-}
-
-/// Prints what was done: a value for scripts, or a sentence. If it can't be printed, the error says it: it is done all the same.
-pub(crate) fn print_done(format: Format, value: &impl Serialize, done: &str) -> Result<(), Failure> {
-    let line = match format {
-        Format::Json => serde_json::to_string(value).expect("what is printed is plain data"),
-        Format::Text => visible(done),
-    };
-    print(&[line]).map(|_| ()).map_err(|failure| failure.preceded_by(&format!("{done}; but ")))
-}
-
-/// A number of things, for a sentence: "1 stream is", "2 streams are".
-pub(crate) fn count(number: u64, one: &str, more: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { more })
-}
-
-/// Writes one line to standard error. An error of that is ignored.
-pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", visible(text));
-}
-
-/// What can't be seen is escaped.
-pub(crate) use streambox_programs::text::one_line as visible;
+pub(crate) use streambox_programs::{Reader, count, note, print, print_done, text::one_line as visible};
 
 /// Rows in aligned columns, printed a part at a time. A column is as wide as its widest cell so far; the last one is as wide
 /// as it likes, but cut to the width of a terminal.

@@ -9,16 +9,13 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use streambox_programs::{LogLine, colors, has_colors};
+use streambox_programs::{LogLine, colors, has_colors, log_filter};
 use streambox_relay::{
     config::{BadConfiguration, CommonOptions, LogFormat},
     lines::Lines,
     text::escaped,
 };
 use tracing_subscriber::EnvFilter;
-
-/// Crates that log what goes over the wire to the broker, the password among it.
-const SILENT: [&str; 2] = ["lapin", "amq_protocol"];
 
 /// The most bytes of log lines that wait to be written; what comes then is dropped and counted.
 const WAITING_BYTES: usize = 1024 * 1024;
@@ -78,18 +75,5 @@ impl Log {
 }
 
 fn filter(options: &CommonOptions) -> Result<EnvFilter, BadConfiguration> {
-    let refuse = |why: String| BadConfiguration::new("--log (STREAMBOX_LOG)", &options.log, why);
-    let speaks = |directive: &str| {
-        let directive = directive.trim();
-        SILENT.iter().any(|name| directive.starts_with(name)) && !directive.ends_with("=off")
-    };
-    if let Some(directive) = options.log.split(',').find(|directive| speaks(directive)) {
-        return Err(refuse(format!("{directive} would log the broker's password; leave it out, or set it to off")));
-    }
-    let mut filter = EnvFilter::try_new(&options.log)
-        .map_err(|error| refuse(format!("{error}; allowed is a level, for example info, or tracing's directives")))?;
-    for name in SILENT {
-        filter = filter.add_directive(format!("{name}=off").parse().expect("a valid directive"));
-    }
-    Ok(filter)
+    log_filter(&options.log).map_err(|why| BadConfiguration::new("--log (STREAMBOX_LOG)", &options.log, why))
 }

@@ -29,7 +29,7 @@ mod store;
 mod telemetry;
 mod work;
 
-pub use broker::{Queues, QueuesError};
+pub use broker::{QueueDifference, Queues, QueuesCheck, QueuesError};
 pub use consumer::{BadConfiguration, Consumer, ConsumerBuilder, ConsumerError, ConsumerStatus, WaitingStream};
 pub use handler::{Context, Handler, HandlerError};
 pub use inbox::{

@@ -3,5 +3,5 @@
 mod queues;
 mod session;
 
-pub use queues::{Queues, QueuesError};
+pub use queues::{QueueDifference, Queues, QueuesCheck, QueuesError};
 pub(crate) use session::{ConsumeSettings, Session};

@@ -72,7 +72,7 @@ pub(super) fn meaning(error: &AMQPError, endpoint: &Endpoint, name: &str) -> Opt
         AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if said.contains("inequivalent arg") => format!(
             "what consumer {name:?} needs is there with other properties: delete it when it is empty, or choose another name ({said})"
         ),
-        AMQPErrorKind::Hard(AMQPHardError::COMMANDINVALID) if said.contains("x-consistent-hash") => format!(
+        AMQPErrorKind::Hard(AMQPHardError::COMMANDINVALID) if said.contains("exchange type") => format!(
             "the broker has no exchanges of the type x-consistent-hash, which partitions need: run \
              `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange` ({said})"
         ),
@@ -105,12 +105,11 @@ impl Session {
     pub(crate) async fn open(settings: Arc<ConsumeSettings>, status: Arc<Status<()>>) -> Result<Self, ConnectionError> {
         let mut watched = WatchedConnection::open(Arc::clone(&settings), status).await?;
         let connection = Arc::clone(&watched.connection);
+        if settings.declares {
+            settings.queues.declare_on(&mut watched, &*settings).await?;
+        }
         let opening = async {
-            let failed = |error| ConnectionError::from_lapin(&error, &*settings);
-            if settings.declares {
-                settings.queues.declare_on(&connection).await.map_err(failed)?;
-            }
-            consume(&connection, &settings).await.map_err(failed)
+            consume(&connection, &settings).await.map_err(|error| ConnectionError::from_lapin(&error, &*settings))
         };
         let (channel, consumers) = watched.within_connect_timeout("opening a channel", opening).await?;
         watched.opened();

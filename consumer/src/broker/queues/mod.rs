@@ -1,20 +1,25 @@
-//! The queues that a consumer listens to, declared on purpose.
+//! The queues that a consumer listens to, declared on purpose, and compared with what is there.
+//!
+//! `definition` is what is declared, as data; `declare` and `check` are its two uses, `operator` sends their requests.
+
+mod check;
+mod declare;
+mod definition;
+mod operator;
 
 use std::{ops::RangeInclusive, sync::Arc};
 
-use lapin::{
-    Channel, Connection, ExchangeKind,
-    options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions},
-    protocol::AMQPError,
-    types::{AMQPValue, FieldTable},
-};
+pub use check::{QueueDifference, QueuesCheck};
+use definition::Definition;
+use lapin::{options::QueuePurgeOptions, protocol::AMQPError};
+use operator::Operator;
 use streambox_amqp::{
     ConnectionError, Endpoint, Purpose, Status, TlsFiles, WatchedConnection, parse_url, without_password,
 };
 
 use crate::BadConfiguration;
 
-/// Most queues of one consumer.
+/// How many queues one consumer can have.
 const PARTITIONS: RangeInclusive<u16> = 1..=64;
 
 /// AMQP's short strings end at 255 bytes, and the names of dead letters and partitions are longer than the consumer's.
@@ -23,13 +28,26 @@ const MAX_NAME_BYTES: usize = 200;
 /// What the relay publishes to, unless set otherwise.
 const DEFAULT_EXCHANGE: &str = "streambox";
 
-/// By which streams are spread over partitions: all of a stream's events go to one.
-const HASH_HEADER: &str = "stream_id";
-
 /// The queues of one consumer: what they are bound to, and how many they are.
 ///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use streambox_consumer::{Queues, TlsFiles};
+///
+/// let queues = Queues::new("free-seats")?.category("concert")?.category("booking")?;
+/// queues.declare("amqps://user:password@broker.example:5671/%2f", TlsFiles::default()).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Each is a durable quorum queue with a single active consumer, so that streams keep their order. Messages that are not events go to the
-/// queue `NAME.dead`. Deliveries are not counted: a queue of RabbitMQ 4 would delete a message after its 20th lost connection otherwise.
+/// queue `NAME.dead`. The delivery limit is one that is never reached: by its default a queue of RabbitMQ 4 deletes a message after its 20th
+/// lost connection.
+///
+/// **Another number of partitions** gives most streams to another queue, where their next events would overtake those that are still in the
+/// former one. So it is another set of queues, with another name: declare `free-seats-8` beside `free-seats`, stop the consumers of the one,
+/// start them on the other, and delete the former queues when nothing consumes them. Nothing is lost, since both get every event meanwhile,
+/// and nothing is applied twice, since a consumer's positions do not depend on its queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queues {
     name: String,
@@ -65,7 +83,13 @@ impl Queues {
     /// # Errors
     /// As [`new`](Self::new), of the exchange's name.
     pub fn exchange(self, name: impl Into<String>) -> Result<Self, BadConfiguration> {
-        Ok(Self { exchange: checked("exchange", name.into())?, ..self })
+        let exchange = checked("exchange", name.into())?;
+        if self.partitions > 1 && exchange == self.name {
+            let why =
+                "it has the name of the queue, which an exchange that spreads streams over partitions has".to_owned();
+            return Err(BadConfiguration { setting: "exchange", value: exchange, why });
+        }
+        Ok(Self { exchange, ..self })
     }
 
     /// Only the events of this category, one more with each call: what stands before the first `-` of their stream ids.
@@ -90,10 +114,14 @@ impl Queues {
     /// # Errors
     /// Not 1 to 64.
     pub fn partitions(self, partitions: u16) -> Result<Self, BadConfiguration> {
-        if PARTITIONS.contains(&partitions) {
+        let why = if !PARTITIONS.contains(&partitions) {
+            format!("allowed is {} to {}", PARTITIONS.start(), PARTITIONS.end())
+        } else if partitions > 1 && self.exchange == self.name {
+            "the relay publishes to an exchange of this name, and another one would spread streams over partitions"
+                .to_owned()
+        } else {
             return Ok(Self { partitions, ..self });
-        }
-        let why = format!("allowed is {} to {}", PARTITIONS.start(), PARTITIONS.end());
+        };
         Err(BadConfiguration { setting: "partitions", value: partitions.to_string(), why })
     }
 
@@ -124,12 +152,24 @@ impl Queues {
         format!("{}.dead", self.name)
     }
 
-    /// Declares exchange, queues, bindings and dead letters, if they are not there.
+    /// Declares exchange, queues, bindings and dead letters, if they are not there. What is there stays as it is; it can be repeated.
     ///
     /// # Errors
-    /// [`QueuesError`]: one of them is there with other properties, a permission is missing, the broker does not answer.
+    /// [`QueuesError`]: one of them is there with other properties, or there are queues for another number of partitions; a permission or the
+    /// plugin is missing; the broker does not answer.
     pub async fn declare(&self, amqp_url: &str, tls: TlsFiles) -> Result<(), QueuesError> {
-        self.with_connection(amqp_url, tls, async |connection| self.declare_on(connection).await).await
+        self.with_operator(amqp_url, tls, async |operator| declare::declare(operator, &Definition::of(self)).await)
+            .await
+    }
+
+    /// Compares queues and exchanges with what [`declare`](Self::declare) declares, and changes nothing.
+    ///
+    /// AMQP shows neither bindings nor policies, so this does not compare them: `declare` again to be sure of the bindings.
+    ///
+    /// # Errors
+    /// [`QueuesError`]: the user may not configure anything, or the broker does not answer.
+    pub async fn check(&self, amqp_url: &str, tls: TlsFiles) -> Result<QueuesCheck, QueuesError> {
+        self.with_operator(amqp_url, tls, async |operator| check::check(operator, &Definition::of(self)).await).await
     }
 
     /// Deletes every message of the queues.
@@ -137,21 +177,21 @@ impl Queues {
     /// # Errors
     /// As [`declare`](Self::declare); a queue does not exist.
     pub async fn purge(&self, amqp_url: &str, tls: TlsFiles) -> Result<(), QueuesError> {
-        let purge = async |connection: &Connection| {
-            let channel = connection.create_channel().await?;
+        let purge = async |operator: &mut Operator<'_, Declaring>| {
             for queue in self.queue_names() {
-                channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await?;
+                let options = QueuePurgeOptions::default();
+                operator.require(async |channel| channel.queue_purge(queue.as_str().into(), options).await).await?;
             }
             Ok(())
         };
-        self.with_connection(amqp_url, tls, purge).await
+        self.with_operator(amqp_url, tls, purge).await
     }
 
-    async fn with_connection<T>(
+    async fn with_operator<T>(
         &self,
         amqp_url: &str,
         tls: TlsFiles,
-        work: impl AsyncFnOnce(&Connection) -> lapin::Result<T>,
+        work: impl AsyncFnOnce(&mut Operator<'_, Declaring>) -> Result<T, ConnectionError>,
     ) -> Result<T, QueuesError> {
         let uri = parse_url(amqp_url).map_err(|why| BadConfiguration {
             setting: "amqp_url",
@@ -164,60 +204,18 @@ impl Queues {
         let (status, _) = Status::new(Arc::default());
         let failed = |error: ConnectionError| QueuesError::Broker(error.to_string());
         let mut watched = WatchedConnection::open(Arc::clone(&purpose), Arc::new(status)).await.map_err(failed)?;
-        let connection = Arc::clone(&watched.connection);
-        let working = async { work(&connection).await.map_err(|error| ConnectionError::from_lapin(&error, &*purpose)) };
-        let done = watched.within_connect_timeout("declaring queues", working).await;
+        let done = work(&mut Operator::on(&mut watched, &*purpose)).await;
         watched.close("done").await;
         done.map_err(failed)
     }
 
-    /// Declares everything, on a connection that is open.
-    pub(crate) async fn declare_on(&self, connection: &Connection) -> lapin::Result<()> {
-        let channel = connection.create_channel().await?;
-        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        let (exchange, none) = (self.exchange.as_str(), FieldTable::default());
-        channel.exchange_declare(exchange.into(), ExchangeKind::Topic, durable, none).await?;
-        queue(&channel, &self.dead_letters(), quorum()).await?;
-        for name in self.queue_names() {
-            queue(&channel, &name, self.arguments()).await?;
-        }
-        let name = self.name.as_str();
-        if self.partitions > 1 {
-            let mut hash = FieldTable::default();
-            hash.insert("hash-header".into(), text(HASH_HEADER));
-            let kind = ExchangeKind::Custom("x-consistent-hash".to_owned());
-            channel.exchange_declare(name.into(), kind, durable, hash).await?;
-            for queue in self.queue_names() {
-                // The key is a weight.
-                let (options, none) = (QueueBindOptions::default(), FieldTable::default());
-                channel.queue_bind(queue.into(), name.into(), "1".into(), options, none).await?;
-            }
-        }
-        for key in self.routing_keys() {
-            let (key, none) = (key.as_str().into(), FieldTable::default());
-            if self.partitions > 1 {
-                let options = ExchangeBindOptions::default();
-                channel.exchange_bind(name.into(), exchange.into(), key, options, none).await?;
-            } else {
-                channel.queue_bind(name.into(), exchange.into(), key, QueueBindOptions::default(), none).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn routing_keys(&self) -> Vec<String> {
-        match self.categories.as_slice() {
-            [] => vec!["#".to_owned()],
-            categories => categories.iter().map(|category| format!("{category}.#")).collect(),
-        }
-    }
-
-    fn arguments(&self) -> FieldTable {
-        let mut arguments = quorum();
-        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
-        arguments.insert("x-dead-letter-exchange".into(), text(""));
-        arguments.insert("x-dead-letter-routing-key".into(), text(&self.dead_letters()));
-        arguments
+    /// As [`declare`](Self::declare), on a connection that is open.
+    pub(super) async fn declare_on<P: Purpose>(
+        &self,
+        watched: &mut WatchedConnection<P>,
+        purpose: &P,
+    ) -> Result<(), ConnectionError> {
+        declare::declare(&mut Operator::on(watched, purpose), &Definition::of(self)).await
     }
 }
 
@@ -244,23 +242,6 @@ impl Purpose for Declaring {
     }
 }
 
-fn quorum() -> FieldTable {
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), text("quorum"));
-    // RabbitMQ 4 reads any negative number as no limit, RabbitMQ 3 takes none.
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(i32::MAX));
-    arguments
-}
-
-async fn queue(channel: &Channel, name: &str, arguments: FieldTable) -> lapin::Result<()> {
-    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(name.into(), durable, arguments).await.map(drop)
-}
-
-fn text(text: &str) -> AMQPValue {
-    AMQPValue::LongString(text.into())
-}
-
 fn checked(setting: &'static str, name: String) -> Result<String, BadConfiguration> {
     let why = if name.is_empty() {
         "it is empty".to_owned()
@@ -272,4 +253,30 @@ fn checked(setting: &'static str, name: String) -> Result<String, BadConfigurati
         return Ok(name);
     };
     Err(BadConfiguration { setting, value: name, why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_or_number_that_can_not_be_used_is_refused_with_its_value_and_what_is_allowed() {
+        let queues = || Queues::new("seats").unwrap();
+        for (refused, words) in [
+            (Queues::new(""), ["name of the queue = ", "empty"]),
+            (Queues::new("amq.seats"), ["amq.seats", "the broker's own"]),
+            (Queues::new("n".repeat(201)), ["201 bytes", "allowed are 200"]),
+            (queues().exchange(""), ["exchange = ", "empty"]),
+            (queues().partitions(0), ["partitions = 0", "1 to 64"]),
+            (queues().partitions(65), ["partitions = 65", "1 to 64"]),
+            (queues().category("order-1"), ["category = order-1", "has no `-`"]),
+            (queues().category("order.#"), ["category = order.#", "no `.`"]),
+            (queues().exchange("seats").unwrap().partitions(2), ["partitions = 2", "exchange of this name"]),
+            (queues().partitions(2).unwrap().exchange("seats"), ["exchange = seats", "of the queue"]),
+        ] {
+            let error = refused.unwrap_err().to_string();
+            assert!(words.iter().all(|words| error.contains(words)), "{words:?}: {error}");
+        }
+        assert!(queues().exchange("seats").is_ok(), "queues and exchanges have names of their own");
+    }
 }

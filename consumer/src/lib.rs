@@ -13,7 +13,9 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod broker;
+// Sessions, for tests; the queues are shown below.
+#[doc(hidden)]
+pub mod broker;
 mod consumer;
 #[doc(hidden)]
 pub mod core;

@@ -25,8 +25,9 @@ command can be repeated.
 
 With --partitions, an exchange NAME of the type x-consistent-hash gives each stream to one of the queues NAME.0, NAME.1 and so on, so \
 that several consumers share the streams. The broker needs its plugin: rabbitmq-plugins enable rabbitmq_consistent_hash_exchange. \
-Another number of partitions later is another set of queues, with another name: declare it, move the consumers to it, and delete the \
-former queues. Positions do not depend on queues, so no event is lost or applied twice.
+Another number of partitions later is another set of queues, with another name: declare it, let the consumers come to the end of what \
+the former queues had then, stop them, start them on the new queues, and delete the former ones. Positions do not depend on queues, so \
+no event is lost or applied twice.
 
 The user needs the permissions to configure, write and read the queues and exchanges.
 

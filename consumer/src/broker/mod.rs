@@ -4,4 +4,4 @@ mod queues;
 mod session;
 
 pub use queues::{QueueDifference, Queues, QueuesCheck, QueuesError};
-pub(crate) use session::{ConsumeSettings, Session};
+pub use session::{ConsumeSettings, Delivery, Session};

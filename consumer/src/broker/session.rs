@@ -17,13 +17,15 @@ use super::Queues;
 
 /// Where and what to consume.
 #[derive(Clone)]
-pub(crate) struct ConsumeSettings {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) queues: Queues,
+pub struct ConsumeSettings {
+    /// The broker.
+    pub endpoint: Endpoint,
+    /// The queues.
+    pub queues: Queues,
     /// Messages that the broker sends ahead of their acknowledgement, of all queues together.
-    pub(crate) prefetch: u16,
+    pub prefetch: u16,
     /// Whether the queues are declared, or have to exist.
-    pub(crate) declares: bool,
+    pub declares: bool,
 }
 
 impl fmt::Debug for ConsumeSettings {
@@ -83,14 +85,15 @@ pub(super) fn meaning(error: &AMQPError, endpoint: &Endpoint, name: &str) -> Opt
 
 /// A message as it was delivered.
 #[derive(Debug)]
-pub(crate) struct Delivery {
+pub struct Delivery {
     /// By which it is acknowledged on the session that has delivered it.
-    pub(crate) tag: u64,
-    pub(crate) message: Result<Received, MessageError>,
+    pub tag: u64,
+    /// The event, or why the message is none.
+    pub message: Result<Received, MessageError>,
 }
 
 /// One connection that consumes.
-pub(crate) struct Session {
+pub struct Session {
     /// First, so that the socket is cut before anything of lapin's is dropped: a consumer that is dropped is cancelled, and RabbitMQ would put
     /// what is unacknowledged behind the rest.
     watched: WatchedConnection<ConsumeSettings>,
@@ -102,7 +105,10 @@ pub(crate) struct Session {
 
 impl Session {
     /// Connects, declares the queues if that is wanted, and begins to consume them.
-    pub(crate) async fn open(settings: Arc<ConsumeSettings>, status: Arc<Status<()>>) -> Result<Self, ConnectionError> {
+    ///
+    /// # Errors
+    /// Why there is no session.
+    pub async fn open(settings: Arc<ConsumeSettings>, status: Arc<Status<()>>) -> Result<Self, ConnectionError> {
         let mut watched = WatchedConnection::open(Arc::clone(&settings), status).await?;
         let connection = Arc::clone(&watched.connection);
         if settings.declares {
@@ -118,7 +124,10 @@ impl Session {
     }
 
     /// The next message. It can be dropped at any time.
-    pub(crate) async fn next(&mut self) -> Result<Delivery, ConnectionError> {
+    ///
+    /// # Errors
+    /// Why the session has ended. What was not acknowledged comes again in the next one, in order.
+    pub async fn next(&mut self) -> Result<Delivery, ConnectionError> {
         loop {
             if self.consumers.len() < self.queues {
                 let ended = format!(
@@ -149,19 +158,25 @@ impl Session {
     }
 
     /// A message is done with.
-    pub(crate) async fn ack(&mut self, tag: u64) -> Result<(), ConnectionError> {
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub async fn ack(&mut self, tag: u64) -> Result<(), ConnectionError> {
         let done = self.channel.basic_ack(tag, BasicAckOptions::default()).await;
         done.map_err(|error| ConnectionError::from_lapin(&error, &*self.settings))
     }
 
     /// A message goes to the dead letters.
-    pub(crate) async fn reject(&mut self, tag: u64) -> Result<(), ConnectionError> {
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub async fn reject(&mut self, tag: u64) -> Result<(), ConnectionError> {
         let done = self.channel.basic_reject(tag, BasicRejectOptions { requeue: false }).await;
         done.map_err(|error| ConnectionError::from_lapin(&error, &*self.settings))
     }
 
     /// Closes the connection in an orderly way: every message that is not acknowledged is returned to its place.
-    pub(crate) async fn close(self) {
+    pub async fn close(self) {
         self.watched.close("the consumer is done").await;
     }
 }

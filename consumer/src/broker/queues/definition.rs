@@ -140,14 +140,17 @@ mod tests {
         assert_eq!(bindings(&definition), ["streambox -order.#-> queue seats", "streambox -concert.#-> queue seats"]);
         assert_eq!(definition.hash_exchange, None);
         let arguments = definition.queues[1].arguments.inner();
-        let shown: Vec<_> = arguments.iter().map(|(name, value)| format!("{name} {value:?}")).collect();
+        let shown = |(name, value): (&ShortString, &AMQPValue)| match value {
+            AMQPValue::LongString(text) => format!("{name} {text}"),
+            value => format!("{name} {value:?}"),
+        };
         assert_eq!(
-            shown,
+            arguments.iter().map(shown).collect::<Vec<_>>(),
             [
-                r#"x-dead-letter-exchange LongString("")"#,
-                r#"x-dead-letter-routing-key LongString("seats.dead")"#,
+                "x-dead-letter-exchange ",
+                "x-dead-letter-routing-key seats.dead",
                 "x-delivery-limit LongInt(2147483647)",
-                r#"x-queue-type LongString("quorum")"#,
+                "x-queue-type quorum",
                 "x-single-active-consumer Boolean(true)",
             ]
         );

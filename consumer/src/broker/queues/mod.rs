@@ -45,9 +45,10 @@ const DEFAULT_EXCHANGE: &str = "streambox";
 /// lost connection.
 ///
 /// **Another number of partitions** gives most streams to another queue, where their next events would overtake those that are still in the
-/// former one. So it is another set of queues, with another name: declare `free-seats-8` beside `free-seats`, stop the consumers of the one,
-/// start them on the other, and delete the former queues when nothing consumes them. Nothing is lost, since both get every event meanwhile,
-/// and nothing is applied twice, since a consumer's positions do not depend on its queues.
+/// former one. So it is another set of queues, with another name: declare `free-seats-8` beside `free-seats`, let the consumers come to the
+/// end of what the former queues had then, stop them, start them on the new queues, and delete the former ones. Nothing is lost, since the new
+/// queues get every event from their declaration on, and nothing is applied twice, since a consumer's positions do not depend on its
+/// queues. The inbox's name stays the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queues {
     name: String,

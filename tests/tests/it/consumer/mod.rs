@@ -1,5 +1,8 @@
 //! The consumer: each event takes effect once, in order.
 
+mod broker;
 mod effects;
 mod inbox;
+mod queues;
 mod rebuild;
+mod session;

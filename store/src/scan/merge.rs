@@ -6,6 +6,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use futures_core::{Stream, stream::BoxStream};
@@ -16,6 +17,10 @@ use crate::{error::Error, stream::StreamId};
 
 /// Pages of a segment that are fetched before they are asked for, the one being handed out included.
 const PAGES_AHEAD: usize = 2;
+
+/// The longest that requests under way are left alone while rows are handed out. Otherwise a consumer that takes long for the rows of a
+/// long stream would find them expired, and their pages would be fetched, and paid for, again.
+const FETCH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Something that a scan hands out.
 pub(crate) trait Row: Unpin + Send + 'static {
@@ -100,6 +105,8 @@ pub(crate) struct Merged<R> {
     stream: Option<StreamId>,
     has_failed: bool,
     read_units: f64,
+    /// When all segments were polled last.
+    fetched_at: Instant,
 }
 
 impl<R: Row> Merged<R> {
@@ -109,7 +116,7 @@ impl<R: Row> Merged<R> {
         stream: Option<StreamId>,
     ) -> Self {
         let segments = sources.into_iter().map(|(source, taken)| Segment::new(source, taken)).collect();
-        Self { segments, turn, stream, has_failed: false, read_units: 0.0 }
+        Self { segments, turn, stream, has_failed: false, read_units: 0.0, fetched_at: Instant::now() }
     }
 
     pub(crate) fn read_units(&self) -> f64 {
@@ -134,6 +141,7 @@ impl<R: Row> Merged<R> {
     }
 
     fn fetch(&mut self, context: &mut Context<'_>) {
+        self.fetched_at = Instant::now();
         self.read_units += self.segments.iter_mut().map(|segment| segment.fetch(context)).sum::<f64>();
     }
 }
@@ -143,7 +151,7 @@ impl<R: Row> Stream for Merged<R> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        // All segments are polled once for each stream and page, not for each row.
+        // All segments are polled once for each stream and page, and now and then, not for each row.
         loop {
             if this.has_failed || this.segments.is_empty() {
                 return Poll::Ready(None);
@@ -152,7 +160,11 @@ impl<R: Row> Stream for Merged<R> {
             let next = segment.front().map(|row| row.stream().clone());
             match next {
                 Some(next) if this.stream.get_or_insert_with(|| next.clone()) == &next => {
-                    return Poll::Ready(segment.take().map(Ok));
+                    let row = segment.take();
+                    if this.fetched_at.elapsed() >= FETCH_INTERVAL {
+                        this.fetch(context);
+                    }
+                    return Poll::Ready(row.map(Ok));
                 }
                 Some(_) => this.pass_on(),
                 None if segment.taken == Progress::End => {

@@ -1,17 +1,18 @@
 //! All streams of a table: whole, in order, resumable, at a known cost.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_dynamodb::{config::retry::RetryConfig, types::AttributeValue};
 use futures_util::TryStreamExt as _;
 use streambox::{
-    Client, Error, EventScan, EventStore, ExpectedVersion, Invalid, MAX_SCAN_SEGMENTS, NewEvent, SCAN_ATTEMPTS,
-    ScanOptions, ScanToken,
+    Client, Error, EventScan, EventStore, ExpectedVersion, Invalid, MAX_SCAN_SEGMENTS, NewEvent, RequestLimits,
+    SCAN_ATTEMPTS, ScanOptions, ScanToken,
 };
 use streambox_tests::{
     engine::{TestTable, event, stream},
     metering::Metering,
 };
+use tokio::time::sleep;
 
 /// Stream and version of each event, in the order in which they come.
 async fn all(scan: EventScan) -> Result<Vec<(String, u64)>, Error> {
@@ -140,6 +141,32 @@ async fn what_is_fetched_ahead_is_bounded() {
     // One item a page: 25 were taken, and two pages of each segment may be ahead.
     let sent = table.wire.take().len();
     assert!(sent <= 25 + 2 * 2, "{sent} pages");
+}
+
+/// A consumer that takes longer for the rows of a page than a request may last.
+#[tokio::test]
+async fn what_is_fetched_ahead_of_a_slow_consumer_is_fetched_once() {
+    const REQUEST: Duration = Duration::from_millis(600);
+    let table = TestTable::create().await;
+    // A page of several hundred kilobytes does not come in one piece.
+    let large = || NewEvent::json("Grown", &"x".repeat(20_000)).unwrap();
+    for id in ["order-1", "order-2", "order-3", "order-4"] {
+        let events = (0..90).map(|_| large());
+        table.as_text().append(&stream(id), ExpectedVersion::NoStream, events).await.unwrap();
+    }
+    let limits = RequestLimits::default().silence(REQUEST).request(REQUEST);
+    let retries = RetryConfig::standard().with_max_attempts(1);
+    let config = limits.apply(table.store_client().config().to_builder()).retry_config(retries).build();
+    let store = EventStore::new(Client::from_conf(config), &table.name);
+    let options = ScanOptions::new().segments(2).page_items(30);
+    table.wire.take();
+    scanned(&store, options.clone()).await;
+    let quick = table.wire.take().len();
+    let mut scan = store.scan_events(&options).unwrap();
+    while scan.try_next().await.unwrap().is_some() {
+        sleep(REQUEST / 15).await;
+    }
+    assert_eq!(table.wire.take().len(), quick, "no page is fetched twice");
 }
 
 #[tokio::test]

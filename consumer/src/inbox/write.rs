@@ -9,31 +9,22 @@ use aws_sdk_dynamodb::{
         update_item::{UpdateItemError, UpdateItemOutput, builders::UpdateItemFluentBuilder},
     },
 };
-use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as _};
 use futures_util::FutureExt as _;
 use streambox::{Error, TableRequest};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Inbox, schema::Item};
+use crate::retry::Backoff;
 
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
-/// Exponentially growing, jittered (±50 %) waiting times. The only place of this module that knows the crate `backoff`.
-pub(super) struct Delays(ExponentialBackoff);
+/// Exponentially growing, jittered waiting times.
+pub(super) struct Delays(Backoff);
 
 impl Delays {
     pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        let steps = ExponentialBackoffBuilder::new()
-            .with_initial_interval(first)
-            .with_multiplier(2.0)
-            // The crate's own randomness can't be passed in.
-            .with_randomization_factor(0.0)
-            .with_max_interval(longest)
-            // The crate's default gives up after 15 minutes; here the caller's bound decides.
-            .with_max_elapsed_time(None)
-            .build();
-        Self(steps)
+        Self(Backoff::new(first, longest))
     }
 
     pub(super) fn of_writes() -> Self {
@@ -42,8 +33,7 @@ impl Delays {
 
     /// Waits for the next, longer time.
     pub(super) async fn wait(&mut self) {
-        let step = self.0.next_backoff().unwrap_or(self.0.max_interval);
-        sleep(step.mul_f64(0.5 + fastrand::f64())).await;
+        sleep(self.0.next(fastrand::f64())).await;
     }
 }
 

@@ -80,17 +80,24 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Declare the queues of a consumer, or compare them with what is declared.
-    Queues {
-        #[command(subcommand)]
-        command: QueuesCommand,
-    },
+    #[command(flatten)]
+    Work(Work),
     /// Print the completions for a shell.
     #[command(after_help = COMPLETIONS_HELP)]
     Completions(CompletionsOptions),
     /// Write the man pages of this program and its commands.
     #[command(after_help = MAN_HELP)]
     Man(ManOptions),
+}
+
+/// What needs a broker or a table.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Work {
+    /// Declare the queues of a consumer, or compare them with what is declared.
+    Queues {
+        #[command(subcommand)]
+        command: QueuesCommand,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -124,9 +124,9 @@ fn difference<P: Purpose>(
     refusal: AMQPError,
 ) -> Result<QueueDifference, ConnectionError> {
     let said = refusal.get_message().to_string();
-    if is(&refusal, AMQPSoftError::PRECONDITIONFAILED) {
+    if is(&refusal, &AMQPSoftError::PRECONDITIONFAILED) {
         Ok(QueueDifference::Different { what, said })
-    } else if is(&refusal, AMQPSoftError::ACCESSREFUSED) {
+    } else if is(&refusal, &AMQPSoftError::ACCESSREFUSED) {
         Ok(QueueDifference::Hidden { what, said })
     } else {
         Err(operator.meaning(refusal))

@@ -79,7 +79,7 @@ pub(super) async fn exists<P: Purpose>(
 ) -> Result<bool, ConnectionError> {
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let look = async |channel: Channel| channel.queue_declare(name.clone(), passive, FieldTable::default()).await;
-    Ok(!matches!(operator.attempt(look).await?, Err(refusal) if is(&refusal, AMQPSoftError::NOTFOUND)))
+    Ok(!matches!(operator.attempt(look).await?, Err(refusal) if is(&refusal, &AMQPSoftError::NOTFOUND)))
 }
 
 /// Whether an exchange exists. RabbitMQ 4.3 hides one that the user may not configure; it counts as existing.
@@ -90,7 +90,7 @@ pub(super) async fn exchange_exists<P: Purpose>(
     let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     let (kind, none) = (lapin::ExchangeKind::Topic, FieldTable::default());
     let look = async |channel: Channel| channel.exchange_declare(name.clone(), kind, passive, none).await;
-    Ok(!matches!(operator.attempt(look).await?, Err(refusal) if is(&refusal, AMQPSoftError::NOTFOUND)))
+    Ok(!matches!(operator.attempt(look).await?, Err(refusal) if is(&refusal, &AMQPSoftError::NOTFOUND)))
 }
 
 pub(super) async fn declare_queue(channel: &Channel, queue: &Queue) -> lapin::Result<lapin::Queue> {
@@ -118,7 +118,7 @@ async fn bind(channel: &Channel, binding: &Binding) -> lapin::Result<()> {
 pub(super) fn is_usable(refusal: &AMQPError) -> bool {
     let said = refusal.get_message().as_str();
     let of_the_exchange = ["type", "durable", "auto_delete", "internal"];
-    let has_other_arguments = is(refusal, AMQPSoftError::PRECONDITIONFAILED)
+    let has_other_arguments = is(refusal, &AMQPSoftError::PRECONDITIONFAILED)
         && !of_the_exchange.iter().any(|name| said.contains(&format!("inequivalent arg '{name}'")));
-    has_other_arguments || is(refusal, AMQPSoftError::ACCESSREFUSED)
+    has_other_arguments || is(refusal, &AMQPSoftError::ACCESSREFUSED)
 }

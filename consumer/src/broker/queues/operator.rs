@@ -63,6 +63,6 @@ impl<'a, P: Purpose> Operator<'a, P> {
     }
 }
 
-pub(super) fn is(refusal: &AMQPError, kind: AMQPSoftError) -> bool {
-    matches!(refusal.kind(), AMQPErrorKind::Soft(found) if *found == kind)
+pub(super) fn is(refusal: &AMQPError, kind: &AMQPSoftError) -> bool {
+    matches!(refusal.kind(), AMQPErrorKind::Soft(found) if found == kind)
 }

@@ -1,11 +1,12 @@
 //! One stream that is worked on: what is known of it, and its next step.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
-use streambox::{StreamId, message::Received};
+use streambox::{StreamId, Uuid, message::Received};
 use tokio::time::Instant;
 
 use super::{
@@ -20,8 +21,8 @@ pub(super) struct Lane {
     position: Known,
     /// When the store was last seen to have the event that the position names.
     checked_at: Option<Instant>,
-    /// By version.
-    messages: BTreeMap<u64, Message>,
+    /// By version and event: two events of one version are of different histories.
+    messages: BTreeMap<(u64, Uuid), Message>,
     /// Messages of this stream that can't be read, and why the first one can't.
     unreadable: Vec<DeliveryId>,
     unreadable_why: Option<String>,
@@ -31,6 +32,8 @@ pub(super) struct Lane {
     read_through: u64,
     /// Whether the store had nothing behind that, at a time when every message of the lane was there.
     is_end: bool,
+    /// Whether a message has come since the store was last asked.
+    is_read_late: bool,
     pub(super) phase: Phase,
     pub(super) is_under_way: bool,
     pub(super) is_queued: bool,
@@ -40,6 +43,8 @@ pub(super) struct Lane {
     pub(super) attempts: u32,
     /// Why it is not worked on, since when.
     pub(super) waits: Option<Waits>,
+    /// It rests because events are missing that can't be read: a message ends the rest.
+    misses: bool,
 }
 
 /// Why a stream with unacknowledged messages makes no progress.
@@ -105,22 +110,44 @@ impl Lane {
     }
 
     pub(super) fn add(&mut self, delivery: DeliveryId, event: Received) {
-        self.is_end = false;
-        let is_other =
-            |position: Position| position.version == event.version && position.event_id != Some(event.event_id);
-        if self.position().is_some_and(is_other) {
+        (self.is_end, self.is_read_late) = (false, true);
+        if self.position().is_some_and(|position| contradicts(position, &event)) {
             // A check from before it came says nothing about it.
             self.checked_at = None;
         }
-        let message = self.messages.entry(event.version);
+        let message = self.messages.entry((event.version, event.event_id));
         let message = message.or_insert_with(|| Message { event: Arc::new(event), deliveries: Vec::new() });
         message.deliveries.push(delivery);
+        if std::mem::take(&mut self.misses) {
+            self.not_before = None;
+        }
     }
 
     pub(super) fn add_unreadable(&mut self, delivery: DeliveryId, why: String) {
-        self.is_end = false;
+        (self.is_end, self.is_read_late) = (false, true);
+        self.checked_at = None;
         self.unreadable.push(delivery);
         self.unreadable_why.get_or_insert(why);
+    }
+
+    /// Whether it holds messages that can't be read.
+    pub(super) fn has_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
+    /// It rests until then because events are missing, unless a message comes.
+    pub(super) fn miss(&mut self) {
+        self.misses = true;
+    }
+
+    /// Its rest is over.
+    pub(super) fn wake(&mut self) {
+        self.not_before = None;
+        if std::mem::take(&mut self.misses) {
+            // Another consumer has applied what is missing, or an operator has skipped it.
+            self.attempts = self.attempts.saturating_add(1);
+            self.forget_position();
+        }
     }
 
     /// Forgets all messages: the broker delivers them again.
@@ -148,12 +175,12 @@ impl Lane {
     /// The newest version that there is a message of, or that one was acknowledged of.
     pub(super) fn latest_version(&self, at_least: u64) -> u64 {
         let claimed = if let Phase::Retrying(claimed) = self.phase { claimed.latest_version } else { 0 };
-        self.messages.keys().next_back().copied().unwrap_or(0).max(claimed).max(at_least)
+        self.messages.keys().next_back().map_or(0, |(version, _)| *version).max(claimed).max(at_least)
     }
 
     /// The deliveries of all messages up to a version.
     pub(super) fn take_through(&mut self, version: u64) -> Vec<DeliveryId> {
-        let behind = self.messages.split_off(&version.saturating_add(1));
+        let behind = self.messages.split_off(&(version.saturating_add(1), Uuid::nil()));
         let taken = std::mem::replace(&mut self.messages, behind);
         taken.into_values().flat_map(|message| message.deliveries).collect()
     }
@@ -172,8 +199,10 @@ impl Lane {
                 Step::Do(Task::Park(stream.clone(), Parking { latest_version, ..parking.clone() }))
             }
             Phase::Parked => match self.messages.keys().next_back() {
-                Some(version) => Step::Do(Task::NoteLatest(stream.clone(), *version)),
-                None => Step::Nothing,
+                Some((version, _)) => Step::Do(Task::NoteLatest(stream.clone(), *version)),
+                None if self.unreadable.is_empty() => Step::Nothing,
+                // No mark can cover what has no version.
+                None => self.advance(None, stream, means, now, done_with),
             },
             Phase::Due(_) => unreachable!("the core claims it"),
             Phase::Live => self.advance(None, stream, means, now, done_with),
@@ -198,18 +227,14 @@ impl Lane {
                 let is_recent =
                     self.checked_at.is_some_and(|at| now.saturating_duration_since(at) < means.check_interval);
                 let can_check = means.has_store && position.event_id.is_some() && !is_recent;
-                // A retry begins with a check, and an old event may be the first one of another history.
+                // A retry begins with a check, and an old event may be the first one of another history. So may one that can't be read.
                 let first = self.messages.values().next().map(|message| &message.event);
                 let is_old = first.is_some_and(|event| event.version <= position.version);
-                if can_check && (retrying.is_some() || is_old) {
+                let contradicts = self.is_contradicted(position);
+                if can_check && (needs_position || is_old || contradicts) {
                     return Step::Do(Task::CheckHistory(stream.clone(), position));
                 }
-                let is_other = |event: &Arc<Received>| {
-                    event.version == position.version && position.event_id.is_some_and(|id| id != event.event_id)
-                };
-                if !means.has_store
-                    && self.messages.get(&position.version).is_some_and(|message| is_other(&message.event))
-                {
+                if !means.has_store && contradicts {
                     return Step::Fail(other_history(position.version));
                 }
                 done_with.extend(self.take_through(position.version));
@@ -224,10 +249,19 @@ impl Lane {
         let Some(message) = self.messages.values().next() else { return Step::Nothing };
         let (event, previous) = (&message.event, message.event.previous_version.unwrap_or(0));
         let last = self.position().map_or(previous, |position| position.version);
-        if previous <= last {
+        // One that contradicts the position, though the store has what the position names, is of a history that is no more.
+        let is_contradicting = self.position().is_some_and(|position| contradicts(position, event));
+        if previous <= last && !is_contradicting {
             return Step::Do(Task::Apply(Arc::clone(event), last));
         }
         self.read_on(last, event.version, stream, means)
+    }
+
+    /// Whether a message that is next, or was, belongs to another history than the position.
+    fn is_contradicted(&self, position: Position) -> bool {
+        let through = self.messages.range((position.version, Uuid::nil())..);
+        let mut seen = through.map(|(_, message)| &message.event);
+        seen.any(|event| contradicts(position, event))
     }
 
     /// What is to be read beside what a message shows: for a retry, and for messages that can't be read.
@@ -274,8 +308,9 @@ impl Lane {
         Step::Do(Task::ReadStore(stream.clone(), last.max(self.read_through), last))
     }
 
-    /// Whether it begins to read what is missing.
-    pub(super) fn begins_to_read(&self) -> bool {
+    /// The store is read. Whether that begins to read what is missing.
+    pub(super) fn begins_to_read(&mut self) -> bool {
+        self.is_read_late = false;
         self.read_through == 0 && self.gap().is_some()
     }
 
@@ -288,6 +323,7 @@ impl Lane {
 
     pub(super) fn set_position(&mut self, position: Position) -> Result<(), String> {
         let before = std::mem::replace(&mut self.position, Known::At(position));
+        self.doubt_check(position);
         match before {
             Known::NotAt(Some(refused)) if refused == position.version => Err(format!(
                 "the projection did not store an event at version {refused}, and its position is still {refused}: `apply` has to store \
@@ -297,13 +333,26 @@ impl Lane {
         }
     }
 
-    /// Its effect is stored.
-    pub(super) fn applied(&mut self, event: &Received) {
-        self.position = Known::At(Position { version: event.version, event_id: Some(event.event_id) });
+    /// Its effect is stored. Returns the deliveries of its message: any other, even of its version, may be of another history.
+    pub(super) fn applied(&mut self, event: &Received, now: Instant) -> Vec<DeliveryId> {
+        let position = Position { version: event.version, event_id: Some(event.event_id) };
+        self.position = Known::At(position);
         if self.history.front().is_some_and(|first| first.version <= event.version) {
             self.history.pop_front();
+            // It was read from the store.
+            self.checked_at = Some(now);
         }
         self.waits = None;
+        let message = self.messages.remove(&(event.version, event.event_id));
+        self.doubt_check(position);
+        message.map_or_else(Vec::new, |message| message.deliveries)
+    }
+
+    /// A check from before it was at this position says nothing about a message that contradicts it.
+    fn doubt_check(&mut self, position: Position) {
+        if self.is_contradicted(position) {
+            self.checked_at = None;
+        }
     }
 
     /// The projection is not at the version that was expected.
@@ -334,7 +383,9 @@ impl Lane {
     pub(super) fn read(&mut self, page: StorePage) {
         let last = self.position().map_or(0, |position| position.version);
         self.history.extend(page.events.into_iter().filter(|event| event.version > last));
-        (self.read_through, self.is_end) = (page.through.max(self.read_through), page.is_end);
+        self.read_through = page.through.max(self.read_through);
+        // The message may be of an event that was appended after the read.
+        self.is_end = page.is_end && !self.is_read_late;
     }
 
     /// Whether the store has the event that the position names.
@@ -350,6 +401,17 @@ impl Lane {
     pub(super) fn failed(&mut self) {
         self.attempts = self.attempts.saturating_add(1);
         self.drop_history();
+    }
+}
+
+/// Whether the position and an event can't be of the same history: the event has its version and another id, or is behind it
+/// without having seen it.
+fn contradicts(position: Position, event: &Received) -> bool {
+    let Some(event_id) = position.event_id else { return false };
+    match event.version.cmp(&position.version) {
+        Ordering::Less => false,
+        Ordering::Equal => event.event_id != event_id,
+        Ordering::Greater => event.previous_version.unwrap_or(0) < position.version,
     }
 }
 

@@ -175,8 +175,8 @@ impl Core {
     pub fn next_task(&mut self, now: Instant) -> Option<Task> {
         while let Some((_, stream)) = self.resting.first().filter(|(until, _)| *until <= now).cloned() {
             self.resting.pop_first();
-            if let Some(lane) = self.lanes.get_mut(&stream) {
-                lane.not_before = None;
+            if let Some(lane) = self.lanes.get_mut(&stream).filter(|lane| lane.not_before.is_some_and(|at| at <= now)) {
+                lane.wake();
             }
             self.make_ready(stream);
         }
@@ -235,7 +235,7 @@ impl Core {
             return None;
         }
         if let Phase::Due(retry_at) = lane.phase {
-            let retry_in = self.bounds.retry_delay(lane.attempts + 1, &mut self.jitter);
+            let retry_in = self.bounds.retry_delay(lane.attempts.saturating_add(1), &mut self.jitter);
             lane.is_under_way = true;
             return Some(Task::Claim(stream.clone(), retry_at, retry_in));
         }
@@ -262,9 +262,13 @@ impl Core {
             }
             Step::Nothing => {
                 self.totals.duplicates += (self.acknowledge.len() - before) as u64;
-                if let Some((last, missing)) = lane.gap()
-                    && !was_waiting
-                {
+                let Some((last, missing)) = lane.gap() else {
+                    if lane.is_idle() {
+                        self.close(stream);
+                    }
+                    return None;
+                };
+                if !was_waiting {
                     self.totals.gaps += 1;
                     let why = format!(
                         "version {missing} has not come, and the last one that was applied is {last}: a message was lost or is late. Without \
@@ -272,9 +276,9 @@ impl Core {
                     );
                     lane.waits = Some(Waits { why, since: now });
                 }
-                if lane.is_idle() {
-                    self.close(stream);
-                }
+                lane.miss();
+                let delay = self.bounds.retry_delay(lane.attempts, &mut self.jitter);
+                self.let_rest(stream, now + delay.min(self.bounds.hold_limit / 4));
                 None
             }
         }
@@ -320,9 +324,7 @@ impl Core {
                 if lane.phase == Phase::Live {
                     lane.attempts = 0;
                 }
-                lane.applied(&event);
-                let done_with = lane.take_through(event.version);
-                self.acknowledge.extend(done_with);
+                self.acknowledge.extend(lane.applied(&event, now));
             }
             Done::Applied(event, Ok(Applied::Moved)) => {
                 let expected = lane.position().map_or(event.previous_version.unwrap_or(0), |position| position.version);
@@ -351,6 +353,10 @@ impl Core {
                 self.acknowledge.extend(done_with);
                 self.parked.put(stream.clone(), ());
                 self.next_look = self.next_look.min(now + parking.retry_in);
+                if lane.has_unreadable() {
+                    // They are kept, and tried again here: another consumer may retry the stream and not know of them.
+                    self.let_rest(stream, now + parking.retry_in.min(self.bounds.hold_limit / 4));
+                }
             }
             Done::NotedLatest(_, version, Ok(is_parked)) => {
                 self.trouble = None;

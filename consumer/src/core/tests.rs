@@ -75,9 +75,10 @@ fn without_a_store_a_gap_waits_for_the_missing_message_and_then_for_a_new_connec
     core.delivered(2, Ok(event(3)), now);
     assert_eq!(tasks(&mut core, now), [Task::Acknowledge(vec![1])]);
     assert_eq!(core.waiting().count(), 1);
-    let later = core.next_due().unwrap();
-    assert_eq!(tasks(&mut core, later), [Task::Reopen]);
+    let later = now + Bounds::default().hold_limit;
+    assert_eq!(tasks(&mut core, later), [Task::Reopen, Task::ReadPosition(stream())]);
     core.connection_lost();
+    core.done(Done::ReadPosition(stream(), Ok(Position { version: 1, event_id: None })), later);
     for (delivery, version) in [(3, 3), (4, 2)] {
         core.delivered(delivery, Ok(event(version)), later);
     }
@@ -211,4 +212,115 @@ fn a_stopped_consumer_finishes_what_is_under_way() {
     stored(&mut core, 1, now);
     assert_eq!(tasks(&mut core, now), [Task::Acknowledge(vec![1])]);
     assert!(core.is_finished());
+}
+
+#[test]
+fn a_gap_ends_without_a_store_when_another_consumer_or_an_operator_has_moved_the_position() {
+    let (mut core, now) = core(false, false);
+    core.delivered(1, Ok(event(1)), now);
+    assert_eq!(tasks(&mut core, now), [apply(1, 0)]);
+    stored(&mut core, 1, now);
+    core.delivered(2, Ok(event(3)), now);
+    assert_eq!(tasks(&mut core, now), [Task::Acknowledge(vec![1])]);
+    // What is missing ends the wait when it comes.
+    core.delivered(3, Ok(event(4)), now);
+    assert_eq!(tasks(&mut core, now), []);
+    let later = now + Bounds::default().first_retry_delay * 2;
+    assert!(core.next_due().unwrap() <= later);
+    assert_eq!(tasks(&mut core, later), [Task::ReadPosition(stream())]);
+    core.done(Done::ReadPosition(stream(), Ok(Position { version: 2, event_id: None })), later);
+    assert_eq!(tasks(&mut core, later), [apply(3, 2)]);
+    stored(&mut core, 3, later);
+    assert_eq!(tasks(&mut core, later), [Task::Acknowledge(vec![2]), apply(4, 3)]);
+    assert_eq!(core.waiting().count(), 0);
+}
+
+/// The event of another history.
+fn other(version: u64) -> Received {
+    let mut event = event(version);
+    event.event_id = Uuid::from_u128(u128::MAX);
+    event
+}
+
+#[test]
+fn two_events_of_one_version_are_not_taken_for_one() {
+    let (mut core, now) = core(true, true);
+    core.delivered(1, Ok(event(5)), now);
+    core.delivered(2, Ok(other(5)), now);
+    assert_eq!(tasks(&mut core, now), [apply(5, 4)]);
+    stored(&mut core, 5, now);
+    // The other one is not acknowledged before the store has said which of them it has.
+    let position = Position { version: 5, event_id: Some(event(5).event_id) };
+    assert_eq!(tasks(&mut core, now), [Task::Acknowledge(vec![1]), Task::CheckHistory(stream(), position)]);
+}
+
+#[test]
+fn an_event_that_does_not_know_of_the_last_one_that_was_applied_is_of_another_history() {
+    for has_store in [true, false] {
+        let (mut core, now) = core(has_store, has_store);
+        core.delivered(1, Ok(event(5)), now);
+        assert_eq!(tasks(&mut core, now), [apply(5, 4)]);
+        stored(&mut core, 5, now);
+        // Version 5 is private in the other history.
+        let mut next = event(6);
+        next.previous_version = Some(4);
+        core.delivered(2, Ok(next), now);
+        let next = tasks(&mut core, now);
+        if has_store {
+            let position = Position { version: 5, event_id: Some(event(5).event_id) };
+            assert_eq!(next, [Task::Acknowledge(vec![1]), Task::CheckHistory(stream(), position)]);
+            core.done(Done::CheckedHistory(stream(), Ok(true)), now);
+            // So it is the message that is of another history: what the store has is applied.
+            assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 5, 5)]);
+        } else {
+            assert_eq!(next, [Task::Acknowledge(vec![1])]);
+            assert!(core.waiting().all(|(_, waits)| waits.why.contains("restored")));
+            assert_eq!(core.waiting().count(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_read_from_before_a_message_came_does_not_say_that_there_is_nothing_behind() {
+    let broken = || MessageError::Broken { stream_id: stream(), part: "header version", why: "is missing".to_owned() };
+    let (mut core, now) = core(true, true);
+    core.delivered(1, Err(broken()), now);
+    assert_eq!(tasks(&mut core, now), [Task::ReadPosition(stream())]);
+    core.done(Done::ReadPosition(stream(), Ok(Position::default())), now);
+    assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 0, 0)]);
+    core.delivered(2, Err(broken()), now);
+    let page = StorePage { events: vec![Arc::new(event(1))], through: 1, is_end: true };
+    core.done(Done::ReadStore(stream(), Ok(page)), now);
+    assert_eq!(tasks(&mut core, now), [apply(1, 0)]);
+    stored(&mut core, 1, now);
+    assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 1, 1)]);
+    let page = StorePage { events: vec![Arc::new(event(2))], through: 2, is_end: true };
+    core.done(Done::ReadStore(stream(), Ok(page)), now);
+    assert_eq!(tasks(&mut core, now), [apply(2, 1)]);
+    stored(&mut core, 2, now);
+    assert_eq!(tasks(&mut core, now), [Task::Acknowledge(vec![1, 2])]);
+}
+
+#[test]
+fn what_can_not_be_read_of_a_parked_stream_is_tried_again_though_another_consumer_retries_the_stream() {
+    let (mut core, now) = core(true, true);
+    core.delivered(1, Ok(event(1)), now);
+    let broken = MessageError::Broken { stream_id: stream(), part: "header version", why: "is missing".to_owned() };
+    core.delivered(2, Err(broken), now);
+    assert_eq!(tasks(&mut core, now), [Task::ReadPosition(stream())]);
+    core.done(Done::ReadPosition(stream(), Ok(Position::default())), now);
+    assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 0, 0)]);
+    core.done(Done::ReadStore(stream(), Err("no".to_owned())), now);
+    let Some(Task::Park(_, parking)) = tasks(&mut core, now).pop() else { panic!("it is not parked") };
+    core.done(Done::Parked(stream(), parking, Ok(())), now);
+    assert_eq!(tasks(&mut core, now), [Task::Acknowledge(vec![1])]);
+    // The other one has brought it up to date.
+    let later = now + Bounds::default().first_retry_delay * 2;
+    assert_eq!(tasks(&mut core, later), [Task::ReadStore(stream(), 0, 0)]);
+    let page = StorePage { events: vec![Arc::new(event(1))], through: 1, is_end: true };
+    core.done(Done::ReadStore(stream(), Ok(page)), later);
+    assert_eq!(tasks(&mut core, later), [apply(1, 0)]);
+    stored(&mut core, 1, later);
+    assert_eq!(tasks(&mut core, later), [Task::Acknowledge(vec![2])]);
+    assert_eq!((core.open_streams(), core.unacknowledged()), (0, 0));
 }

@@ -58,10 +58,7 @@ impl<P: Projection> Work<P> {
             (Task::Claim(stream, seen, retry_in), _, Some(inbox)) => {
                 let parked = inbox.claim(&stream, seen, later(inbox, retry_in)).await;
                 let claimed = parked.map(|parked| {
-                    parked.map(|parked| Claimed {
-                        attempts: u32::try_from(parked.attempts).unwrap_or(u32::MAX),
-                        latest_version: parked.latest_version,
-                    })
+                    parked.map(|parked| Claimed { attempts: parked.attempts, latest_version: parked.latest_version })
                 });
                 Done::Claimed(stream, claimed.map_err(|error| sentence(&error)))
             }

@@ -94,6 +94,7 @@ pub mod snapshot;
 mod store;
 mod stream;
 mod table;
+mod table_definition;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;
@@ -114,8 +115,7 @@ pub use client::{
     client_from_env, client_from_env_with, client_with,
 };
 pub use definition::{
-    CREATE_TABLE_TIMEOUT, IndexDefinition, TableCheck, TableCreation, TableDefinition, TableDifference, TableNote,
-    check_table, create_table, table_name,
+    CREATE_TABLE_TIMEOUT, TableCheck, TableCreation, TableDifference, TableNote, check_table, create_table, table_name,
 };
 pub use error::{Conflict, Corrupt, Error, Invalid, ItemRefused};
 pub use event::{AppendRange, NewEvent, RecordedEvent};
@@ -133,6 +133,7 @@ pub use schema::{Compression, DEFAULT_COMPRESSION_LEVEL, DEFAULT_COMPRESSION_THR
 pub use serde_json;
 pub use store::EventStore;
 pub use stream::{ExpectedVersion, StreamId, StreamIdError, StreamPosition};
+pub use table_definition::{IndexDefinition, TableDefinition};
 pub use trace::TraceContext;
 /// Append and event ids; the name-based ones are made with `Uuid::new_v5`.
 pub use uuid;

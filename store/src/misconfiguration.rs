@@ -1,6 +1,6 @@
 //! What is wrong with the configuration, as data.
 
-use crate::definition::IndexDefinition;
+use crate::table_definition::IndexDefinition;
 
 /// Why a request can't be sent, or why DynamoDB refuses it for good: what has to be corrected before the same call can succeed.
 ///

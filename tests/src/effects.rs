@@ -102,9 +102,8 @@ impl Effects {
                 tokio::task::yield_now().await;
             }
         };
-        if timeout(PATIENCE, reached).await.is_err() {
-            panic!("{stream} has had {:?} of {count} effects", self.of(stream).await);
-        }
+        let is_in_time = timeout(PATIENCE, reached).await.is_ok();
+        assert!(is_in_time, "{stream} has had {:?} of {count} effects", self.of(stream).await);
     }
 }
 

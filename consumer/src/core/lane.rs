@@ -17,6 +17,10 @@ use crate::Position;
 
 /// A stream that is worked on. One request of it is under way at a time.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about what was read and what is asked for"
+)]
 pub(super) struct Lane {
     position: Known,
     /// When the store was last seen to have the event that the position names.

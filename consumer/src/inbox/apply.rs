@@ -29,7 +29,7 @@ struct Move {
 
 impl Move {
     /// What is set, and nothing else: a parked stream stays parked.
-    fn update(self) -> String {
+    fn update() -> String {
         format!("SET {LAST_VERSION} = :version, {LAST_EVENT_ID} = :id")
     }
 
@@ -117,7 +117,7 @@ impl Inbox {
             .update_item()
             .table_name(&*self.table)
             .set_key(Some(self.position_key(stream)))
-            .update_expression(step.update())
+            .update_expression(Move::update())
             .condition_expression(step.condition())
             .set_expression_attribute_values(Some(step.values()))
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
@@ -156,7 +156,7 @@ impl Inbox {
         let update = Update::builder()
             .table_name(&*self.table)
             .set_key(Some(self.position_key(stream)))
-            .update_expression(step.update())
+            .update_expression(Move::update())
             .condition_expression(step.condition())
             .set_expression_attribute_values(Some(step.values()))
             .build()
@@ -185,7 +185,7 @@ mod tests {
             (later.condition().as_str(), &later.values()[":last"]),
             ("last_version = :last", &AttributeValue::N("3".to_owned()))
         );
-        assert_eq!(later.update(), "SET last_version = :version, last_event_id = :id");
+        assert_eq!(Move::update(), "SET last_version = :version, last_event_id = :id");
     }
 
     #[test]

@@ -38,6 +38,7 @@ impl Delays {
 }
 
 /// What DynamoDB has decided about a conditional update.
+#[expect(clippy::large_enum_variant, reason = "it is looked at once and dropped")]
 pub(super) enum Updated {
     Done(UpdateItemOutput),
     /// The condition does not hold for this item; none if there is none, or DynamoDB was not asked to return it.

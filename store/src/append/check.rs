@@ -2,20 +2,20 @@
 
 use std::collections::HashSet;
 
-use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::TransactWriteItem;
 use uuid::Uuid;
 
 use super::Part;
 use crate::{
     error::{Corrupt, Error, Invalid},
     event::{NewEvent, RecordedEvent},
+    failure::own as own_items,
     json,
     limits::{
-        MAX_EVENTS_PER_APPEND, MAX_INLINE_ENTRY_BYTES, MAX_ITEM_BYTES, MAX_MESSAGE_HEADER_BYTES,
-        MAX_SHORT_STRING_BYTES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS,
+        MAX_EVENTS_PER_APPEND, MAX_INLINE_ENTRY_BYTES, MAX_ITEM_BYTES, MAX_MESSAGE_HEADER_BYTES, MAX_SHORT_STRING_BYTES,
     },
     metadata::Metadata,
-    schema::{self, item_bytes},
+    schema,
     stream::{ExpectedVersion, StreamId},
     table::Table,
 };
@@ -37,28 +37,7 @@ pub(super) fn check(table: &Table, append_id: Uuid, parts: &[Part], own: &[Trans
         bytes += check_part(table, part)?;
         items += part.events.len() + usize::from(part.has_entry()) + usize::from(part.is_marked);
     }
-    check_beside(table.name(), own, items - own.len(), bytes)
-}
-
-/// The caller's own items in one transaction with `ours` items of `our_bytes` in `table`.
-pub(crate) fn check_beside(
-    table: &str,
-    own: &[TransactWriteItem],
-    ours: usize,
-    our_bytes: usize,
-) -> Result<(), Invalid> {
-    let items = ours + own.len();
-    if items > MAX_TRANSACTION_ITEMS {
-        return Err(Invalid::TooManyItems { limit: MAX_TRANSACTION_ITEMS, items });
-    }
-    let mut bytes = our_bytes;
-    for (position, item) in own.iter().enumerate() {
-        bytes += check_own(table, position, item)?;
-    }
-    if bytes > MAX_TRANSACTION_BYTES {
-        return Err(Invalid::AppendTooLarge { limit_bytes: MAX_TRANSACTION_BYTES, bytes });
-    }
-    Ok(())
+    own_items::check(table.name(), own, items - own.len(), bytes)
 }
 
 fn check_part(table: &Table, part: &Part) -> Result<usize, Invalid> {
@@ -149,27 +128,4 @@ fn message_header_bytes(stream: &StreamId, event: &NewEvent) -> usize {
     let metadata =
         Metadata::HEADERS.iter().filter_map(|name| Some(name.len() + event.metadata().header_text(name)?.len()));
     MESSAGE_ID_BYTES + stream.as_str().len() + event.event_type().len() + metadata.sum::<usize>()
-}
-
-/// One of the caller's own items. Returns the bytes of what it puts; of any other DynamoDB alone knows what it reads.
-fn check_own(table: &str, position: usize, item: &TransactWriteItem) -> Result<usize, Invalid> {
-    let refuse = |why| Err(Invalid::OwnItem { position, why });
-    let tables = [
-        item.put().map(Put::table_name),
-        item.update().map(Update::table_name),
-        item.delete().map(Delete::table_name),
-        item.condition_check().map(ConditionCheck::table_name),
-    ];
-    let tables: Vec<_> = tables.into_iter().flatten().collect();
-    let [name] = tables[..] else {
-        return refuse("it must be exactly one of put, update, delete and condition check");
-    };
-    // A table may be named by its ARN.
-    if name == table || name.rsplit_once(":table/").is_some_and(|(_, name)| name == table) {
-        return refuse("it is in the table of streambox itself, which is for streambox's items alone; use another");
-    }
-    match item.put().map(|put| item_bytes(put.item())) {
-        Some(bytes) if bytes > MAX_ITEM_BYTES => refuse("it has more than the 400 KB of an item"),
-        bytes => Ok(bytes.unwrap_or_default()),
-    }
 }

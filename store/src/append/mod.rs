@@ -26,11 +26,8 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
+pub(crate) use self::commit::{commit, stored_before};
 pub use self::transaction::{Committed, Transaction};
-pub(crate) use self::{
-    check::check_beside,
-    commit::{commit, stored_before},
-};
 use crate::{
     error::Error,
     event::{NewEvent, event_id, time_of},

@@ -9,12 +9,12 @@ use aws_sdk_dynamodb::{
     },
 };
 
-use super::{IndexDefinition, TableDefinition};
 use crate::{
     error::Error,
     failure::{Operation, RequestContext},
     schema::OUTBOX_INDEX,
     table::Table,
+    table_definition::{IndexDefinition, TableDefinition},
 };
 
 /// What was found of a table. See [`check_table`].

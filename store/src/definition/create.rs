@@ -11,11 +11,11 @@ use aws_sdk_dynamodb::{
     },
 };
 
-use super::{IndexDefinition, TableDefinition};
 use crate::{
     error::Error,
     failure::{Operation, RequestContext},
     retry::Backoff,
+    table_definition::{IndexDefinition, TableDefinition},
 };
 
 /// The longest to wait for a new table to become active.

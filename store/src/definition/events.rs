@@ -1,7 +1,7 @@
 //! What the table of events has to be.
 
-use super::{IndexDefinition, TableDefinition};
 use crate::schema::{ENTITY, OUTBOX_INDEX, PENDING_SINCE, RECORDED_AT, STREAM_ID, TAKEN_AT};
+use crate::table_definition::{IndexDefinition, TableDefinition};
 
 impl TableDefinition {
     /// The table of an [`EventStore`](crate::EventStore).

@@ -4,13 +4,11 @@
 mod check;
 mod create;
 mod events;
-mod expected;
 mod identity;
 mod name;
 
 pub(crate) use check::is_being_built;
 pub use check::{TableCheck, TableDifference, TableNote, check_table};
 pub use create::{CREATE_TABLE_TIMEOUT, TableCreation, create_table};
-pub use expected::{IndexDefinition, TableDefinition};
 pub(crate) use identity::identity;
 pub use name::table_name;

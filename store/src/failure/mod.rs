@@ -21,7 +21,7 @@ use aws_sdk_dynamodb::{
 
 pub(crate) use self::operation::{Cancelled, FOR_NOW, Operation, Transactional};
 pub use self::request::TableRequest;
-use crate::{definition::TableDefinition, misconfiguration::Misconfiguration};
+use crate::{misconfiguration::Misconfiguration, table_definition::TableDefinition};
 
 /// What to do after a failed request.
 #[derive(Debug, PartialEq, Eq)]

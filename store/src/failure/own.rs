@@ -1,12 +1,58 @@
-//! The caller's own items, if DynamoDB refuses one of them without saying which.
+//! The caller's own items: what can be refused before they are sent, and which it is if DynamoDB refuses one of them without saying
+//! so.
 
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update};
+
+use crate::{
+    error::Invalid,
+    limits::{MAX_ITEM_BYTES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS},
+    schema::item_bytes,
+};
 
 /// What DynamoDB says if two operations of a transaction are on one item.
 const SAME_ITEM: &str = "multiple operations on one item";
 
 /// Stands before a table's name in its ARN.
 const TABLE_OF_ARN: &str = ":table/";
+
+/// The caller's own items in one transaction with `ours` items of `our_bytes` in `table`.
+pub(crate) fn check(table: &str, own: &[TransactWriteItem], ours: usize, our_bytes: usize) -> Result<(), Invalid> {
+    let items = ours + own.len();
+    if items > MAX_TRANSACTION_ITEMS {
+        return Err(Invalid::TooManyItems { limit: MAX_TRANSACTION_ITEMS, items });
+    }
+    let mut bytes = our_bytes;
+    for (position, item) in own.iter().enumerate() {
+        bytes += check_own(table, position, item)?;
+    }
+    if bytes > MAX_TRANSACTION_BYTES {
+        return Err(Invalid::AppendTooLarge { limit_bytes: MAX_TRANSACTION_BYTES, bytes });
+    }
+    Ok(())
+}
+
+/// One of the caller's own items. Returns the bytes of what it puts; of any other DynamoDB alone knows what it reads.
+fn check_own(table: &str, position: usize, item: &TransactWriteItem) -> Result<usize, Invalid> {
+    let refuse = |why| Err(Invalid::OwnItem { position, why });
+    let tables = [
+        item.put().map(Put::table_name),
+        item.update().map(Update::table_name),
+        item.delete().map(Delete::table_name),
+        item.condition_check().map(ConditionCheck::table_name),
+    ];
+    let tables: Vec<_> = tables.into_iter().flatten().collect();
+    let [name] = tables[..] else {
+        return refuse("it must be exactly one of put, update, delete and condition check");
+    };
+    // A table may be named by its ARN.
+    if name == table || name.rsplit_once(":table/").is_some_and(|(_, name)| name == table) {
+        return refuse("it is in the table of streambox itself, which is for streambox's items alone; use another");
+    }
+    match item.put().map(|put| item_bytes(put.item())) {
+        Some(bytes) if bytes > MAX_ITEM_BYTES => refuse("it has more than the 400 KB of an item"),
+        bytes => Ok(bytes.unwrap_or_default()),
+    }
+}
 
 /// What an own item does: operation and table.
 pub(crate) fn described(item: &TransactWriteItem) -> String {

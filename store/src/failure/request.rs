@@ -11,10 +11,9 @@ use aws_sdk_dynamodb::{
 
 use super::{Cancelled, FOR_NOW, Operation, RequestContext, Transactional, Verdict, own};
 use crate::{
-    append,
-    definition::TableDefinition,
     error::{Error, Source},
     misconfiguration::Misconfiguration,
+    table_definition::TableDefinition,
 };
 
 /// One operation on a table beside the store's, and what its errors mean: for crates that keep items of their own in such a table, as
@@ -139,6 +138,6 @@ impl<'a> TableRequest<'a> {
     /// # Errors
     /// [`Error::Invalid`] names the limit, or the item.
     pub fn check_items(&self, own: &[TransactWriteItem], ours: usize, our_bytes: usize) -> Result<(), Error> {
-        Ok(append::check_beside(self.0.context.table, own, ours, our_bytes)?)
+        Ok(own::check(self.0.context.table, own, ours, our_bytes)?)
     }
 }

@@ -19,7 +19,7 @@ use tokio::{sync::watch, time::timeout};
 
 /// Queues of a name of their own, and an exchange for them alone.
 pub(super) fn queues() -> Queues {
-    Queues::new(unique("seats")).unwrap().exchange(unique("events")).unwrap()
+    Queues::new(unique("seats")).expect("it works").exchange(unique("events")).expect("it works")
 }
 
 pub(super) async fn channel(url: &str) -> (Connection, Channel) {

@@ -36,13 +36,18 @@ impl Stage {
     async fn set_at(url: String) -> Self {
         let table = TestTable::create().await;
         let inbox_table = unique("inbox");
-        create_inbox_table(&table.client(), &inbox_table).await.unwrap();
+        create_inbox_table(&table.client(), &inbox_table).await.expect("it works");
         let name = unique("consumer");
-        let inbox = Inbox::new(table.client(), &inbox_table, &name).unwrap();
+        let inbox = Inbox::new(table.client(), &inbox_table, &name).expect("it works");
         let exchange = unique("events");
-        let queues = Queues::new(&name).unwrap().exchange(&exchange).unwrap().category("order").unwrap();
-        queues.declare(&url, TlsFiles::default()).await.unwrap();
-        let relay = Relay::builder(table.another().0, &url).exchange(&exchange).spawn().unwrap();
+        let queues = Queues::new(&name)
+            .expect("it works")
+            .exchange(&exchange)
+            .expect("it works")
+            .category("order")
+            .expect("it works");
+        queues.declare(&url, TlsFiles::default()).await.expect("it works");
+        let relay = Relay::builder(table.another().0, &url).exchange(&exchange).spawn().expect("it works");
         let effects = Effects::create(table.client()).await;
         Self { url, table, effects, inbox, queues, relay }
     }
@@ -57,7 +62,7 @@ impl Stage {
 
     async fn append(&self, streams: impl Iterator<Item = u64>, number: u64) {
         for order in streams {
-            self.table.store.append(&self::order(order), Any, [event(number)]).await.unwrap();
+            self.table.store.append(&self::order(order), Any, [event(number)]).await.expect("it works");
         }
     }
 

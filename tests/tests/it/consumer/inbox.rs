@@ -37,7 +37,7 @@ fn at(event: &Received) -> Position {
 async fn apply_all(inbox: &Inbox, last: u64) {
     for version in 1..=last {
         let event = received("order-1", version, version.checked_sub(1).filter(|previous| *previous > 0));
-        assert_eq!(inbox.apply(&event, version - 1, vec![]).await.unwrap(), Applied::Stored);
+        assert_eq!(inbox.apply(&event, version - 1, vec![]).await.expect("it works"), Applied::Stored);
     }
 }
 
@@ -60,8 +60,8 @@ impl Handler for Counting {
 
 async fn counted(events: &TestTable, table: &str, name: &str) -> u64 {
     let get = events.client().get_item().table_name(table).consistent_read(true);
-    let item = get.key("email", AttributeValue::S(name.to_owned())).send().await.unwrap().item;
-    item.map_or(0, |item| item["times"].as_n().unwrap().parse().unwrap())
+    let item = get.key("email", AttributeValue::S(name.to_owned())).send().await.expect("it works").item;
+    item.map_or(0, |item| item["times"].as_n().expect("it works").parse().expect("it works"))
 }
 
 #[tokio::test]
@@ -197,18 +197,17 @@ async fn answers_that_stay_lost_are_unavailable_with_an_unknown_outcome() {
 async fn other_transactions_and_missing_capacity_are_tried_again() {
     let events = TestTable::create().await;
     let (table, own) = (InboxTable::create(&events).await, own_table(&events).await);
-    let mut last = 0;
-    for (operation, refusal) in [
+    let refusals = [
         ("UpdateItem", Refusal::ItemConflict),
         ("UpdateItem", Refusal::Throttled),
         ("TransactWriteItems", Refusal::TransactionConflict),
         ("TransactWriteItems", Refusal::Throttled),
-    ] {
+    ];
+    for (last, (operation, refusal)) in (0..).zip(refusals) {
         table.wire.refuse(operation, refusal, 4);
         let items = if operation == "UpdateItem" { vec![] } else { vec![count(&own, "a")] };
         let applied = table.inbox.apply(&received("order-1", last + 1, None), last, items).await.unwrap();
         assert_eq!(applied, Applied::Stored, "{operation} {refusal:?}");
-        last += 1;
     }
 }
 

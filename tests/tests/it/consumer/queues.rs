@@ -18,16 +18,16 @@ use super::broker::{Sessions, channel, event, messages, next, publish, queues, v
 const PREFETCH: u16 = 20;
 
 async fn differences(queues: &Queues, url: &str) -> Vec<String> {
-    let QueuesCheck { differences, .. } = queues.check(url, TlsFiles::default()).await.unwrap();
+    let QueuesCheck { differences, .. } = queues.check(url, TlsFiles::default()).await.expect("it works");
     differences.iter().map(ToString::to_string).collect()
 }
 
 async fn declare(queues: &Queues, url: &str) {
-    queues.declare(url, TlsFiles::default()).await.unwrap();
+    queues.declare(url, TlsFiles::default()).await.expect("it works");
 }
 
 async fn refusal(queues: &Queues, url: &str) -> String {
-    queues.declare(url, TlsFiles::default()).await.unwrap_err().to_string()
+    queues.declare(url, TlsFiles::default()).await.expect_err("it is refused").to_string()
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ impl Memory {
     }
 
     fn events(&self) -> BTreeMap<String, Vec<Received>> {
-        let streams = self.streams.lock().unwrap();
+        let streams = self.streams.lock().expect("it works");
         streams.iter().map(|(stream, events)| (stream.to_string(), events.clone())).collect()
     }
 
@@ -54,10 +54,10 @@ impl Memory {
     }
 
     fn at(&self, stream: &StreamId) -> Position {
-        if let Some(position) = self.foreign.lock().unwrap().get(stream) {
+        if let Some(position) = self.foreign.lock().expect("it works").get(stream) {
             return *position;
         }
-        let streams = self.streams.lock().unwrap();
+        let streams = self.streams.lock().expect("it works");
         let last = streams.get(stream).and_then(|events| events.last());
         last.map_or_else(Position::default, |last| Position { version: last.version, event_id: Some(last.event_id) })
     }
@@ -80,7 +80,7 @@ impl Projection for Memory {
         if self.at(&event.stream_id).version != last_version {
             return Ok(Applied::Moved);
         }
-        self.streams.lock().unwrap().entry(event.stream_id.clone()).or_default().push(event.clone());
+        self.streams.lock().expect("it works").entry(event.stream_id.clone()).or_default().push(event.clone());
         Ok(Applied::Stored)
     }
 }
@@ -100,9 +100,12 @@ async fn published(store: &EventStore) -> BTreeMap<String, Vec<Received>> {
 async fn filled(streams: u64) -> TestTable {
     let table = TestTable::create().await;
     for number in 1..=streams {
-        let id = stream(&format!("{}-{number}", ["order", "cart", "user"][number as usize % 3]));
+        let id = stream(&format!(
+            "{}-{number}",
+            ["order", "cart", "user"][usize::try_from(number % 3).expect("it is small")]
+        ));
         let events = (1..=number).map(|number| if number % 3 == 0 { event(number).private() } else { event(number) });
-        table.store.append(&id, ExpectedVersion::NoStream, events).await.unwrap();
+        table.store.append(&id, ExpectedVersion::NoStream, events).await.expect("it works");
     }
     table.wire.take();
     table
@@ -235,7 +238,7 @@ async fn killed_after(
     tokio::select! {
         biased;
         _ = stopped => is_killed = true,
-        report = rebuild.run() => { report.unwrap(); }
+        report = rebuild.run() => { report.expect("it works"); }
     }
     (is_killed, seen, last)
 }

@@ -29,7 +29,7 @@ pub enum Applied {
 
 /// The effects of events, and the position of each stream beside them, in one database: both change in one transaction.
 ///
-/// Effects in DynamoDB need no implementation of this: [`Inbox::projection`] makes one of a [`Handler`]. For any other database
+/// Effects in DynamoDB need no implementation of this: [`Inbox::projection`] makes one of a [`Handler`](crate::Handler). For any other database
 /// implement the two methods.
 pub trait Projection: Send + Sync + 'static {
     /// Why the database did not answer, or the event can't be applied.

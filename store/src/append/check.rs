@@ -67,7 +67,7 @@ fn check_part(table: &Table, part: &Part) -> Result<usize, Invalid> {
 impl NewEvent {
     /// Checks whether the event can be appended to `stream`, as the append itself does, and returns the bytes that its item
     /// takes: keys, attribute names and the widest version included. An append has at most
-    /// [`MAX_TRANSACTION_BYTES`], its pending entry included.
+    /// [`MAX_TRANSACTION_BYTES`](crate::limits::MAX_TRANSACTION_BYTES), its pending entry included.
     ///
     /// # Errors
     /// [`Error::Invalid`]: the item has more than 400 KB, the metadata have too many levels, category and type do not fit into a

@@ -329,7 +329,7 @@ impl TableDefinition {
     /// Compares a table with this definition. Reads only.
     ///
     /// # Errors
-    /// As [`check_table`](crate::check_table).
+    /// As [`check_table`].
     pub async fn check(&self, client: &Client, table: &str) -> Result<TableCheck, Error> {
         check(self, client, table).await
     }

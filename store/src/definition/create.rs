@@ -112,7 +112,7 @@ impl TableDefinition {
     /// Creates the table, on-demand, with its index, and waits until both are active. For development and tests.
     ///
     /// # Errors
-    /// As [`create_table`](crate::create_table).
+    /// As [`create_table`].
     pub async fn create(&self, client: &Client, table: &str) -> Result<TableCreation, Error> {
         create(self, client, table).await
     }

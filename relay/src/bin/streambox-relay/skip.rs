@@ -5,7 +5,7 @@ use streambox::{
     EventStore,
     outbox::{Skip, SkipRequest, SkipTarget, Skipping},
 };
-use streambox_programs::Failure;
+use streambox_programs::{Failure, user_at_host};
 use streambox_relay::{
     config::{Format, SkipOptions},
     text::{iso_8601, one_line},
@@ -49,12 +49,6 @@ pub(crate) async fn run(store: &EventStore, options: &SkipOptions) -> Result<boo
         }
         _ => Err(Failure::new("this program does not know the answer of the store; use programs of one version")),
     }
-}
-
-fn user_at_host() -> String {
-    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
-    let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
-    format!("{}@{}", user.as_deref().unwrap_or("unknown"), host.as_deref().unwrap_or("unknown"))
 }
 
 #[derive(Serialize)]

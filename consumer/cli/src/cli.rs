@@ -2,14 +2,18 @@
 
 use std::fmt;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
+use streambox::{StreamId, table_name};
 use streambox_amqp::{TlsFiles, without_password};
 use streambox_programs::{CompletionsOptions, Format, ManOptions};
 
 const AFTER_HELP: &str = "\
 Examples:
   streambox-consumer queues declare --queue free-seats --category concert
+  streambox-consumer status --consumer free-seats --category concert
   streambox-consumer help queues check
+
+AWS's own settings work as in every AWS program: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_DYNAMODB, roles …
 
 Exit codes: 0 done, 1 failed, 2 usage, 78 bad configuration.";
 
@@ -42,6 +46,54 @@ Compares queues and exchanges with what `queues declare` declares, and changes n
 neither does this.
 
 Exits with 1 if there is a difference.";
+
+const INBOX_CREATE_HELP: &str = "\
+Examples:
+  streambox-consumer inbox create
+  streambox-consumer inbox create --inbox free-seats-inbox
+
+Creates the table of an inbox, on-demand, with its index, and waits until both are active. For development: in the cloud \
+infra/inbox.yaml creates it. A table that exists is not changed.";
+
+const INBOX_CHECK_HELP: &str = "\
+Examples:
+  streambox-consumer inbox check
+  streambox-consumer inbox check --format json
+
+Compares keys, index and settings that could lose items with what the library expects, and changes nothing.
+
+Exits with 1 if there is a difference.";
+
+const STATUS_HELP: &str = "\
+Examples:
+  streambox-consumer status --consumer free-seats --category concert
+  streambox-consumer status --consumer free-seats --no-events --format json
+
+How far the consumer is behind the events, by stream and in all; which streams are parked, since when, why, how often they were tried \
+and when they are tried next; the latest skips. Needs no running consumer and no broker.
+
+A stream is behind if its last public event is not applied. Only versions can be counted, and private events are versions, too. To \
+compare, the whole events table is scanned: half a read unit for each 4 KB of it, and half a read unit for each stream. With --no-events it \
+is not read.";
+
+const RETRY_HELP: &str = "\
+Examples:
+  streambox-consumer retry --consumer free-seats concert-7
+
+A parked stream is tried as soon as a consumer looks for what is due, instead of at its next time.
+
+Exits with 1 if the stream is not parked.";
+
+const SKIP_HELP: &str = "\
+Examples:
+  streambox-consumer skip --consumer free-seats concert-7 12 --reason 'a test booking, seat 900 does not exist'
+
+The consumer passes the event over as if it were applied, for ever, and continues with what comes behind it. Who did it, when and why is \
+recorded in the same transaction; `status` shows it. Only the event that comes next can be skipped: the first public one behind what is \
+applied. The events table is read to find out. With --no-events, for events in another account, your word counts: everything up to the version is \
+passed over.
+
+Exits with 1 if it is applied, or another one comes next.";
 
 const COMPLETIONS_HELP: &str = "\
 Examples:
@@ -98,6 +150,119 @@ pub(crate) enum Work {
         #[command(subcommand)]
         command: QueuesCommand,
     },
+    /// Create the table of an inbox, or compare it with what is expected.
+    Inbox {
+        #[command(subcommand)]
+        command: InboxCommand,
+    },
+    /// Show how far a consumer is behind, what is parked, and the latest skips.
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusOptions),
+    /// Try a parked stream now.
+    #[command(after_help = RETRY_HELP)]
+    Retry(RetryOptions),
+    /// Pass over the event that a stream waits for.
+    #[command(after_help = SKIP_HELP)]
+    Skip(SkipOptions),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum InboxCommand {
+    /// Create the table, for development.
+    #[command(after_help = INBOX_CREATE_HELP)]
+    Create(TableOptions),
+    /// Compare the table with what is expected; changes nothing.
+    #[command(after_help = INBOX_CHECK_HELP)]
+    Check(TableOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TableOptions {
+    /// The inbox's table: its name or ARN.
+    #[arg(long, env = "STREAMBOX_INBOX", value_name = "TABLE", default_value = "streambox-inbox", value_parser = table_name)]
+    pub(crate) inbox: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConsumerOptions {
+    #[command(flatten)]
+    pub(crate) table: TableOptions,
+
+    /// The name of the consumer.
+    #[arg(long, env = "STREAMBOX_CONSUMER", value_name = "NAME")]
+    pub(crate) consumer: String,
+
+    /// The generation of its projection, a number from 1. Without it, the current one.
+    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) generation: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsOptions {
+    /// The table of the events: its name or ARN.
+    #[arg(long, env = "STREAMBOX_TABLE", value_name = "TABLE", default_value = "streambox", value_parser = table_name)]
+    pub(crate) table: String,
+
+    /// Don't read the table of the events: this account can't.
+    #[arg(long)]
+    pub(crate) no_events: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusOptions {
+    #[command(flatten)]
+    pub(crate) of: ConsumerOptions,
+
+    #[command(flatten)]
+    pub(crate) events: EventsOptions,
+
+    /// Only streams of this category, as the consumer's queue is bound. It can be repeated; without it, of all.
+    #[arg(long = "category", env = "STREAMBOX_CATEGORIES", value_name = "CATEGORY", value_delimiter = ',')]
+    pub(crate) categories: Vec<String>,
+
+    /// Most streams that are listed, of those that are furthest behind and of those that are parked.
+    #[arg(long, value_name = "STREAMS", default_value_t = 20)]
+    pub(crate) most: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetryOptions {
+    #[command(flatten)]
+    pub(crate) of: ConsumerOptions,
+
+    /// The stream.
+    #[arg(value_parser = stored_stream)]
+    pub(crate) stream: StreamId,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SkipOptions {
+    #[command(flatten)]
+    pub(crate) of: ConsumerOptions,
+
+    #[command(flatten)]
+    pub(crate) events: EventsOptions,
+
+    /// The stream.
+    #[arg(value_parser = stored_stream)]
+    pub(crate) stream: StreamId,
+
+    /// The version of the event.
+    #[arg(value_parser = value_parser!(u64).range(1..))]
+    pub(crate) version: u64,
+
+    /// Why: it is recorded.
+    #[arg(long)]
+    pub(crate) reason: String,
+
+    /// Who: it is recorded. Without it, the user and the host.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+}
+
+/// A stream as it stands in the inbox: also an id that breaks a rule.
+fn stored_stream(id: &str) -> Result<StreamId, String> {
+    if id.is_empty() { Err("it is empty".to_owned()) } else { Ok(StreamId::stored(id)) }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,15 +1,20 @@
 //! The program `streambox-consumer`: parses the command line, runs one command, and ends with its exit code.
 
 mod cli;
+mod inbox;
+mod operator;
 mod queues;
+mod status;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
+use streambox::{Client, EventStore, RequestLimits, client_from_env_with};
+use streambox_consumer::Inbox;
 use streambox_programs::{Failure, Role, note, print_completions, start_log, write_man_pages};
 use tokio::runtime::Runtime;
 
-use crate::cli::{Cli, Command, Global, QueuesCommand, Work};
+use crate::cli::{Cli, Command, ConsumerOptions, EventsOptions, Global, InboxCommand, QueuesCommand, Work};
 
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
@@ -21,7 +26,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            note(&format!("streambox-consumer: {}", failure.message(Role::Operator)));
+            note(&format!("streambox-consumer: {}", failure.message(Role::ConsumerOperator)));
             ExitCode::from(failure.code())
         }
     }
@@ -40,5 +45,42 @@ async fn execute(global: &Global, work: Work) -> Result<(), Failure> {
     match work {
         Work::Queues { command: QueuesCommand::Declare(options) } => queues::declare(&options, global.format).await,
         Work::Queues { command: QueuesCommand::Check(options) } => queues::check(&options, global.format).await,
+        Work::Inbox { command: InboxCommand::Create(options) } => {
+            inbox::create(&client().await, &options.inbox, global.format).await
+        }
+        Work::Inbox { command: InboxCommand::Check(options) } => {
+            inbox::check(&client().await, &options.inbox, global.format).await
+        }
+        Work::Status(options) => {
+            let client = client().await;
+            let (inbox, store) = (open(&client, &options.of).await?, events(&client, &options.events));
+            status::run(&inbox, store.as_ref(), &options, global.format).await
+        }
+        Work::Retry(options) => {
+            operator::retry(&open(&client().await, &options.of).await?, &options.stream, global.format).await
+        }
+        Work::Skip(options) => {
+            let client = client().await;
+            let (inbox, store) = (open(&client, &options.of).await?, events(&client, &options.events));
+            operator::skip(&inbox, store.as_ref(), &options, global.format).await
+        }
     }
+}
+
+async fn client() -> Client {
+    client_from_env_with(RequestLimits::patient()).await
+}
+
+/// The inbox of the generation that is named, or of the current one.
+async fn open(client: &Client, options: &ConsumerOptions) -> Result<Inbox, Failure> {
+    let inbox = Inbox::new(client.clone(), &options.table.inbox, &options.consumer)?;
+    let generation = match options.generation {
+        Some(generation) => generation,
+        None => inbox.current_generation().await?,
+    };
+    Ok(inbox.generation(generation))
+}
+
+fn events(client: &Client, options: &EventsOptions) -> Option<EventStore> {
+    (!options.no_events).then(|| EventStore::new(client.clone(), &options.table))
 }

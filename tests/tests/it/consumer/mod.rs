@@ -6,3 +6,4 @@ mod inbox;
 mod queues;
 mod rebuild;
 mod session;
+mod status;

@@ -134,11 +134,6 @@ impl Lane {
         self.unreadable_why.get_or_insert(why);
     }
 
-    /// Whether it holds messages that can't be read.
-    pub(super) fn has_unreadable(&self) -> bool {
-        !self.unreadable.is_empty()
-    }
-
     /// It rests until then because events are missing, unless a message comes.
     pub(super) fn miss(&mut self) {
         self.misses = true;
@@ -182,6 +177,16 @@ impl Lane {
         self.messages.keys().next_back().map_or(0, |(version, _)| *version).max(claimed).max(at_least)
     }
 
+    /// The mark covers everything up to a version: the deliveries of that.
+    pub(super) fn take_noted(&mut self, version: u64) -> Vec<DeliveryId> {
+        let mut done_with = self.take_through(version);
+        if self.is_end {
+            done_with.append(&mut self.unreadable);
+            self.unreadable_why = None;
+        }
+        done_with
+    }
+
     /// The deliveries of all messages up to a version.
     pub(super) fn take_through(&mut self, version: u64) -> Vec<DeliveryId> {
         let behind = self.messages.split_off(&(version.saturating_add(1), Uuid::nil()));
@@ -202,12 +207,18 @@ impl Lane {
                 let latest_version = self.latest_version(parking.latest_version);
                 Step::Do(Task::Park(stream.clone(), Parking { latest_version, ..parking.clone() }))
             }
-            Phase::Parked => match self.messages.keys().next_back() {
-                Some((version, _)) => Step::Do(Task::NoteLatest(stream.clone(), *version)),
-                None if self.unreadable.is_empty() => Step::Nothing,
-                // No mark can cover what has no version.
-                None => self.advance(None, stream, means, now, done_with),
-            },
+            Phase::Parked => {
+                let latest = self.messages.keys().next_back().map(|(version, _)| *version);
+                match latest {
+                    // What can't be read is covered when everything is that the store has.
+                    _ if !self.unreadable.is_empty() && !self.is_end => {
+                        let last = self.position().map_or(0, |position| position.version);
+                        Step::Do(Task::ReadStore(stream.clone(), last.max(self.read_through), last))
+                    }
+                    None if self.unreadable.is_empty() => Step::Nothing,
+                    _ => Step::Do(Task::NoteLatest(stream.clone(), self.read_through.max(latest.unwrap_or(0)))),
+                }
+            }
             Phase::Due(_) => unreachable!("the core claims it"),
             Phase::Live => self.advance(None, stream, means, now, done_with),
             Phase::Retrying(claimed) => self.advance(Some(*claimed), stream, means, now, done_with),
@@ -278,8 +289,10 @@ impl Lane {
         done_with: &mut Vec<DeliveryId>,
     ) -> Option<Step> {
         if let Some(claimed) = retrying {
-            return Some(if last >= claimed.latest_version {
-                Step::Do(Task::Unpark(stream.clone(), last))
+            // Of what was read everything is applied; behind the last one there may be private events.
+            let through = last.max(self.read_through);
+            return Some(if through >= claimed.latest_version {
+                Step::Do(Task::Unpark(stream.clone(), through))
             } else {
                 self.read_on(last, claimed.latest_version, stream, means)
             });
@@ -302,7 +315,13 @@ impl Lane {
         if !means.has_store {
             return Step::Nothing;
         }
-        if self.is_end && self.read_through < wanted {
+        if self.read_through >= wanted {
+            return Step::Fail(format!(
+                "there was a message of version {wanted} of this stream, which is not a public event of the events table: is it the table \
+                 that the relay publishes from, or was it restored?"
+            ));
+        }
+        if self.is_end {
             return Step::Fail(format!(
                 "the events table has this stream up to version {}, and there was a message of version {wanted}: is it the table that \
                  the relay publishes from, or was it restored?",
@@ -386,7 +405,10 @@ impl Lane {
 
     pub(super) fn read(&mut self, page: StorePage) {
         let last = self.position().map_or(0, |position| position.version);
-        self.history.extend(page.events.into_iter().filter(|event| event.version > last));
+        // Of a parked stream nothing but its end is wanted.
+        if self.phase != Phase::Parked {
+            self.history.extend(page.events.into_iter().filter(|event| event.version > last));
+        }
         self.read_through = page.through.max(self.read_through);
         // The message may be of an event that was appended after the read.
         self.is_end = page.is_end && !self.is_read_late;

@@ -338,6 +338,7 @@ impl Core {
                 }
             }
             Done::ReadStore(_, Ok(page)) => lane.read(page),
+            Done::ReadStore(_, Err(why)) if lane.phase == Phase::Parked => self.rest(stream, why, now),
             Done::ReadStore(_, Err(why)) => self.fail(stream, why, 0, now),
             Done::CheckedHistory(_, Ok(is_the_same)) => {
                 if let Err(why) = lane.checked(is_the_same, now) {
@@ -353,16 +354,11 @@ impl Core {
                 self.acknowledge.extend(done_with);
                 self.parked.put(stream.clone(), ());
                 self.next_look = self.next_look.min(now + parking.retry_in);
-                if lane.has_unreadable() {
-                    // They are kept, and tried again here: another consumer may retry the stream and not know of them.
-                    self.let_rest(stream, now + parking.retry_in.min(self.bounds.hold_limit / 4));
-                }
             }
             Done::NotedLatest(_, version, Ok(is_parked)) => {
                 self.trouble = None;
                 if is_parked {
-                    let done_with = lane.take_through(version);
-                    self.acknowledge.extend(done_with);
+                    self.acknowledge.extend(lane.take_noted(version));
                 } else {
                     // Another consumer has brought it up to date.
                     lane.phase = Phase::Live;
@@ -416,6 +412,8 @@ impl Core {
         }
         let since = lane.waits.as_ref().map_or(now, |waits| waits.since);
         lane.waits = Some(Waits { why: reason, since });
+        // Another consumer may apply what this one can't, or an operator skip it.
+        lane.forget_position();
         self.let_rest(stream, now + retry_in.min(self.bounds.hold_limit / 4));
     }
 

@@ -177,9 +177,16 @@ fn one_stream_that_fails_does_not_stop_another() {
     other.stream_id = StreamId::new("order-2").unwrap();
     core.delivered(2, Ok(other.clone()), now);
     assert_eq!(tasks(&mut core, now), [Task::Apply(Arc::new(other), 0)]);
-    // The other one is tried again later, with its message.
+    // The other one is tried again later, with its message, if nobody else has applied it.
     let later = core.next_due().unwrap();
+    assert_eq!(tasks(&mut core, later), [Task::ReadPosition(stream())]);
+    core.done(Done::ReadPosition(stream(), Ok(Position::default())), later);
     assert_eq!(tasks(&mut core, later), [apply(1, 0)]);
+    core.done(Done::Applied(Arc::new(event(1)), Err("no".to_owned())), later);
+    let later = later + Bounds::default().first_retry_delay * 4;
+    assert_eq!(tasks(&mut core, later), [Task::ReadPosition(stream())]);
+    core.done(Done::ReadPosition(stream(), Ok(Position { version: 1, event_id: None })), later);
+    assert_eq!(tasks(&mut core, later), [Task::Acknowledge(vec![1])]);
 }
 
 #[test]
@@ -302,25 +309,58 @@ fn a_read_from_before_a_message_came_does_not_say_that_there_is_nothing_behind()
 }
 
 #[test]
-fn what_can_not_be_read_of_a_parked_stream_is_tried_again_though_another_consumer_retries_the_stream() {
+fn what_can_not_be_read_of_a_parked_stream_is_covered_when_the_mark_covers_all_that_the_store_has() {
+    for is_parked in [true, false] {
+        let (mut core, now) = core(true, true);
+        core.delivered(1, Ok(event(1)), now);
+        let broken = MessageError::Broken { stream_id: stream(), part: "header version", why: "is missing".to_owned() };
+        core.delivered(2, Err(broken), now);
+        assert_eq!(tasks(&mut core, now), [Task::ReadPosition(stream())]);
+        core.done(Done::ReadPosition(stream(), Ok(Position::default())), now);
+        assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 0, 0)]);
+        core.done(Done::ReadStore(stream(), Err("no".to_owned())), now);
+        let Some(Task::Park(_, parking)) = tasks(&mut core, now).pop() else { panic!("it is not parked") };
+        core.done(Done::Parked(stream(), parking, Ok(())), now);
+        assert_eq!(tasks(&mut core, now), [Task::Acknowledge(vec![1]), Task::ReadStore(stream(), 0, 0)]);
+        let page = StorePage { events: vec![Arc::new(event(1)), Arc::new(event(2))], through: 2, is_end: true };
+        core.done(Done::ReadStore(stream(), Ok(page)), now);
+        assert_eq!(core.catching_up(), 0);
+        assert_eq!(tasks(&mut core, now), [Task::NoteLatest(stream(), 2)]);
+        core.done(Done::NotedLatest(stream(), 2, Ok(is_parked)), now);
+        if is_parked {
+            assert_eq!(tasks(&mut core, now), [Task::Acknowledge(vec![2])]);
+            assert_eq!((core.open_streams(), core.unacknowledged()), (0, 0));
+        } else {
+            // Another consumer has brought it up to date.
+            assert_eq!(tasks(&mut core, now), [Task::ReadPosition(stream())]);
+        }
+    }
+}
+
+#[test]
+fn a_message_of_what_is_a_private_event_is_not_looked_for_without_an_end() {
     let (mut core, now) = core(true, true);
-    core.delivered(1, Ok(event(1)), now);
-    let broken = MessageError::Broken { stream_id: stream(), part: "header version", why: "is missing".to_owned() };
-    core.delivered(2, Err(broken), now);
+    core.delivered(1, Ok(other(3)), now);
+    assert_eq!(tasks(&mut core, now), [Task::Apply(Arc::new(other(3)), 2)]);
+    core.done(Done::Applied(Arc::new(other(3)), Ok(Applied::Moved)), now);
     assert_eq!(tasks(&mut core, now), [Task::ReadPosition(stream())]);
-    core.done(Done::ReadPosition(stream(), Ok(Position::default())), now);
-    assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 0, 0)]);
-    core.done(Done::ReadStore(stream(), Err("no".to_owned())), now);
+    let position = Position { version: 1, event_id: None };
+    core.done(Done::ReadPosition(stream(), Ok(position)), now);
+    assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 1, 1)]);
+    // Versions 2 and 3 are private in the history that the store has.
+    let page = StorePage { events: Vec::new(), through: 3, is_end: true };
+    core.done(Done::ReadStore(stream(), Ok(page.clone())), now);
     let Some(Task::Park(_, parking)) = tasks(&mut core, now).pop() else { panic!("it is not parked") };
+    assert!(parking.reason.contains("restored"), "{}", parking.reason);
     core.done(Done::Parked(stream(), parking, Ok(())), now);
     assert_eq!(tasks(&mut core, now), [Task::Acknowledge(vec![1])]);
-    // The other one has brought it up to date.
-    let later = now + Bounds::default().first_retry_delay * 2;
-    assert_eq!(tasks(&mut core, later), [Task::ReadStore(stream(), 0, 0)]);
-    let page = StorePage { events: vec![Arc::new(event(1))], through: 1, is_end: true };
-    core.done(Done::ReadStore(stream(), Ok(page)), later);
-    assert_eq!(tasks(&mut core, later), [apply(1, 0)]);
-    stored(&mut core, 1, later);
-    assert_eq!(tasks(&mut core, later), [Task::Acknowledge(vec![2])]);
-    assert_eq!((core.open_streams(), core.unacknowledged()), (0, 0));
+    // All of it is applied.
+    core.done(Done::FoundDue(Ok(vec![(stream(), 77)])), now);
+    assert!(matches!(tasks(&mut core, now).as_slice(), [Task::Claim(_, 77, _)]));
+    core.done(Done::Claimed(stream(), Ok(Some(Claimed { attempts: 2, latest_version: 3 }))), now);
+    assert_eq!(tasks(&mut core, now), [Task::ReadPosition(stream())]);
+    core.done(Done::ReadPosition(stream(), Ok(position)), now);
+    assert_eq!(tasks(&mut core, now), [Task::ReadStore(stream(), 1, 1)]);
+    core.done(Done::ReadStore(stream(), Ok(page)), now);
+    assert_eq!(tasks(&mut core, now), [Task::Unpark(stream(), 3)]);
 }

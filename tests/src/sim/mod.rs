@@ -19,8 +19,11 @@
 //! were taken; returns; messages that break their channel or connection, or are never confirmed; relays that are killed, stopped, or paused and resumed; writers that wake a relay, whose
 //! stream it is or another's; rows of the group that are wrong, two workers under one name, relays outside of the group; an operator who skips entries; clocks that are wrong
 //! by up to 10 minutes.
+//!
+//! The other end, consumers, is simulated in [`consumer`].
 
 mod broker;
+pub mod consumer;
 mod coverage;
 mod faults;
 mod history;
@@ -28,13 +31,13 @@ mod mutant;
 mod oracle;
 mod queue;
 mod scenario;
+mod seeds;
 mod shell;
 mod shrink;
 mod table;
+mod timeline;
 mod worker;
 mod world;
-
-use std::fmt;
 
 use tokio::time::Instant;
 
@@ -46,23 +49,34 @@ pub use self::{
 };
 
 /// A seed that breaks a promise.
-#[derive(Debug)]
-pub struct Failure {
-    /// The seed.
-    pub seed: u64,
-    /// What was broken.
-    pub violation: Violation,
-    /// A small scenario that breaks the same promise.
-    pub smallest: Scenario,
-    /// What happens in it.
-    pub trace: Vec<String>,
-}
+pub type Failure = seeds::Failure<Scenario, Promise>;
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {} breaks {:?}: {}", self.seed, self.violation.promise, self.violation.what)?;
-        writeln!(f, "the same happens in this small scenario:\n{}", self.smallest)?;
-        writeln!(f, "{}", self.trace.join("\n"))
+struct Relays;
+
+impl seeds::Simulated for Relays {
+    type Scenario = Scenario;
+    type Mutant = Mutant;
+    type Promise = Promise;
+    type Coverage = Coverage;
+
+    fn scenario(seed: u64) -> Scenario {
+        Scenario::of(seed)
+    }
+
+    fn seed(scenario: &mut Scenario) -> &mut u64 {
+        &mut scenario.seed
+    }
+
+    fn smaller(scenario: &Scenario) -> Vec<Scenario> {
+        shrink::candidates(scenario)
+    }
+
+    fn run(scenario: &Scenario, mutant: Option<Mutant>, is_traced: bool, base: Instant) -> world::Ended {
+        world::run(scenario, mutant, is_traced, base)
+    }
+
+    fn add(coverage: &mut Coverage, other: &Coverage) {
+        coverage.add(other);
     }
 }
 
@@ -71,22 +85,13 @@ impl fmt::Display for Failure {
 /// # Errors
 /// [`Failure`]: a promise was broken.
 pub fn check(seed: u64, mutant: Option<Mutant>) -> Result<Coverage, Box<Failure>> {
-    // The cores take time as instants. It is never looked at again: all others are this one and so much later.
-    let base = Instant::now();
-    let scenario = Scenario::of(seed);
-    let ended = world::run(&scenario, mutant, false, base);
-    let Some(violation) = ended.violation else { return Ok(ended.coverage) };
-    let smallest = shrink::shrink(&scenario, mutant, violation.promise, base);
-    let mut ended = world::run(&smallest, mutant, true, base);
-    let end = ended.violation.unwrap_or_else(|| violation.clone());
-    ended.trace.push(format!("{:>6} ms  {:?} is broken: {}", end.at_ms, end.promise, end.what));
-    Err(Box::new(Failure { seed, violation, smallest, trace: ended.trace }))
+    seeds::check::<Relays>(seed, mutant)
 }
 
 /// Whether the scenario of a seed breaks a promise: as [`check`], without the search for a small one.
 #[must_use]
 pub fn breaks(seed: u64, mutant: Option<Mutant>) -> Option<Violation> {
-    world::run(&Scenario::of(seed), mutant, false, Instant::now()).violation
+    seeds::breaks::<Relays>(seed, mutant)
 }
 
 /// Checks many seeds, on all processors. Of those that fail it is the first one that is returned, whatever the order in
@@ -98,31 +103,5 @@ pub fn breaks(seed: u64, mutant: Option<Mutant>) -> Option<Violation> {
 /// # Panics
 /// If a core panics.
 pub fn check_all(seeds: std::ops::Range<u64>, mutant: Option<Mutant>) -> Result<Coverage, Box<Failure>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let first_failed = std::sync::atomic::AtomicU64::new(u64::MAX);
-    let run = |offset: u64| {
-        let mut coverage = Coverage::default();
-        for seed in (seeds.start + offset..seeds.end).step_by(usize::try_from(threads).unwrap_or(1)) {
-            if first_failed.load(std::sync::atomic::Ordering::Relaxed) < seed {
-                break;
-            }
-            let ended = world::run(&Scenario::of(seed), mutant, false, Instant::now());
-            if ended.violation.is_some() {
-                first_failed.fetch_min(seed, std::sync::atomic::Ordering::Relaxed);
-            }
-            coverage.add(&ended.coverage);
-        }
-        coverage
-    };
-    let mut coverage = Coverage::default();
-    std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|offset| scope.spawn(move || run(offset))).collect();
-        for thread in running {
-            coverage.add(&thread.join().expect("no simulation panics"));
-        }
-    });
-    match first_failed.into_inner() {
-        u64::MAX => Ok(coverage),
-        seed => check(seed, mutant),
-    }
+    seeds::check_all::<Relays>(seeds, mutant)
 }

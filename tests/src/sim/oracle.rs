@@ -2,18 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::scenario::{END, Ms};
+use super::{
+    scenario::{END, Ms},
+    seeds,
+};
 
 /// A promise that was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Which one.
-    pub promise: Promise,
-    /// What happened.
-    pub what: String,
-    /// When.
-    pub at_ms: Ms,
-}
+pub type Violation = seeds::Violation<Promise>;
 
 /// What a relay promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,49 +1,9 @@
-//! Makes a scenario that fails as small as it can, so that its trace is short enough to be read.
+//! What makes a scenario smaller, so that its trace is short enough to be read.
 
-use tokio::time::Instant;
-
-use super::{
-    mutant::Mutant,
-    oracle::Promise,
-    scenario::{Limits, Membership, Scenario},
-    world,
-};
-
-/// Runs that are spent on it.
-const MAX_RUNS: usize = 3_000;
-
-/// Leaving something out changes all random choices after it. A part counts as needed only if the promise holds without it for this
-/// many seeds.
-const SEEDS: u64 = 4;
-
-/// The smallest scenario found that breaks the same promise.
-pub(super) fn shrink(scenario: &Scenario, mutant: Option<Mutant>, promise: Promise, base: Instant) -> Scenario {
-    let mut best = scenario.clone();
-    let mut runs = 0;
-    let mut fails = |candidate: &Scenario| -> Option<Scenario> {
-        (0..SEEDS).find_map(|other| {
-            runs += 1;
-            let candidate = Scenario { seed: best_seed(candidate.seed, other), ..candidate.clone() };
-            let ended = world::run(&candidate, mutant, false, base);
-            (runs <= MAX_RUNS && ended.violation.is_some_and(|violation| violation.promise == promise))
-                .then_some(candidate)
-        })
-    };
-    loop {
-        let smaller = candidates(&best).find_map(|candidate| fails(&candidate));
-        match smaller {
-            Some(smaller) => best = smaller,
-            None => return best,
-        }
-    }
-}
-
-fn best_seed(seed: u64, other: u64) -> u64 {
-    seed.wrapping_add(other << 48)
-}
+use super::scenario::{Limits, Membership, Scenario};
 
 /// Everything that is smaller by one thing, large things first.
-fn candidates(scenario: &Scenario) -> impl Iterator<Item = Scenario> {
+pub(super) fn candidates(scenario: &Scenario) -> Vec<Scenario> {
     let mut all = Vec::new();
     let mut push = |change: &dyn Fn(&mut Scenario)| {
         let mut smaller = scenario.clone();
@@ -109,5 +69,5 @@ fn candidates(scenario: &Scenario) -> impl Iterator<Item = Scenario> {
             push(&|smaller| smaller.faults[number].lasts_ms /= 2);
         }
     }
-    all.into_iter()
+    all
 }

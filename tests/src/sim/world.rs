@@ -11,10 +11,12 @@ use super::{
     coverage::Coverage,
     faults::Faults,
     mutant::Mutant,
-    oracle::{Oracle, Promise, Violation},
-    queue::{Happening, Queue},
+    oracle::{Oracle, Promise},
+    queue::Happening,
     scenario::{FaultKind, Limits, Membership, Ms, Scenario},
+    seeds,
     table::{History, IndexKey, Table, stream_id},
+    timeline::Timeline,
     worker::Worker,
 };
 
@@ -39,7 +41,7 @@ pub(super) struct World<'a> {
     pub(super) now: Ms,
     /// The moment 0, for the cores.
     base: Instant,
-    queue: Queue,
+    queue: Timeline<Happening>,
     pub(super) table: Table,
     pub(super) faults: Faults,
     pub(super) oracle: Oracle,
@@ -55,12 +57,7 @@ pub(super) struct World<'a> {
     trace: Option<Vec<String>>,
 }
 
-/// The end of a run.
-pub(super) struct Ended {
-    pub(super) violation: Option<Violation>,
-    pub(super) coverage: Coverage,
-    pub(super) trace: Vec<String>,
-}
+pub(super) type Ended = seeds::Ended<Promise, Coverage>;
 
 /// Runs a scenario to its end or to the first promise that is broken.
 pub(super) fn run(scenario: &Scenario, mutant: Option<Mutant>, is_traced: bool, base: Instant) -> Ended {
@@ -70,7 +67,7 @@ pub(super) fn run(scenario: &Scenario, mutant: Option<Mutant>, is_traced: bool, 
         random: Rng::with_seed(scenario.seed),
         now: 0,
         base,
-        queue: Queue::default(),
+        queue: Timeline::new(),
         table: Table::default(),
         faults: Faults::default(),
         oracle: Oracle::default(),

@@ -10,5 +10,6 @@ mod packaging;
 mod readme;
 mod send;
 mod served;
+mod simulated_consumer;
 mod simulator;
 mod testing;

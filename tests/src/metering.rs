@@ -89,7 +89,7 @@ impl Metering {
         LEARNED.get_or_init(|| ask).await;
     }
 
-    /// The write units of a transaction of puts.
+    /// The write units of a transaction of puts into one table.
     #[must_use]
     pub fn transaction(self, puts: &[Put]) -> f64 {
         let units = |put: &Put| match self {

@@ -22,7 +22,10 @@ use streambox_tests::{
     engine::{TestTable, event, stream},
     unique,
 };
-use tokio::{sync::Barrier, time::timeout};
+use tokio::{
+    sync::{Barrier, watch},
+    time::timeout,
+};
 
 type Hook = Box<dyn Fn(&Received) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> + Send + Sync>;
 
@@ -413,17 +416,22 @@ async fn g10_what_is_read_ahead_of_a_projection_is_bounded_however_long_a_stream
         let events = (0..90).map(|number| event(begin * 90 + number));
         table.store.append(&stream("order-1"), ExpectedVersion::Any, events).await.unwrap();
     }
-    let pages = Arc::new(AtomicUsize::new(0));
-    let sent = Arc::clone(&pages);
+    let (sent, pages) = watch::channel(0_usize);
     table.wire.set_fault(move |exchange| {
-        sent.fetch_add(usize::from(exchange.operation == "Scan"), Ordering::Relaxed);
+        sent.send_modify(|pages| *pages += usize::from(exchange.operation == "Scan"));
     });
     let (applied, most_ahead) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
     let ahead = Arc::clone(&most_ahead);
     let projection = Memory::with_hook(move |_| {
-        let read = pages.load(Ordering::Relaxed) * PAGE_ITEMS as usize;
-        ahead.fetch_max(read.saturating_sub(applied.fetch_add(1, Ordering::Relaxed)), Ordering::Relaxed);
-        async {
+        let mut pages = pages.clone();
+        let read = |pages: usize| pages * PAGE_ITEMS as usize;
+        let earlier = applied.fetch_add(1, Ordering::Relaxed);
+        ahead.fetch_max(read(*pages.borrow()).saturating_sub(earlier), Ordering::Relaxed);
+        async move {
+            // However slow the table is, it is read as far ahead as it may be.
+            if earlier == 0 {
+                pages.wait_for(|&pages| read(pages) >= MAX_HELD_EVENTS).await.expect("the table is there");
+            }
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }

@@ -23,27 +23,31 @@ mod feed;
 mod handler;
 mod inbox;
 mod metrics;
+mod misconfiguration;
 mod projection;
 mod rebuild;
 mod retry;
 mod shell;
+mod status;
 mod store;
 mod telemetry;
 mod work;
 
 pub use broker::{QueueDifference, Queues, QueuesCheck, QueuesError};
-pub use consumer::{BadConfiguration, Consumer, ConsumerBuilder, ConsumerError, ConsumerStatus, WaitingStream};
+pub use consumer::{Consumer, ConsumerBuilder, ConsumerError};
 pub use handler::{Context, Handler, HandlerError};
 pub use inbox::{
     ApplyError, DueStream, Inbox, InboxProjection, Lag, MAX_CONSUMER_NAME_BYTES, MAX_OWN_ITEMS, MAX_REASON_BYTES,
     Noted, ParkedStream, ParkedStreams, RebuildProgress, Skip, SkipRequest, Skipping, StreamLag, WaitError,
     check_inbox_table, consumer_name, create_inbox_table,
 };
+pub use misconfiguration::BadConfiguration;
 pub use projection::{Applied, Position, Projection};
 pub use rebuild::{
     DEFAULT_REBUILD_CONCURRENCY, MAX_HELD_BYTES, MAX_HELD_EVENTS, MAX_REPORTED_PROBLEMS, REBUILD_APPLY_ATTEMPTS,
     Rebuild, RebuildError, RebuildReport, RebuildStatus, StreamProblem,
 };
+pub use status::{ConsumerStatus, WaitingStream};
 pub use streambox_amqp::TlsFiles;
 
 /// The code in the README compiles.

@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::Consumer;
 use crate::{
-    Projection,
+    BadConfiguration, Projection,
     broker::{ConsumeSettings, Queues},
     core::{Bounds, Core},
     feed,
@@ -25,19 +25,6 @@ const APPLY_TIMEOUT_MS: RangeInclusive<u64> = 100..=600_000;
 /// The broker closes the channel of whoever keeps a message for half an hour, unless it is configured otherwise.
 const HOLD_LIMIT_MS: RangeInclusive<u64> = 1_000..=1_500_000;
 const DRAIN_TIMEOUT_MS: RangeInclusive<u64> = 0..=600_000;
-
-/// A setting that can't be used: which one, its value, and what is allowed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{setting} = {value}: {why}")]
-#[non_exhaustive]
-pub struct BadConfiguration {
-    /// The method of [`ConsumerBuilder`], or its parameter.
-    pub setting: &'static str,
-    /// What it was set to; a password in it is left out.
-    pub value: String,
-    /// What is wrong, and what is allowed.
-    pub why: String,
-}
 
 impl Consumer {
     /// A consumer of `queues` at the broker at `amqp_url` (for example `amqps://user:password@host:5671/vhost`; parameters as for

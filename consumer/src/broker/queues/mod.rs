@@ -239,7 +239,7 @@ impl Purpose for Declaring {
     }
 
     fn meaning(&self, error: &AMQPError) -> Option<ConnectionError> {
-        super::session::meaning(error, &self.endpoint, &self.name)
+        super::refusal::meaning(error, &self.endpoint, &self.name)
     }
 }
 

@@ -19,6 +19,7 @@ pub mod broker;
 mod consumer;
 #[doc(hidden)]
 pub mod core;
+mod failure;
 mod feed;
 mod handler;
 mod inbox;
@@ -44,8 +45,8 @@ pub use inbox::{
 pub use misconfiguration::BadConfiguration;
 pub use projection::{Applied, Position, Projection};
 pub use rebuild::{
-    DEFAULT_REBUILD_CONCURRENCY, MAX_HELD_BYTES, MAX_HELD_EVENTS, MAX_REPORTED_PROBLEMS, REBUILD_APPLY_ATTEMPTS,
-    Rebuild, RebuildError, RebuildReport, RebuildStatus, StreamProblem,
+    DEFAULT_MAX_PARKED_STREAMS, DEFAULT_REBUILD_CONCURRENCY, MAX_HELD_BYTES, MAX_HELD_EVENTS, MAX_REPORTED_PROBLEMS,
+    REBUILD_APPLY_ATTEMPTS, Rebuild, RebuildError, RebuildReport, RebuildStatus, StreamProblem,
 };
 pub use status::{ConsumerStatus, WaitingStream};
 pub use streambox_amqp::TlsFiles;

@@ -1,14 +1,13 @@
 //! Carries out the tasks of the core that are requests.
 
-use std::{any::Any, error::Error, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
 use streambox::EventStore;
-use tokio::time::timeout;
 
 use crate::{
-    Inbox, Noted, Projection,
-    core::{Claimed, Done, RetryAt, Task},
+    Noted, Projection,
+    core::{Claimed, Done, Task},
+    failure::{guarded, sentence},
     store,
 };
 
@@ -45,7 +44,7 @@ impl<P: Projection> Work<P> {
                 Done::CheckedHistory(stream, is_the_same.map_err(|error| sentence(&error)))
             }
             (Task::Park(stream, parking), _, Some(inbox)) => {
-                let retry_at = later(inbox, parking.retry_in);
+                let retry_at = inbox.later_ms(parking.retry_in);
                 tracing::warn!(%stream, reason = parking.reason, retry_in = ?parking.retry_in, "a stream can't be applied: it is parked");
                 let parked = inbox.park(&stream, &parking.reason, parking.latest_version, retry_at).await;
                 Done::Parked(stream, parking, parked.map_err(|error| sentence(&error)))
@@ -56,7 +55,7 @@ impl<P: Projection> Work<P> {
                 Done::NotedLatest(stream, version, is_parked.map_err(|error| sentence(&error)))
             }
             (Task::Claim(stream, seen, retry_in), _, Some(inbox)) => {
-                let parked = inbox.claim(&stream, seen, later(inbox, retry_in)).await;
+                let parked = inbox.claim(&stream, seen, inbox.later_ms(retry_in)).await;
                 let claimed = parked.map(|parked| {
                     parked.map(|parked| Claimed { attempts: parked.attempts, latest_version: parked.latest_version })
                 });
@@ -79,36 +78,8 @@ impl<P: Projection> Work<P> {
         })
     }
 
-    /// A projection's answer, within its time, also if it panics: what one event does is no end of the consumer.
+    /// A projection's answer, within its time.
     async fn guarded<T, E: Error>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, String> {
-        match timeout(self.apply_timeout, AssertUnwindSafe(answer).catch_unwind()).await {
-            Ok(Ok(answer)) => answer.map_err(|error| sentence(&error)),
-            Ok(Err(panic)) => Err(format!("the projection panicked: {}", words_of(&*panic))),
-            Err(_) => Err(format!("the projection has taken longer than {:?}", self.apply_timeout)),
-        }
+        guarded(self.apply_timeout, answer).await.map_err(|failure| sentence(&failure))
     }
-}
-
-fn later(inbox: &Inbox, delay: Duration) -> RetryAt {
-    inbox.now_ms().saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// An error with its sources, each said once.
-fn sentence(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = error.source();
-    }
-    text
-}
-
-fn words_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word")
 }

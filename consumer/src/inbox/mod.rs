@@ -128,6 +128,11 @@ impl Inbox {
         i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
     }
 
+    /// The time after a delay: milliseconds since the Unix epoch.
+    pub(crate) fn later_ms(&self, delay: Duration) -> i64 {
+        self.now_ms().saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX))
+    }
+
     /// An operation of which nothing has been sent.
     fn request<'a>(&'a self, operation: &'static str, subject: &'a str) -> TableRequest<'a> {
         TableRequest::new(&schema::TABLE, &self.client, &self.table, operation, subject)

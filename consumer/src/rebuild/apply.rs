@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use streambox::message::Received;
 
-use crate::{Applied, Position, Projection, retry::Backoff};
+use crate::{Applied, Position, Projection, failure::guarded, retry::Backoff};
 
 /// How often a rebuild tries to apply an event, or to read the position of its stream, unless set otherwise: with the delays between the
 /// attempts about ten seconds.
@@ -14,13 +14,20 @@ pub const REBUILD_APPLY_ATTEMPTS: u32 = 8;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempts {
     pub(super) most: u32,
-    first_delay: Duration,
-    longest_delay: Duration,
+    pub(super) first_delay: Duration,
+    pub(super) longest_delay: Duration,
+    /// The longest that one answer of the projection may take.
+    pub(super) timeout: Duration,
 }
 
-impl Attempts {
-    pub(super) fn of(most: u32) -> Self {
-        Self { most, first_delay: Duration::from_millis(100), longest_delay: Duration::from_secs(5) }
+impl Default for Attempts {
+    fn default() -> Self {
+        Self {
+            most: REBUILD_APPLY_ATTEMPTS,
+            first_delay: Duration::from_millis(100),
+            longest_delay: Duration::from_secs(5),
+            timeout: Duration::from_mins(1),
+        }
     }
 }
 
@@ -36,11 +43,13 @@ pub(super) enum Outcome {
     Behind,
 }
 
-/// Every attempt has failed.
+/// Every attempt has failed, or the stream is left to others.
 #[derive(Debug)]
 pub(super) struct GivenUp {
     pub(super) attempts: u32,
     pub(super) source: Box<dyn Error + Send + Sync>,
+    /// Consumers retry the stream: it is parked already.
+    pub(super) is_parked: bool,
 }
 
 /// Nothing was stored, and the position is the expected one all the same.
@@ -60,16 +69,34 @@ pub(super) async fn apply<P: Projection>(
     allowed: Attempts,
 ) -> Result<(Position, Outcome), GivenUp> {
     let mut position = position;
-    let mut attempts = 0;
+    let (mut attempts, mut was_behind_at) = (0, None);
     let mut backoff = Backoff::new(allowed.first_delay, allowed.longest_delay);
     loop {
-        let source = match attempt(projection, position, event).await {
+        let mut failed = match attempt(projection, position, event, allowed.timeout).await {
+            // A token passes parked streams. One that is not parked may be up to date since its position was read.
+            Ok((at, Outcome::Behind)) if projection.inbox().is_some() && was_behind_at != Some(at.version) => {
+                was_behind_at = Some(at.version);
+                None
+            }
             Ok(done) => return Ok(done),
-            Err(source) => source,
+            Err(source) => Some(source),
         };
+        // Whether it was stored is not known.
+        position = None;
+        if let Some(inbox) = projection.inbox() {
+            match inbox.parked_stream(&event.stream_id).await {
+                Ok(Some(parked)) => {
+                    let source = failed.unwrap_or_else(|| parked.reason.into());
+                    return Err(GivenUp { attempts: parked.attempts, source, is_parked: true });
+                }
+                Ok(None) => {}
+                Err(error) => failed = failed.or_else(|| Some(error.into())),
+            }
+        }
+        let Some(source) = failed else { continue };
         attempts += 1;
         if attempts >= allowed.most {
-            return Err(GivenUp { attempts, source });
+            return Err(GivenUp { attempts, source, is_parked: false });
         }
         let (stream, version) = (event.stream_id.as_str(), event.version);
         tracing::warn!(
@@ -79,8 +106,6 @@ pub(super) async fn apply<P: Projection>(
             error = &*source as &dyn Error,
             "an event can't be applied, it is tried again"
         );
-        // Whether it was stored is not known.
-        position = None;
         tokio::time::sleep(backoff.next(fastrand::f64())).await;
     }
 }
@@ -90,10 +115,11 @@ async fn attempt<P: Projection>(
     projection: &P,
     known: Option<Position>,
     event: &Received,
+    timeout: Duration,
 ) -> Result<(Position, Outcome), Box<dyn Error + Send + Sync>> {
     let mut position = match known {
         Some(position) => position,
-        None => projection.position(&event.stream_id).await?,
+        None => guarded(timeout, projection.position(&event.stream_id)).await?,
     };
     loop {
         if event.version <= position.version {
@@ -102,14 +128,14 @@ async fn attempt<P: Projection>(
         if event.previous_version.unwrap_or(0) > position.version {
             return Ok((position, Outcome::Behind));
         }
-        match projection.apply(event, position.version).await? {
+        match guarded(timeout, projection.apply(event, position.version)).await? {
             Applied::Stored => {
                 let position = Position { version: event.version, event_id: Some(event.event_id) };
                 return Ok((position, Outcome::Applied));
             }
             Applied::Moved => {}
         }
-        let moved = projection.position(&event.stream_id).await?;
+        let moved = guarded(timeout, projection.position(&event.stream_id)).await?;
         if moved.version == position.version {
             return Err(Unmoved(moved.version).into());
         }
@@ -187,7 +213,8 @@ mod tests {
     }
 
     fn tries(most: u32) -> Attempts {
-        Attempts { most, first_delay: Duration::from_micros(1), longest_delay: Duration::from_micros(2) }
+        let (first_delay, longest_delay) = (Duration::from_micros(1), Duration::from_micros(2));
+        Attempts { most, first_delay, longest_delay, ..Attempts::default() }
     }
 
     fn failed<T>() -> io::Result<T> {

@@ -22,8 +22,12 @@ pub enum RebuildError {
         source: streambox::Error,
     },
 
-    /// An event can't be applied. Correct the projection, or what it writes to, and resume.
-    #[error("version {version} of stream {stream_id} can't be applied, {attempts} attempts have failed")]
+    /// An event can't be applied, and its stream can't be parked: the projection names no inbox, or
+    /// [as many](super::Rebuild::max_parked_streams) are parked as may be. Correct the projection, or what it writes to, and resume.
+    #[error(
+        "version {version} of stream {stream_id} can't be applied, {attempts} attempts have failed{}",
+        after_parked(*.parked_streams)
+    )]
     Apply {
         /// The stream.
         stream_id: StreamId,
@@ -31,10 +35,23 @@ pub enum RebuildError {
         version: u64,
         /// How often it was tried.
         attempts: u32,
+        /// How many streams this run has left parked before.
+        parked_streams: u64,
         /// Where to resume, if anything was applied before.
         token: Option<Box<ScanToken>>,
         /// What the last attempt has failed with.
         source: Box<dyn Error + Send + Sync>,
+    },
+
+    /// A stream of which an event can't be applied could not be parked: DynamoDB does not answer for the inbox, for example.
+    #[error("stream {stream_id} can't be parked")]
+    Park {
+        /// The stream.
+        stream_id: StreamId,
+        /// Where to resume, if anything was applied before.
+        token: Option<Box<ScanToken>>,
+        /// What DynamoDB said.
+        source: streambox::Error,
     },
 
     /// The projection has not applied what the token says: it is of another projection or generation, or was emptied since. Rebuild without
@@ -58,9 +75,17 @@ impl RebuildError {
     #[must_use]
     pub fn token(&self) -> Option<&ScanToken> {
         match self {
-            Self::Read { token, .. } | Self::Apply { token, .. } => token.as_deref(),
+            Self::Read { token, .. } | Self::Apply { token, .. } | Self::Park { token, .. } => token.as_deref(),
             Self::Settings(_) | Self::Behind { .. } => None,
         }
+    }
+}
+
+fn after_parked(streams: u64) -> String {
+    match streams {
+        0 => String::new(),
+        1 => ", and 1 stream is parked already".to_owned(),
+        streams => format!(", and {streams} streams are parked already: is something wrong with all of them?"),
     }
 }
 
@@ -84,6 +109,16 @@ pub enum StreamProblem {
         /// The version of the projection's position.
         version: u64,
     },
+
+    /// An event of it can't be applied. It is parked, by this run or before: a consumer of the generation retries it, and applies it up
+    /// to its newest event.
+    #[error("stream {stream_id} is parked: {reason}")]
+    Parked {
+        /// The stream.
+        stream_id: StreamId,
+        /// Why the last attempt has failed.
+        reason: String,
+    },
 }
 
 impl StreamProblem {
@@ -92,7 +127,7 @@ impl StreamProblem {
     pub fn stream_id(&self) -> &StreamId {
         match self {
             Self::Damaged(corrupt) => &corrupt.stream,
-            Self::OtherHistory { stream_id, .. } => stream_id,
+            Self::OtherHistory { stream_id, .. } | Self::Parked { stream_id, .. } => stream_id,
         }
     }
 }

@@ -5,20 +5,22 @@
 //!
 //! - `run.rs`: the loop: what is read, what is applied, what has come of it.
 //! - `apply.rs`: one event, until it is applied or given up.
+//! - `park.rs`: a stream that is left to the retries of consumers.
 //! - `window.rs`: up to which place of the scan everything is applied.
 //! - `progress.rs`, `error.rs`: what a caller sees of it.
 
 mod apply;
 mod error;
+mod park;
 mod progress;
 mod run;
 mod window;
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use streambox::{DEFAULT_SCAN_SEGMENTS, EventStore, ScanOptions, ScanToken};
 
-use self::run::Run;
+use self::{apply::Attempts, run::Run};
 pub use self::{
     apply::REBUILD_APPLY_ATTEMPTS,
     error::{RebuildError, StreamProblem},
@@ -29,6 +31,10 @@ use crate::Projection;
 
 /// Streams whose events are applied at the same time, unless set otherwise.
 pub const DEFAULT_REBUILD_CONCURRENCY: usize = 16;
+
+/// Streams that a rebuild leaves parked before it ends with an error, unless set otherwise. If more can't be applied, it is not because of
+/// their events.
+pub const DEFAULT_MAX_PARKED_STREAMS: u64 = 100;
 
 /// Fills a projection with the events of the table, from the first one on: a new generation of it, one that was emptied, or one that has
 /// missed events, for example since its queue was purged. What is applied already is left out, so a rebuild can be repeated.
@@ -58,9 +64,15 @@ pub const DEFAULT_REBUILD_CONCURRENCY: usize = 16;
 /// **Others may work meanwhile.** Writers append, and a consumer of the same generation applies what comes. What is appended behind the
 /// scan is not applied by the rebuild: a queue has to collect it, bound *before* the rebuild begins.
 ///
+/// **An event that can't be applied** parks its stream, if the projection names an [inbox](Projection::inbox), and the rebuild goes on with
+/// all others: a consumer of the same generation retries the stream from the events table, however long it takes. So does it with a stream that
+/// is parked already, after one attempt. The [report](RebuildReport::problems) names both. Without an inbox, or after
+/// [`max_parked_streams`](Self::max_parked_streams), the rebuild ends with an error.
+///
 /// **Cost.** The table is read once: one read unit for each 4 KB, the items included that are not events, and the streams of other
 /// categories. The projection is asked for one position a stream, and for another one each time that somebody else was faster, or
-/// an attempt has failed.
+/// an attempt has failed. After a failed attempt one read unit of the inbox; to park a stream 2 write units, and 1 for each batch of its
+/// later events.
 ///
 /// **Memory.** At most [`MAX_HELD_EVENTS`] events or [`MAX_HELD_BYTES`] of payload wait to be applied, and two pages of 1 MB in each
 /// segment were read ahead. A stream that is longer than that is for a while the only one that is applied.
@@ -74,7 +86,8 @@ pub struct Rebuild<'a, P> {
     categories: BTreeSet<String>,
     segments: u16,
     concurrency: usize,
-    apply_attempts: u32,
+    attempts: Attempts,
+    max_parked_streams: u64,
     is_consistent: bool,
     page_items: Option<u32>,
     token: Option<ScanToken>,
@@ -91,7 +104,8 @@ impl<'a, P: Projection> Rebuild<'a, P> {
             categories: BTreeSet::new(),
             segments: DEFAULT_SCAN_SEGMENTS,
             concurrency: DEFAULT_REBUILD_CONCURRENCY,
-            apply_attempts: REBUILD_APPLY_ATTEMPTS,
+            attempts: Attempts::default(),
+            max_parked_streams: DEFAULT_MAX_PARKED_STREAMS,
             is_consistent: true,
             page_items: None,
             token: None,
@@ -118,10 +132,23 @@ impl<'a, P: Projection> Rebuild<'a, P> {
         Self { concurrency: streams.max(1), ..self }
     }
 
-    /// How often it is tried to apply an event before the rebuild ends with an error: at least once, [`REBUILD_APPLY_ATTEMPTS`] by
-    /// default. The delays between the attempts grow from 0.1 to 5 seconds.
+    /// How often it is tried to apply an event before its stream is parked, or the rebuild ends with an error: at least once,
+    /// [`REBUILD_APPLY_ATTEMPTS`] by default. The delays between the attempts grow from 0.1 to 5 seconds. What was read behind the event
+    /// is applied meanwhile, as much as is [held](MAX_HELD_EVENTS).
     pub fn apply_attempts(self, attempts: u32) -> Self {
-        Self { apply_attempts: attempts.max(1), ..self }
+        Self { attempts: Attempts { most: attempts.max(1), ..self.attempts }, ..self }
+    }
+
+    /// The longest that the projection may take for one event, or for one position; then the attempt counts as failed. A minute by default.
+    pub fn apply_timeout(self, timeout: Duration) -> Self {
+        Self { attempts: Attempts { timeout, ..self.attempts }, ..self }
+    }
+
+    /// How many streams this run leaves parked, those included that were parked before it; the next one that can't be applied ends it with
+    /// [`RebuildError::Apply`], so that a broken handler does not park every stream. [`DEFAULT_MAX_PARKED_STREAMS`] by default; 0: it ends at
+    /// the first event that can't be applied.
+    pub fn max_parked_streams(self, streams: u64) -> Self {
+        Self { max_parked_streams: streams, ..self }
     }
 
     /// Reads with eventual consistency: at half the units. What was appended a moment ago may be missing, which the queue brings.
@@ -152,13 +179,14 @@ impl<'a, P: Projection> Rebuild<'a, P> {
         Self { on_progress: Box::new(on_progress), ..self }
     }
 
-    /// Runs until every event of the scan is applied.
+    /// Runs until every event of the scan is applied, or left to the retries of its parked stream.
     ///
-    /// An attempt to apply an event that fails is repeated: [`apply_attempts`](Self::apply_attempts).
+    /// An attempt to apply an event that fails, panics or takes too long is repeated: [`apply_attempts`](Self::apply_attempts).
     ///
     /// # Errors
-    /// [`RebuildError`]: the table can't be read, or an event can't be applied; what was applied before stays, and the error has the token
-    /// to resume from. A stream that is damaged stops only itself, and is in the [report](RebuildReport::problems).
+    /// [`RebuildError`]: the table can't be read, or an event can't be applied and its stream can't be parked; what was applied before stays, and
+    /// the error has the token to resume from. A stream that is damaged or parked stops only itself, and is in the
+    /// [report](RebuildReport::problems).
     pub async fn run(self) -> Result<RebuildReport, RebuildError> {
         let mut options = ScanOptions::new().segments(self.segments);
         if !self.is_consistent {

@@ -19,6 +19,8 @@ pub struct RebuildStatus {
     pub already_applied: u64,
     /// Streams that were begun.
     pub streams: u64,
+    /// Streams that are left parked: the token passes them, and consumers retry them.
+    pub parked_streams: u64,
     /// How many of the [expected events](super::Rebuild::expected_events) are done with, 0 to 100; none if that number is not known.
     pub percent: Option<f64>,
     /// The capacity units that the scan has consumed.
@@ -46,8 +48,10 @@ pub struct RebuildReport {
     /// The streams that are not complete in the projection, and why: the first [`MAX_REPORTED_PROBLEMS`] of them. Everything else is
     /// applied.
     pub problems: Vec<StreamProblem>,
-    /// How many streams are not complete.
+    /// How many streams are not complete, those that are parked included.
     pub problem_streams: u64,
+    /// How many of them are parked. One that a consumer has brought up to date meanwhile counts.
+    pub parked_streams: u64,
 }
 
 impl RebuildReport {
@@ -67,6 +71,7 @@ impl RebuildReport {
             applied: self.applied,
             already_applied: self.already_applied,
             streams: self.streams,
+            parked_streams: self.parked_streams,
             percent: expected_events.filter(|expected| *expected > 0).map(percent),
             read_units: self.read_units,
             token,

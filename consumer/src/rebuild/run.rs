@@ -8,9 +8,10 @@ use streambox::{Corrupt, Error, EventScan, EventStore, RecordedEvent, ScanToken,
 use super::{
     Rebuild, RebuildError, RebuildReport, RebuildStatus, StreamProblem,
     apply::{Attempts, GivenUp, Outcome, apply},
+    park::{Mark, cover},
     window::Window,
 };
-use crate::{Position, Projection};
+use crate::{Noted, Position, Projection, failure::sentence};
 
 /// Most events that a rebuild holds, from the first that is not applied to the last that was read. While there are as many, it reads none.
 pub const MAX_HELD_EVENTS: usize = 1_000;
@@ -25,11 +26,14 @@ const EVENTS_PER_TOKEN: u64 = 100;
 #[derive(Default)]
 struct Lane {
     waiting: VecDeque<Held>,
-    is_applying: bool,
+    /// Whether an event is being applied, or the mark written.
+    is_under_way: bool,
     /// Not known before the first event is applied, and not while one is.
     position: Option<Position>,
     /// Nothing more of it is applied.
     is_given_up: bool,
+    /// Its events are left to the retries of consumers.
+    mark: Option<Mark>,
 }
 
 struct Held {
@@ -44,10 +48,12 @@ struct Current {
     last_public: Option<u64>,
 }
 
-/// What an attempt to apply an event has come to.
-struct Step {
-    held: Held,
-    result: Result<(Position, Outcome), GivenUp>,
+/// What something that a lane has begun has come to.
+enum Step {
+    /// An event is applied or given up.
+    Applied(Held, Result<(Position, Outcome), GivenUp>),
+    /// The mark of a stream covers everything up to a version, or there is none any more.
+    Noted(StreamId, u64, Result<Noted, Error>),
 }
 
 pub(super) struct Run<'a, P> {
@@ -56,6 +62,7 @@ pub(super) struct Run<'a, P> {
     categories: BTreeSet<String>,
     concurrency: usize,
     apply_attempts: Attempts,
+    max_parked_streams: u64,
     expected_events: Option<u64>,
     on_progress: Box<dyn FnMut(&RebuildStatus) + Send + 'a>,
 
@@ -79,7 +86,8 @@ impl<'a, P: Projection> Run<'a, P> {
             projection: rebuild.projection,
             categories: rebuild.categories,
             concurrency: rebuild.concurrency,
-            apply_attempts: Attempts::of(rebuild.apply_attempts),
+            apply_attempts: rebuild.attempts,
+            max_parked_streams: rebuild.max_parked_streams,
             expected_events: rebuild.expected_events,
             on_progress: rebuild.on_progress,
             current: None,
@@ -156,7 +164,7 @@ impl<'a, P: Projection> Run<'a, P> {
             return Ok(());
         }
         let event = Received::from_recorded(event, previous_version);
-        if lane.waiting.is_empty() && !lane.is_applying {
+        if lane.waiting.is_empty() && !lane.is_under_way {
             self.ready.push_back(event.stream_id.clone());
         }
         self.held_bytes += event.payload.len();
@@ -192,7 +200,7 @@ impl<'a, P: Projection> Run<'a, P> {
     /// Forgets a stream that the scan has left and that has nothing to apply.
     fn remove_if_done(&mut self, stream: &StreamId) {
         let is_current = self.current.as_ref().is_some_and(|current| current.stream == *stream);
-        let is_done = self.lanes.get(stream).is_some_and(|lane| lane.waiting.is_empty() && !lane.is_applying);
+        let is_done = self.lanes.get(stream).is_some_and(|lane| lane.waiting.is_empty() && !lane.is_under_way);
         if is_done && !is_current {
             self.lanes.remove(stream);
         }
@@ -206,7 +214,7 @@ impl<'a, P: Projection> Run<'a, P> {
         self.report.note(corrupt.into());
     }
 
-    /// Begins to apply what waits, as much as may be at the same time.
+    /// Begins to apply what waits, or to leave it to retries, as much as may be at the same time.
     fn start(&mut self) {
         while self.steps.len() < self.concurrency
             && let Some(stream) = self.ready.pop_front()
@@ -215,37 +223,53 @@ impl<'a, P: Projection> Run<'a, P> {
             // What is known to be applied needs no attempt.
             while let (Some(position), Some(next)) = (lane.position, lane.waiting.front())
                 && next.event.version < position.version
-                && let Some(Held { number, event }) = lane.waiting.pop_front()
+                && let Some(held) = lane.waiting.pop_front()
             {
                 self.report.already_applied += 1;
-                self.held_bytes -= event.payload.len();
-                self.window.applied(number);
+                self.held_bytes -= held.event.payload.len();
+                self.window.applied(held.number);
             }
-            match lane.waiting.pop_front() {
-                Some(held) => {
-                    lane.is_applying = true;
-                    let (projection, position, attempts) = (self.projection, lane.position, self.apply_attempts);
-                    let step = async move {
-                        let result = apply(projection, position, &held.event, attempts).await;
-                        Step { held, result }
-                    };
-                    self.steps.push(step.boxed());
-                }
-                None => self.remove_if_done(&stream),
+            if let (Some(mark), Some(newest), Some(inbox)) = (&lane.mark, lane.waiting.back(), self.projection.inbox())
+            {
+                let (mark, through) = (mark.clone(), newest.event.version);
+                lane.is_under_way = true;
+                let step = async move {
+                    let noted = cover(inbox, &stream, mark, through).await;
+                    Step::Noted(stream, through, noted)
+                };
+                self.steps.push(step.boxed());
+            } else if let Some(held) = lane.waiting.pop_front() {
+                let (projection, position, attempts) = (self.projection, lane.position, self.apply_attempts);
+                lane.is_under_way = true;
+                let step = async move {
+                    let result = apply(projection, position, &held.event, attempts).await;
+                    Step::Applied(held, result)
+                };
+                self.steps.push(step.boxed());
+            } else {
+                self.remove_if_done(&stream);
+            }
+        }
+    }
+
+    fn finish(&mut self, step: Step) -> Result<(), RebuildError> {
+        match step {
+            Step::Applied(held, Ok((position, outcome))) => self.applied(held, position, &outcome),
+            Step::Applied(held, Err(given_up)) => self.failed(held, given_up),
+            Step::Noted(stream_id, through, Ok(noted)) => {
+                self.noted(&stream_id, through, noted);
+                Ok(())
+            }
+            Step::Noted(stream_id, _, Err(source)) => {
+                Err(RebuildError::Park { stream_id, token: self.token(), source })
             }
         }
     }
 
     /// Takes what has come of an event.
-    fn finish(&mut self, step: Step) -> Result<(), RebuildError> {
-        let Step { held: Held { number, event }, result } = step;
+    fn applied(&mut self, held: Held, position: Position, outcome: &Outcome) -> Result<(), RebuildError> {
+        let Held { number, event } = held;
         let (stream_id, version) = (event.stream_id, event.version);
-        let (position, outcome) = match result {
-            Ok(done) => done,
-            Err(GivenUp { attempts, source }) => {
-                return Err(RebuildError::Apply { stream_id, version, attempts, token: self.token(), source });
-            }
-        };
         match outcome {
             Outcome::Applied => self.report.applied += 1,
             Outcome::AlreadyApplied => self.report.already_applied += 1,
@@ -260,22 +284,68 @@ impl<'a, P: Projection> Run<'a, P> {
         self.held_bytes -= event.payload.len();
         self.window.applied(number);
         let Some(lane) = self.lanes.get_mut(&stream_id) else { return Ok(()) };
-        lane.is_applying = false;
         lane.position = Some(position);
-        if outcome == Outcome::OtherHistory {
+        if *outcome == Outcome::OtherHistory {
             lane.is_given_up = true;
-            for Held { number, event } in lane.waiting.drain(..) {
-                self.held_bytes -= event.payload.len();
-                self.window.applied(number);
-            }
+            self.drop_through(&stream_id, u64::MAX);
         }
+        self.go_on(stream_id);
+        Ok(())
+    }
+
+    /// An event can't be applied: its stream is left to retries, or the rebuild ends.
+    fn failed(&mut self, held: Held, given_up: GivenUp) -> Result<(), RebuildError> {
+        let GivenUp { attempts, source, is_parked } = given_up;
+        let (stream_id, version) = (held.event.stream_id.clone(), held.event.version);
+        let parked_streams = self.report.parked_streams;
+        if self.projection.inbox().is_none() || parked_streams >= self.max_parked_streams {
+            let token = self.token();
+            return Err(RebuildError::Apply { stream_id, version, attempts, parked_streams, token, source });
+        }
+        let reason = sentence(&*source);
+        self.report.parked_streams += 1;
+        self.report.note(StreamProblem::Parked { stream_id: stream_id.clone(), reason: reason.clone() });
+        if let Some(lane) = self.lanes.get_mut(&stream_id) {
+            lane.mark = Some(if is_parked { Mark::Written } else { Mark::Missing(reason) });
+            lane.position = None;
+            lane.waiting.push_front(held);
+        }
+        self.go_on(stream_id);
+        Ok(())
+    }
+
+    /// The mark of a stream covers everything up to a version; or a consumer has brought the stream up to date, and it is applied again.
+    fn noted(&mut self, stream: &StreamId, through: u64, noted: Noted) {
+        let Some(lane) = self.lanes.get_mut(stream) else { return };
+        match noted {
+            Noted::Noted => {
+                lane.mark = Some(Mark::Written);
+                self.drop_through(stream, through);
+            }
+            Noted::NotParked => lane.mark = None,
+        }
+        self.go_on(stream.clone());
+    }
+
+    /// The events of a stream up to a version are not applied by this run.
+    fn drop_through(&mut self, stream: &StreamId, version: u64) {
+        let Some(lane) = self.lanes.get_mut(stream) else { return };
+        while let Some(held) = lane.waiting.pop_front_if(|held| held.event.version <= version) {
+            self.held_bytes -= held.event.payload.len();
+            self.window.applied(held.number);
+        }
+    }
+
+    /// Nothing of a stream is under way any more.
+    fn go_on(&mut self, stream: StreamId) {
+        let Some(lane) = self.lanes.get_mut(&stream) else { return };
+        lane.is_under_way = false;
         if lane.waiting.is_empty() {
-            self.remove_if_done(&stream_id);
+            self.remove_if_done(&stream);
         } else {
             // Before others: what was read first is to be applied first, so that the token moves on.
-            self.ready.push_front(stream_id);
+            self.ready.push_front(stream);
         }
-        Ok(())
     }
 
     fn show(&mut self) {

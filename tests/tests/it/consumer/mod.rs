@@ -5,5 +5,6 @@ mod effects;
 mod inbox;
 mod queues;
 mod rebuild;
+mod rebuild_parked;
 mod session;
 mod status;

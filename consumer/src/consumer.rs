@@ -4,11 +4,15 @@ mod builder;
 
 use std::fmt;
 
-use streambox_amqp::{ConnectionState, Link, Refusal, refusal_at_start};
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use streambox_amqp::{ConnectionState, Link, Refusal, TlsFiles, refusal_at_start};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::Instant,
+};
 
 pub use self::builder::ConsumerBuilder;
-use crate::{ConsumerStatus, WaitingStream, metrics, telemetry::Snapshot};
+use crate::{ConsumerStatus, Queues, WaitingStream, metrics, telemetry::Snapshot};
 
 /// A consumer of a queue, which runs as tasks of the current Tokio runtime.
 ///
@@ -16,14 +20,23 @@ use crate::{ConsumerStatus, WaitingStream, metrics, telemetry::Snapshot};
 pub struct Consumer {
     snapshot: watch::Receiver<Snapshot>,
     connection: watch::Receiver<ConnectionState<()>>,
-    name: String,
+    at: At,
+    /// To ask whether everything is handled that was delivered before.
+    ask: mpsc::UnboundedSender<oneshot::Sender<bool>>,
     /// Dropped or set: the consumer stops.
     stop: watch::Sender<bool>,
     /// None when its result was returned.
     running: Option<JoinHandle<()>>,
 }
 
-/// Why a consumer has ended by itself.
+/// The queues, and where they are.
+struct At {
+    queues: Queues,
+    url: String,
+    tls: TlsFiles,
+}
+
+/// Why a consumer has ended by itself, or can't do what it is asked for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConsumerError {
@@ -84,7 +97,7 @@ impl Consumer {
     /// Its metrics in the text format of OpenMetrics, for the service's own `/metrics`: `METRICS.md` lists them.
     #[must_use]
     pub fn metrics(&self) -> String {
-        metrics::text(&self.name, &self.status())
+        metrics::text(self.at.queues.name(), &self.status())
     }
 
     /// Resolves when it has ended by itself, which it does only with an error: what was not acknowledged comes again. A second call
@@ -110,6 +123,33 @@ impl Consumer {
         ConsumerError::Ended(error)
     }
 
+    /// Resolves when everything is handled that was in its queues at some moment since the call: it is applied, or its stream is parked. A
+    /// projection is then as new as another one whose consumer gets the same events, which is the time to switch to it.
+    ///
+    /// It opens a connection of its own to look into the queues, four times a second, until there is no message in them that no consumer has; then
+    /// it waits until this consumer has handled what it was given before. If the connection of the consumer is lost meanwhile, it begins
+    /// again. It is about this consumer alone: what another process has of the same queues does not count.
+    ///
+    /// It waits as long as it takes: while events come faster than they are applied, or a stream waits with its messages
+    /// ([`ConsumerStatus::waiting`]), it does not resolve. It may be dropped at any time.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Ended`]: the consumer has ended. [`ConsumerError::Refused`]: the broker does not answer, or does not let this user look into the queues;
+    /// it may be called again.
+    pub async fn caught_up(&self) -> Result<(), ConsumerError> {
+        let At { queues, url, tls } = &self.at;
+        loop {
+            let looked = queues.wait_for_empty(url, tls.clone()).await;
+            looked.map_err(|error| ConsumerError::Refused(error.to_string()))?;
+            let (answer, answered) = oneshot::channel();
+            let ended = || ConsumerError::Ended("it has ended before it has caught up".to_owned());
+            self.ask.send(answer).map_err(|_| ended())?;
+            if answered.await.map_err(|_| ended())? {
+                return Ok(());
+            }
+        }
+    }
+
     /// Stops it: it begins nothing new, finishes what is under way within the drain timeout, acknowledges what was applied and closes the
     /// connection. What is not acknowledged then comes again, in order.
     ///
@@ -132,6 +172,6 @@ fn refused(refusal: &Refusal) -> ConsumerError {
 
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consumer").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Consumer").field("name", &self.at.queues.name()).finish_non_exhaustive()
     }
 }

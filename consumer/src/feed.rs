@@ -1,6 +1,6 @@
 //! The queue's side of a consumer: a task that keeps a connection open, hands over what is delivered, and acknowledges what is done.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use streambox::message::{MessageError, Received};
 use streambox_amqp::{ConnectionError, ConnectionState, Connector, LONGEST_RECONNECT_DELAY};
@@ -18,6 +18,8 @@ pub(crate) enum FromQueue {
     Delivered(Tag, Result<Received, MessageError>),
     /// The connection is gone: everything that is not acknowledged comes again.
     Lost,
+    /// What the broker had given to this connection when it was asked under this number has come.
+    HasCome(u64),
 }
 
 /// What is done with deliveries.
@@ -27,6 +29,8 @@ pub(crate) enum ToQueue {
     Reject(Tag),
     /// Open another connection.
     Reopen,
+    /// Say when everything has come that the broker has given to this connection.
+    AskWhatHasCome(u64),
 }
 
 /// Which delivery of which connection.
@@ -98,6 +102,8 @@ async fn serve(
     to_queue: &mut mpsc::UnboundedReceiver<ToQueue>,
 ) -> Ended {
     let mut waiting: Option<FromQueue> = None;
+    // The newest question that the broker has answered behind what it was about.
+    let mut has_come: Option<u64> = None;
     loop {
         let asked = tokio::select! {
             biased;
@@ -115,6 +121,11 @@ async fn serve(
                 }
                 Err(error) => return Ended::Lost(error),
             },
+            // There is no message at the moment.
+            () = ready(()), if waiting.is_none() && has_come.is_some() => {
+                waiting = has_come.take().map(FromQueue::HasCome);
+                continue;
+            }
         };
         let done = match asked {
             None => {
@@ -139,6 +150,10 @@ async fn serve(
             }
             Some(ToQueue::Reject(tag)) if tag.connection == connection => session.reject(tag.tag).await,
             Some(ToQueue::Reject(_)) => Ok(()),
+            Some(ToQueue::AskWhatHasCome(id)) => {
+                has_come = Some(id);
+                session.let_come().await
+            }
         };
         if let Err(error) = done {
             return Ended::Lost(error);

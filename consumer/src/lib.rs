@@ -16,6 +16,7 @@
 // Sessions, for tests; the queues are shown below.
 #[doc(hidden)]
 pub mod broker;
+mod catch_up;
 mod consumer;
 #[doc(hidden)]
 pub mod core;
@@ -38,9 +39,9 @@ pub use broker::{QueueDifference, Queues, QueuesCheck, QueuesError};
 pub use consumer::{Consumer, ConsumerBuilder, ConsumerError};
 pub use handler::{Context, Handler, HandlerError};
 pub use inbox::{
-    ApplyError, DueStream, Inbox, InboxProjection, Lag, MAX_CONSUMER_NAME_BYTES, MAX_OWN_ITEMS, MAX_REASON_BYTES,
-    Noted, ParkedStream, ParkedStreams, RebuildProgress, Skip, SkipRequest, Skipping, StreamLag, WaitError,
-    check_inbox_table, consumer_name, create_inbox_table,
+    ApplyError, Deleting, DueStream, Generation, Inbox, InboxProjection, Lag, MAX_CONSUMER_NAME_BYTES, MAX_OWN_ITEMS,
+    MAX_REASON_BYTES, Noted, ParkedStream, ParkedStreams, RebuildProgress, Skip, SkipRequest, Skipping, StreamLag,
+    WaitError, check_inbox_table, consumer_name, create_inbox_table,
 };
 pub use misconfiguration::BadConfiguration;
 pub use projection::{Applied, Position, Projection};

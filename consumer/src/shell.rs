@@ -4,13 +4,14 @@ use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::{
     Projection,
+    catch_up::Waiters,
     core::{Core, DeliveryId, Done, Task},
     feed::{Feed, FromQueue, Tag, ToQueue},
     telemetry::{SNAPSHOT_INTERVAL, Snapshot},
@@ -23,6 +24,8 @@ pub(crate) struct Shell<P> {
     pub(crate) work: Arc<Work<P>>,
     pub(crate) feed: Feed,
     pub(crate) snapshot: watch::Sender<Snapshot>,
+    /// Who asks whether everything is handled that was delivered before.
+    pub(crate) asked: mpsc::UnboundedReceiver<oneshot::Sender<bool>>,
     /// The longest to wait for what is under way when it is stopped.
     pub(crate) drain_timeout: Duration,
 }
@@ -34,6 +37,7 @@ impl<P: Projection> Shell<P> {
         let mut stop = pin!(stop.fuse());
         let mut requests = JoinSet::<Option<Done>>::new();
         let mut tags = HashMap::<DeliveryId, Tag>::new();
+        let mut waiters = Waiters::default();
         let (mut next_delivery, mut next_snapshot, mut give_up_at) = (0, Instant::now(), None);
         loop {
             let now = Instant::now();
@@ -60,6 +64,7 @@ impl<P: Projection> Shell<P> {
                 // If the task is gone, so is the connection.
                 let _ = self.feed.done_with.send(asked);
             }
+            waiters.answer(self.core.first_open());
             let (is_finished, is_late) = (self.core.is_finished(), give_up_at.is_some_and(|at| now >= at));
             if now >= next_snapshot || is_finished || is_late {
                 next_snapshot = now + SNAPSHOT_INTERVAL;
@@ -97,10 +102,15 @@ impl<P: Projection> Shell<P> {
                     Some(FromQueue::Lost) => {
                         tags.clear();
                         self.core.connection_lost();
+                        waiters.lost();
                     }
+                    Some(FromQueue::HasCome(id)) => waiters.has_come(id, next_delivery),
                     // The feed ends with its last sender, which is ours, or when it is stopped.
                     None => self.core.stop(),
                 },
+                Some(answer) = self.asked.recv() => {
+                    let _ = self.feed.done_with.send(ToQueue::AskWhatHasCome(waiters.add(answer)));
+                }
                 () = sleep_until(due) => {}
             }
         }

@@ -72,6 +72,8 @@ pub struct Session {
     channel: Channel,
     consumers: SelectAll<lapin::Consumer>,
     queues: usize,
+    /// The prefetch of each queue.
+    share: u16,
 }
 
 impl Session {
@@ -88,10 +90,10 @@ impl Session {
         let opening = async {
             consume(&connection, &settings).await.map_err(|error| ConnectionError::from_lapin(&error, &*settings))
         };
-        let (channel, consumers) = watched.within_connect_timeout("opening a channel", opening).await?;
+        let (channel, consumers, share) = watched.within_connect_timeout("opening a channel", opening).await?;
         watched.opened();
         let queues = consumers.len();
-        Ok(Self { watched, settings, channel, consumers, queues })
+        Ok(Self { watched, settings, channel, consumers, queues, share })
     }
 
     /// The next message. It can be dropped at any time.
@@ -146,6 +148,16 @@ impl Session {
         done.map_err(|error| ConnectionError::from_lapin(&error, &*self.settings))
     }
 
+    /// Afterwards everything has come that the broker had given to this session before: [`next`](Self::next) returns it without waiting.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub async fn let_come(&mut self) -> Result<(), ConnectionError> {
+        // It changes nothing, and its answer stands behind the deliveries.
+        let asked = self.channel.basic_qos(self.share, BasicQosOptions::default());
+        asked.await.map_err(|error| ConnectionError::from_lapin(&error, &*self.settings))
+    }
+
     /// Closes the connection in an orderly way: every message that is not acknowledged is returned to its place.
     pub async fn close(self) {
         self.watched.close("the consumer is done").await;
@@ -155,17 +167,17 @@ impl Session {
 async fn consume(
     connection: &Connection,
     settings: &ConsumeSettings,
-) -> lapin::Result<(Channel, SelectAll<lapin::Consumer>)> {
+) -> lapin::Result<(Channel, SelectAll<lapin::Consumer>, u16)> {
     let channel = connection.create_channel().await?;
     let (mut consumers, queues) = (SelectAll::new(), settings.queues.queue_names());
     // For each consumer: quorum queues know no other.
-    let share = settings.prefetch / u16::try_from(queues.len()).unwrap_or(u16::MAX);
-    channel.basic_qos(share.max(1), BasicQosOptions::default()).await?;
+    let share = (settings.prefetch / u16::try_from(queues.len()).unwrap_or(u16::MAX)).max(1);
+    channel.basic_qos(share, BasicQosOptions::default()).await?;
     for queue in queues {
         let (queue, tag, none) = (queue.as_str().into(), ShortString::default(), FieldTable::default());
         consumers.push(channel.basic_consume(queue, tag, BasicConsumeOptions::default(), none).await?);
     }
-    Ok((channel, consumers))
+    Ok((channel, consumers, share))
 }
 
 /// A message's event.

@@ -4,9 +4,12 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use streambox::EventStore;
 use streambox_amqp::{Endpoint, TlsFiles, parse_url, without_password};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
-use super::Consumer;
+use super::{At, Consumer};
 use crate::{
     BadConfiguration, Projection,
     broker::{ConsumeSettings, Queues},
@@ -157,8 +160,8 @@ impl<P: Projection> ConsumerBuilder<P> {
         }
 
         let mut endpoint = Endpoint::new(uri);
-        endpoint.tls = self.tls;
-        let name = self.queues.name().to_owned();
+        endpoint.tls = self.tls.clone();
+        let at = At { queues: self.queues.clone(), url: self.url, tls: self.tls };
         let settings =
             ConsumeSettings { endpoint, queues: self.queues, prefetch: self.prefetch, declares: self.declares };
         let (stop, mut stopped) = watch::channel(false);
@@ -168,12 +171,13 @@ impl<P: Projection> ConsumerBuilder<P> {
         let core = Core::new(self.bounds, self.store.is_some(), has_inbox, fastrand::u64(..), Instant::now());
         let (snapshot, snapshots) = watch::channel(Snapshot::default());
         let work = Work { projection: self.projection, store: self.store, apply_timeout: self.apply_timeout };
-        let shell = Shell { core, work: Arc::new(work), feed, snapshot, drain_timeout: self.drain_timeout };
+        let (ask, asked) = mpsc::unbounded_channel();
+        let shell = Shell { core, work: Arc::new(work), feed, snapshot, asked, drain_timeout: self.drain_timeout };
         let running = tokio::spawn(shell.run(async move {
             // Also if the other end is dropped.
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
-        Ok(Consumer { snapshot: snapshots, connection, name, stop, running: Some(running) })
+        Ok(Consumer { snapshot: snapshots, connection, at, ask, stop, running: Some(running) })
     }
 }
 

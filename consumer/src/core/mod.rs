@@ -520,6 +520,12 @@ impl Core {
         self.deliveries.len()
     }
 
+    /// The first delivery that is not done with.
+    #[must_use]
+    pub fn first_open(&self) -> Option<DeliveryId> {
+        self.deliveries.first_key_value().map(|(delivery, _)| *delivery)
+    }
+
     /// Since when the oldest message is not acknowledged.
     #[must_use]
     pub fn oldest_unacknowledged(&self) -> Option<Instant> {

@@ -1,11 +1,16 @@
-//! Generations: which one readers use, and how far another one is rebuilt.
+//! Generations: which one readers use, and how far others are rebuilt.
+
+use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, ReturnValue};
 use streambox::{Error, ScanToken, StreamId};
 
 use super::{
     Inbox,
-    schema::{self, CONSUMERS_PARTITION, EVENTS, Fields, GENERATION, IS_COMPLETE, SCAN_TOKEN, STREAMS},
+    schema::{
+        self, CONSUMER, CONSUMERS_PARTITION, EVENTS, Fields, GENERATION, IS_COMPLETE, Item, SCAN_TOKEN, STREAM_ID,
+        STREAMS,
+    },
     write::Updated,
 };
 
@@ -22,7 +27,56 @@ pub struct RebuildProgress {
     pub is_complete: bool,
 }
 
+/// A generation of a consumer's projection.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Generation {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Whether it is the one that readers use.
+    pub is_current: bool,
+    /// How far it is rebuilt, if that was kept: [`Rebuild::keep_progress`](crate::Rebuild::keep_progress).
+    pub rebuild: Option<RebuildProgress>,
+}
+
 impl Inbox {
+    /// The generations of this consumer that the inbox knows as such, in the order of their numbers: the current one, and those whose rebuild was kept.
+    /// Of any other there may be positions, which are not found without reading the whole table.
+    ///
+    /// Two requests, strongly consistent: one read unit for the current generation, and one for each 4 KB of what was kept.
+    ///
+    /// # Errors
+    /// As [`current_generation`](Self::current_generation).
+    pub async fn generations(&self) -> Result<Vec<Generation>, Error> {
+        let current = self.current_generation().await?;
+        let mut request = self.request("read the generations", &self.consumer);
+        request.count_attempt();
+        let prefix = schema::rebuild_prefix(&self.consumer);
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&*self.table)
+            .consistent_read(true)
+            .key_condition_expression(format!("{STREAM_ID} = :consumers AND begins_with({CONSUMER}, :prefix)"))
+            .expression_attribute_values(":consumers", schema::text(CONSUMERS_PARTITION))
+            .expression_attribute_values(":prefix", schema::text(&prefix))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .into_paginator()
+            .items()
+            .send();
+        let mut generations = BTreeMap::from([(current, None)]);
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|error| request.failed(error))?;
+            let key = item.get(CONSUMER).and_then(|key| key.as_s().ok());
+            // What else a newer version may store there is not a generation.
+            if let Some(number) = key.and_then(|key| key.strip_prefix(&prefix)?.parse().ok()) {
+                generations.insert(number, Some(read_progress(&item)?));
+            }
+        }
+        let generation = |(number, rebuild)| Generation { number, is_current: number == current, rebuild };
+        Ok(generations.into_iter().map(generation).collect())
+    }
+
     /// The generation that readers of the projection use: 1 until another one is switched to. One request, strongly consistent: one
     /// read unit. A reader asks now and then, not for each request of its own.
     ///
@@ -36,8 +90,9 @@ impl Inbox {
         Ok(number.unwrap_or(0).max(1))
     }
 
-    /// Switches readers to a generation; back to an earlier one, too, whose positions and effects are still there. Returns the one before.
-    /// 1 write unit.
+    /// Switches readers to a generation, as soon as it is as new as the current one: after its rebuild, when its consumer
+    /// [has caught up](crate::Consumer::caught_up). Back to an earlier one, too, whose positions and effects are still there. Returns the one
+    /// before. 1 write unit.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Configuration`] as DynamoDB answers; repeating it is harmless.
@@ -66,13 +121,7 @@ impl Inbox {
     /// As [`current_generation`](Self::current_generation).
     pub async fn rebuild_progress(&self) -> Result<Option<RebuildProgress>, Error> {
         let item = self.item("read the progress of a rebuild", &self.key, self.rebuild_item_key()).await?;
-        let Some(item) = item else { return Ok(None) };
-        let partition = partition();
-        let fields = Fields::new(&partition, &item);
-        let token = fields.text(SCAN_TOKEN)?;
-        let token = if token.is_empty() { None } else { Some(token.parse::<ScanToken>()?) };
-        let (events, streams) = (fields.number(EVENTS)?, fields.number(STREAMS)?);
-        Ok(Some(RebuildProgress { token, events, streams, is_complete: fields.flag(IS_COMPLETE) }))
+        item.as_ref().map(read_progress).transpose()
     }
 
     /// Stores how far this generation is rebuilt, in place of what was stored before. One write unit for each KB, mostly one.
@@ -97,9 +146,18 @@ impl Inbox {
         Ok(())
     }
 
-    fn rebuild_item_key(&self) -> schema::Item {
+    pub(super) fn rebuild_item_key(&self) -> schema::Item {
         schema::key(CONSUMERS_PARTITION, &schema::rebuild_key(&self.key))
     }
+}
+
+fn read_progress(item: &Item) -> Result<RebuildProgress, Error> {
+    let partition = partition();
+    let fields = Fields::new(&partition, item);
+    let token = fields.text(SCAN_TOKEN)?;
+    let token = if token.is_empty() { None } else { Some(token.parse::<ScanToken>()?) };
+    let (events, streams) = (fields.number(EVENTS)?, fields.number(STREAMS)?);
+    Ok(RebuildProgress { token, events, streams, is_complete: fields.flag(IS_COMPLETE) })
 }
 
 /// What an error about an item of a consumer names.

@@ -5,13 +5,14 @@
 //! - `position.rs` reads; `apply.rs` moves the position, with the effect of an event in the same transaction; `projection.rs` makes a
 //!   [`Projection`](crate::Projection) of it.
 //! - `parking.rs`: the marks of parked streams; `parked.rs`: what is parked and due; `skip.rs`: an operator passes an event over.
-//! - `generation.rs`: the current generation, and how far another one is rebuilt.
+//! - `generation.rs`: the current generation, and how far others are rebuilt; `delete.rs` removes one.
 //! - `wait.rs` waits for a version; `lag.rs` compares positions with the events.
 //! - `write.rs` sends conditional writes until DynamoDB has done or refused them.
 //! - `definition.rs`: the table is created and checked.
 
 mod apply;
 mod definition;
+mod delete;
 mod generation;
 mod lag;
 mod name;
@@ -35,7 +36,8 @@ use streambox::{Client, DEFAULT_OPERATION_TIMEOUT, Error, StreamId, TableRequest
 pub use self::{
     apply::MAX_OWN_ITEMS,
     definition::{check_inbox_table, create_inbox_table},
-    generation::RebuildProgress,
+    delete::Deleting,
+    generation::{Generation, RebuildProgress},
     lag::{Lag, StreamLag},
     name::{MAX_CONSUMER_NAME_BYTES, consumer_name},
     parked::{DueStream, ParkedStream, ParkedStreams},

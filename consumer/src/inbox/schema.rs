@@ -97,6 +97,11 @@ pub(super) fn rebuild_key(consumer_key: &str) -> String {
     format!("rebuild#{consumer_key}")
 }
 
+/// What the sort keys of a consumer's rebuilds begin with; the generation follows.
+pub(super) fn rebuild_prefix(name: &str) -> String {
+    rebuild_key(&format!("{name}@"))
+}
+
 /// What the sort keys of a consumer's skips begin with.
 pub(super) fn skip_prefix(consumer_key: &str) -> String {
     format!("{consumer_key}#")

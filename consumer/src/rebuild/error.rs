@@ -9,7 +9,7 @@ use streambox::{Corrupt, ScanToken, StreamId};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RebuildError {
-    /// A setting is not valid, or the token does not fit. Nothing was read.
+    /// A setting is not valid, the token does not fit, or the kept one can't be read. Nothing was read of the events.
     #[error("the rebuild can't begin")]
     Settings(#[source] streambox::Error),
 

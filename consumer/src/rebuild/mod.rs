@@ -7,10 +7,12 @@
 //! - `apply.rs`: one event, until it is applied or given up.
 //! - `park.rs`: a stream that is left to the retries of consumers.
 //! - `window.rs`: up to which place of the scan everything is applied.
+//! - `keep.rs`: how far it is, kept in an inbox.
 //! - `progress.rs`, `error.rs`: what a caller sees of it.
 
 mod apply;
 mod error;
+mod keep;
 mod park;
 mod progress;
 mod run;
@@ -20,14 +22,14 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use streambox::{DEFAULT_SCAN_SEGMENTS, EventStore, ScanOptions, ScanToken};
 
-use self::{apply::Attempts, run::Run};
+use self::{apply::Attempts, keep::Keeper, run::Run};
 pub use self::{
     apply::REBUILD_APPLY_ATTEMPTS,
     error::{RebuildError, StreamProblem},
     progress::{MAX_REPORTED_PROBLEMS, RebuildReport, RebuildStatus},
     run::{MAX_HELD_BYTES, MAX_HELD_EVENTS},
 };
-use crate::Projection;
+use crate::{Inbox, Projection};
 
 /// Streams whose events are applied at the same time, unless set otherwise.
 pub const DEFAULT_REBUILD_CONCURRENCY: usize = 16;
@@ -79,6 +81,7 @@ pub const DEFAULT_MAX_PARKED_STREAMS: u64 = 100;
 ///
 /// **Interruption.** To stop, drop the future: what is stored is stored. Resume with the last token that
 /// [`on_progress`](Self::on_progress) has shown, or without one, which reads the table again and applies nothing twice.
+/// [`keep_progress`](Self::keep_progress) keeps the token in an inbox.
 #[must_use = "a rebuild does nothing before it runs"]
 pub struct Rebuild<'a, P> {
     store: &'a EventStore,
@@ -91,6 +94,7 @@ pub struct Rebuild<'a, P> {
     is_consistent: bool,
     page_items: Option<u32>,
     token: Option<ScanToken>,
+    kept_in: Option<&'a Inbox>,
     expected_events: Option<u64>,
     on_progress: Box<dyn FnMut(&RebuildStatus) + Send + 'a>,
 }
@@ -109,6 +113,7 @@ impl<'a, P: Projection> Rebuild<'a, P> {
             is_consistent: true,
             page_items: None,
             token: None,
+            kept_in: None,
             expected_events: None,
             on_progress: Box::new(|_| ()),
         }
@@ -167,6 +172,17 @@ impl<'a, P: Projection> Rebuild<'a, P> {
         Self { token: Some(token), ..self }
     }
 
+    /// Keeps the token in an inbox of the generation that is rebuilt ([`Inbox::rebuild_progress`]), and resumes from the one that is there:
+    /// a process that is started again continues where another one was. A rebuild that has come to its end reads nothing then. To begin
+    /// again, or with another number of segments or other categories, store `RebuildProgress::default()` by
+    /// [`Inbox::set_rebuild_progress`] before.
+    ///
+    /// One read unit of the inbox, and one write unit every two seconds and at the end. If that fails, it is logged, and the next
+    /// run begins at an earlier place.
+    pub fn keep_progress(self, inbox: &'a Inbox) -> Self {
+        Self { kept_in: Some(inbox), ..self }
+    }
+
     /// How many events there are to see, if that is known, for example from the [report](RebuildReport::events) of another generation's
     /// rebuild: for [`RebuildStatus::percent`].
     pub fn expected_events(self, events: u64) -> Self {
@@ -187,7 +203,7 @@ impl<'a, P: Projection> Rebuild<'a, P> {
     /// [`RebuildError`]: the table can't be read, or an event can't be applied and its stream can't be parked; what was applied before stays, and
     /// the error has the token to resume from. A stream that is damaged or parked stops only itself, and is in the
     /// [report](RebuildReport::problems).
-    pub async fn run(self) -> Result<RebuildReport, RebuildError> {
+    pub async fn run(mut self) -> Result<RebuildReport, RebuildError> {
         let mut options = ScanOptions::new().segments(self.segments);
         if !self.is_consistent {
             options = options.eventually_consistent();
@@ -203,11 +219,16 @@ impl<'a, P: Projection> Rebuild<'a, P> {
         if let (Some(category), 1) = (self.categories.first(), self.categories.len()) {
             options = options.category(category.as_str());
         }
+        let keeper = match self.kept_in {
+            Some(inbox) => Some(Keeper::open(inbox).await.map_err(RebuildError::Settings)?),
+            None => None,
+        };
+        self.token = self.token.or_else(|| keeper.as_ref()?.token());
         if let Some(token) = &self.token {
             options = options.resume(token.clone());
         }
         let scan = self.store.scan_events(&options).map_err(RebuildError::Settings)?;
-        Run::new(self).over(scan).await
+        Run::new(self, keeper).over(scan).await
     }
 }
 

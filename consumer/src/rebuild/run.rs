@@ -8,6 +8,7 @@ use streambox::{Corrupt, Error, EventScan, EventStore, RecordedEvent, ScanToken,
 use super::{
     Rebuild, RebuildError, RebuildReport, RebuildStatus, StreamProblem,
     apply::{Attempts, GivenUp, Outcome, apply},
+    keep::Keeper,
     park::{Mark, cover},
     window::Window,
 };
@@ -48,6 +49,13 @@ struct Current {
     last_public: Option<u64>,
 }
 
+/// From where the scan could resume, and what this run has read before.
+pub(super) struct Place {
+    pub(super) token: ScanToken,
+    pub(super) events: u64,
+    pub(super) streams: u64,
+}
+
 /// What something that a lane has begun has come to.
 enum Step {
     /// An event is applied or given up.
@@ -65,22 +73,23 @@ pub(super) struct Run<'a, P> {
     max_parked_streams: u64,
     expected_events: Option<u64>,
     on_progress: Box<dyn FnMut(&RebuildStatus) + Send + 'a>,
+    keeper: Option<Keeper<'a>>,
 
     current: Option<Current>,
     lanes: HashMap<StreamId, Lane>,
     /// Streams with a waiting event of which none is being applied, each once.
     ready: VecDeque<StreamId>,
     steps: FuturesUnordered<BoxFuture<'a, Step>>,
-    window: Window<ScanToken>,
+    window: Window<Place>,
     held_bytes: usize,
     rows_since_token: u64,
     /// Everything up to here is applied.
-    reached: Option<ScanToken>,
+    reached: Option<Place>,
     report: RebuildReport,
 }
 
 impl<'a, P: Projection> Run<'a, P> {
-    pub(super) fn new(rebuild: Rebuild<'a, P>) -> Self {
+    pub(super) fn new(rebuild: Rebuild<'a, P>, keeper: Option<Keeper<'a>>) -> Self {
         Self {
             store: rebuild.store,
             projection: rebuild.projection,
@@ -90,6 +99,7 @@ impl<'a, P: Projection> Run<'a, P> {
             max_parked_streams: rebuild.max_parked_streams,
             expected_events: rebuild.expected_events,
             on_progress: rebuild.on_progress,
+            keeper,
             current: None,
             lanes: HashMap::new(),
             ready: VecDeque::new(),
@@ -97,12 +107,19 @@ impl<'a, P: Projection> Run<'a, P> {
             window: Window::new(),
             held_bytes: 0,
             rows_since_token: 0,
-            reached: rebuild.token,
+            reached: rebuild.token.map(|token| Place { token, events: 0, streams: 0 }),
             report: RebuildReport::default(),
         }
     }
 
-    pub(super) async fn over(mut self, mut scan: EventScan) -> Result<RebuildReport, RebuildError> {
+    pub(super) async fn over(mut self, scan: EventScan) -> Result<RebuildReport, RebuildError> {
+        let done = self.work(scan).await;
+        self.show();
+        self.keep(done.is_ok()).await;
+        done.map(|()| self.report)
+    }
+
+    async fn work(&mut self, mut scan: EventScan) -> Result<(), RebuildError> {
         // What ends the scan; none while it goes on.
         let mut end: Option<Result<(), Error>> = None;
         loop {
@@ -121,16 +138,27 @@ impl<'a, P: Projection> Run<'a, P> {
                     self.rows_since_token += 1;
                     if self.rows_since_token >= EVENTS_PER_TOKEN || end.is_some() {
                         self.rows_since_token = 0;
-                        self.window.mark(scan.token());
+                        // The stream that the scan is in is counted when it is at its end.
+                        let streams = self.report.streams.saturating_sub(u64::from(end.is_none()));
+                        self.window.mark(Place { token: scan.token(), events: self.report.events, streams });
                     }
                 }
                 else => break,
             }
             self.show();
+            if self.keeper.as_ref().is_some_and(Keeper::is_due) {
+                self.keep(false).await;
+            }
         }
         match end {
             Some(Err(source)) => Err(RebuildError::Read { token: self.token(), source }),
-            _ => Ok(self.report),
+            _ => Ok(()),
+        }
+    }
+
+    async fn keep(&mut self, is_complete: bool) {
+        if let (Some(keeper), Some(place)) = (&mut self.keeper, &self.reached) {
+            keeper.store(place, is_complete).await;
         }
     }
 
@@ -349,15 +377,15 @@ impl<'a, P: Projection> Run<'a, P> {
     }
 
     fn show(&mut self) {
-        if let Some(token) = self.window.reached() {
+        if let Some(place) = self.window.reached() {
             let waiting = self.window.len() as u64;
-            (self.on_progress)(&self.report.status(self.expected_events, waiting, token.clone()));
-            self.reached = Some(token);
+            (self.on_progress)(&self.report.status(self.expected_events, waiting, place.token.clone()));
+            self.reached = Some(place);
         }
     }
 
     fn token(&mut self) -> Option<Box<ScanToken>> {
         self.show();
-        self.reached.clone().map(Box::new)
+        self.reached.as_ref().map(|place| Box::new(place.token.clone()))
     }
 }

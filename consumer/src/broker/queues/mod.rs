@@ -1,21 +1,29 @@
 //! The queues that a consumer listens to, declared on purpose, and compared with what is there.
 //!
-//! `definition` is what is declared, as data; `declare` and `check` are its two uses, `operator` sends their requests.
+//! `definition` is what is declared, as data; `declare`, `check` and `delete` are its uses, `operator` sends their requests.
 
 mod check;
 mod declare;
 mod definition;
+mod delete;
 mod operator;
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 pub use check::{QueueDifference, QueuesCheck};
 use definition::Definition;
-use lapin::{options::QueuePurgeOptions, protocol::AMQPError};
+use lapin::{
+    Channel,
+    options::{QueueDeclareOptions, QueuePurgeOptions},
+    protocol::AMQPError,
+    types::FieldTable,
+};
 use operator::Operator;
 use streambox_amqp::{
     ConnectionError, Endpoint, Purpose, Status, TlsFiles, WatchedConnection, parse_url, without_password,
 };
+
+use tokio::time::sleep;
 
 use crate::BadConfiguration;
 
@@ -24,6 +32,9 @@ const PARTITIONS: RangeInclusive<u16> = 1..=64;
 
 /// AMQP's short strings end at 255 bytes, and the names of dead letters and partitions are longer than the consumer's.
 const MAX_NAME_BYTES: usize = 200;
+
+/// From one look into the queues to the next.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What the relay publishes to, unless set otherwise.
 const DEFAULT_EXCHANGE: &str = "streambox";
@@ -57,7 +68,7 @@ pub struct Queues {
     partitions: u16,
 }
 
-/// Why queues can't be declared, checked or purged.
+/// Why queues can't be declared, checked, purged or deleted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueuesError {
@@ -188,6 +199,37 @@ impl Queues {
         self.with_operator(amqp_url, tls, purge).await
     }
 
+    /// Deletes the queues of a consumer that is not needed any more, with every message that is in them, the bindings, and the exchange that
+    /// spreads streams over partitions. The queue of dead letters goes along if it is empty. What does not exist is passed over, so it can be
+    /// repeated; the exchange that the relay publishes to stays.
+    ///
+    /// A consumer that was stopped a moment ago is waited for, up to 5 seconds.
+    ///
+    /// # Errors
+    /// [`QueuesError::Broker`]: a queue is consumed, and nothing was deleted; or the user may not configure the queues, or the broker does not
+    /// answer. Then some of them may be deleted.
+    pub async fn delete(&self, amqp_url: &str, tls: TlsFiles) -> Result<(), QueuesError> {
+        self.with_operator(amqp_url, tls, async |operator| delete::delete(operator, self).await).await
+    }
+
+    /// Waits until the queues have no message that no consumer has, as long as it takes.
+    pub(crate) async fn wait_for_empty(&self, amqp_url: &str, tls: TlsFiles) -> Result<(), QueuesError> {
+        let wait = async |operator: &mut Operator<'_, Declaring>| {
+            loop {
+                let mut is_empty = true;
+                for queue in self.queue_names() {
+                    let found = operator.require(async |channel| look(&channel, queue.as_str()).await).await?;
+                    is_empty &= found.message_count() == 0;
+                }
+                if is_empty {
+                    return Ok(());
+                }
+                sleep(LOOK_INTERVAL).await;
+            }
+        };
+        self.with_operator(amqp_url, tls, wait).await
+    }
+
     async fn with_operator<T>(
         &self,
         amqp_url: &str,
@@ -218,6 +260,12 @@ impl Queues {
     ) -> Result<(), ConnectionError> {
         declare::declare(&mut Operator::on(watched, purpose), &Definition::of(self)).await
     }
+}
+
+/// What the broker says of a queue that exists.
+async fn look(channel: &Channel, queue: &str) -> lapin::Result<lapin::Queue> {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), passive, FieldTable::default()).await
 }
 
 /// What declaring is, for its errors.

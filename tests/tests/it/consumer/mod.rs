@@ -2,6 +2,7 @@
 
 mod broker;
 mod effects;
+mod generations;
 mod inbox;
 mod queues;
 mod rebuild;

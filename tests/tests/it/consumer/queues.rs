@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use lapin::{
-    ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions},
+    BasicProperties, ExchangeKind,
+    options::{
+        BasicPublishOptions, ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 use streambox_consumer::{Queues, QueuesCheck, TlsFiles};
@@ -245,6 +247,37 @@ async fn c3_a_queue_deletes_nothing_however_often_its_consumer_is_lost() {
     }
     wait_for_messages(&url, queues.name(), 5).await;
     assert_eq!(messages(&url, &queues.dead_letters()).await, Some(0));
+}
+
+#[tokio::test]
+async fn queues_are_deleted_when_nobody_consumes_them_any_more_and_dead_letters_are_kept() {
+    let (queues, url) = (queues().partitions(2).unwrap(), shared_broker_url());
+    let delete = async || queues.delete(&url, TlsFiles::default()).await;
+    delete().await.unwrap();
+    declare(&queues, &url).await;
+    publish(&url, &queues, "order-1", 1..=3).await;
+    let session = Sessions::of(&url, &queues, PREFETCH).open().await;
+    let error = delete().await.unwrap_err().to_string();
+    assert!(error.contains(queues.name()) && error.contains("is consumed: stop its consumers first"), "{error}");
+    assert_eq!(differences(&queues, &url).await, [""; 0]);
+
+    session.close().await;
+    let (connection, channel) = channel(&url).await;
+    let (dead, options) = (queues.dead_letters(), BasicPublishOptions::default());
+    channel
+        .basic_publish("".into(), dead.as_str().into(), options, b"no event", BasicProperties::default())
+        .await
+        .unwrap();
+    wait_for_messages(&url, &dead, 1).await;
+    for _ in 0..2 {
+        delete().await.unwrap();
+        let left = differences(&queues, &url).await;
+        assert!(left.len() == 3 && left.iter().all(|one| one.contains(" is missing: ")), "{left:?}");
+    }
+    channel.queue_purge(dead.as_str().into(), QueuePurgeOptions::default()).await.unwrap();
+    connection.close(200, "done".into()).await.unwrap();
+    delete().await.unwrap();
+    assert_eq!(messages(&url, &dead).await, None);
 }
 
 #[tokio::test]

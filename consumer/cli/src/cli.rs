@@ -95,6 +95,30 @@ passed over.
 
 Exits with 1 if it is applied, or another one comes next.";
 
+const GENERATIONS_LIST_HELP: &str = "\
+Examples:
+  streambox-consumer generations list --consumer free-seats
+  streambox-consumer generations list --consumer free-seats --format json
+
+The current generation, and those whose rebuild is kept in the inbox, with how far it is.";
+
+const GENERATIONS_SWITCH_HELP: &str = "\
+Examples:
+  streambox-consumer generations switch --consumer free-seats 2
+
+Readers use this generation from now on: as soon as they ask the inbox. Switch when it is rebuilt and its consumer has come to the end \
+of what its queue had. Back to an earlier one as well, as long as it is kept up to date.";
+
+const GENERATIONS_DELETE_HELP: &str = "\
+Examples:
+  streambox-consumer generations delete --consumer free-seats 1
+
+Deletes the positions of a generation, the marks of its parked streams, and how far it is rebuilt. The record of its skips stays, and so \
+do its effects, which are not in the inbox. Stop its consumers before: one that runs applies everything once more. It can be repeated. \
+Costs a scan of the whole inbox, half a read unit for each 4 KB of it, and a write unit for each position.
+
+Exits with 1 if it is the current generation.";
+
 const COMPLETIONS_HELP: &str = "\
 Examples:
   streambox-consumer completions bash > ~/.local/share/bash-completion/completions/streambox-consumer
@@ -155,6 +179,11 @@ pub(crate) enum Work {
         #[command(subcommand)]
         command: InboxCommand,
     },
+    /// List the generations of a projection, switch readers to one, or delete one.
+    Generations {
+        #[command(subcommand)]
+        command: GenerationsCommand,
+    },
     /// Show how far a consumer is behind, what is parked, and the latest skips.
     #[command(after_help = STATUS_HELP)]
     Status(StatusOptions),
@@ -176,6 +205,29 @@ pub(crate) enum InboxCommand {
     Check(TableOptions),
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum GenerationsCommand {
+    /// List them, with how far each is rebuilt.
+    #[command(after_help = GENERATIONS_LIST_HELP)]
+    List(NameOptions),
+    /// Switch readers to one.
+    #[command(after_help = GENERATIONS_SWITCH_HELP)]
+    Switch(GenerationOptions),
+    /// Delete one that nobody uses any more.
+    #[command(after_help = GENERATIONS_DELETE_HELP)]
+    Delete(GenerationOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerationOptions {
+    #[command(flatten)]
+    pub(crate) of: NameOptions,
+
+    /// Its number, from 1.
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    pub(crate) generation: u32,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct TableOptions {
     /// The inbox's table: its name or ARN.
@@ -184,13 +236,19 @@ pub(crate) struct TableOptions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ConsumerOptions {
+pub(crate) struct NameOptions {
     #[command(flatten)]
     pub(crate) table: TableOptions,
 
     /// The name of the consumer.
     #[arg(long, env = "STREAMBOX_CONSUMER", value_name = "NAME")]
     pub(crate) consumer: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConsumerOptions {
+    #[command(flatten)]
+    pub(crate) named: NameOptions,
 
     /// The generation of its projection, a number from 1. Without it, the current one.
     #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(1..))]

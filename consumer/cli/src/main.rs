@@ -1,6 +1,7 @@
 //! The program `streambox-consumer`: parses the command line, runs one command, and ends with its exit code.
 
 mod cli;
+mod generations;
 mod inbox;
 mod operator;
 mod queues;
@@ -14,7 +15,10 @@ use streambox_consumer::Inbox;
 use streambox_programs::{Failure, Role, note, print_completions, start_log, write_man_pages};
 use tokio::runtime::Runtime;
 
-use crate::cli::{Cli, Command, ConsumerOptions, EventsOptions, Global, InboxCommand, QueuesCommand, Work};
+use crate::cli::{
+    Cli, Command, ConsumerOptions, EventsOptions, GenerationsCommand, Global, InboxCommand, NameOptions, QueuesCommand,
+    Work,
+};
 
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
@@ -51,6 +55,15 @@ async fn execute(global: &Global, work: Work) -> Result<(), Failure> {
         Work::Inbox { command: InboxCommand::Check(options) } => {
             inbox::check(&client().await, &options.inbox, global.format).await
         }
+        Work::Generations { command: GenerationsCommand::List(of) } => {
+            generations::list(&named(&client().await, &of)?, global.format).await
+        }
+        Work::Generations { command: GenerationsCommand::Switch(options) } => {
+            generations::switch(&named(&client().await, &options.of)?, options.generation, global.format).await
+        }
+        Work::Generations { command: GenerationsCommand::Delete(options) } => {
+            generations::delete(&named(&client().await, &options.of)?, options.generation, global.format).await
+        }
         Work::Status(options) => {
             let client = client().await;
             let (inbox, store) = (open(&client, &options.of).await?, events(&client, &options.events));
@@ -71,9 +84,13 @@ async fn client() -> Client {
     client_from_env_with(RequestLimits::patient()).await
 }
 
+fn named(client: &Client, options: &NameOptions) -> Result<Inbox, Failure> {
+    Ok(Inbox::new(client.clone(), &options.table.inbox, &options.consumer)?)
+}
+
 /// The inbox of the generation that is named, or of the current one.
 async fn open(client: &Client, options: &ConsumerOptions) -> Result<Inbox, Failure> {
-    let inbox = Inbox::new(client.clone(), &options.table.inbox, &options.consumer)?;
+    let inbox = named(client, &options.named)?;
     let generation = match options.generation {
         Some(generation) => generation,
         None => inbox.current_generation().await?,

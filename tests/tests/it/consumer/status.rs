@@ -1,7 +1,8 @@
-//! `streambox-consumer inbox`, `status`, `retry` and `skip`.
+//! `streambox-consumer inbox`, `status`, `retry`, `skip` and `generations`.
 
 use serde_json::{Value, json};
 use streambox::ExpectedVersion::NoStream;
+use streambox_consumer::RebuildProgress;
 use streambox_tests::{
     engine::{TestTable, event, stream},
     inboxes::{InboxTable, received},
@@ -90,4 +91,34 @@ async fn status_shows_lag_and_what_is_parked_and_an_operator_retries_and_skips()
     let status = of_inbox(&table, &inbox, "status", &[]).await.stdout;
     assert!(status.contains("skipped: versions 2 to 3 of stream concert-1"), "{status}");
     assert!(status.contains("lag: 1 of 2 streams are behind, by 1 version in all"), "{status}");
+}
+
+#[tokio::test]
+async fn generations_are_listed_switched_to_and_deleted() {
+    let table = TestTable::create().await;
+    let inbox = InboxTable::create(&table).await;
+    let command = async |command: &'static str, arguments: &[&str]| {
+        let named = ["generations", command, "--inbox", &inbox.name, "--consumer", "free-seats"];
+        consumer(&table, &[&named[..], arguments].concat()).await
+    };
+    for id in ["concert-1", "concert-2"] {
+        inbox.inbox.apply(&received(id, 1, None), 0, vec![]).await.unwrap();
+    }
+    let second = inbox.inbox.clone().generation(2);
+    let progress = RebuildProgress { events: 7, streams: 2, is_complete: true, token: None };
+    second.set_rebuild_progress(&progress).await.unwrap();
+
+    let listed = command("list", &[]).await;
+    let lines = ["generation 1, the current one", "generation 2: rebuilt from 7 events, to the end"];
+    assert_eq!(listed.stdout.lines().collect::<Vec<_>>(), lines, "{listed:?}");
+    let refused = command("delete", &["1"]).await;
+    assert!(refused.code() == Some(1) && refused.stderr.contains("switch to another one first"), "{refused:?}");
+    let switched = printed(&command("switch", &["2", "--format", "json"]).await);
+    assert_eq!(switched, json!({ "generation": 2, "before": 1 }));
+    let listed = printed(&command("list", &["--format", "json"]).await);
+    let rebuild = json!({ "events": 7, "streams": 2, "is_complete": true });
+    assert_eq!(listed["generations"], json!([{ "generation": 2, "is_current": true, "rebuild": rebuild }]));
+    let deleted = command("delete", &["1"]).await;
+    assert!(deleted.stdout.contains("generation 1 of free-seats: 2 positions deleted"), "{deleted:?}");
+    assert_eq!(inbox.inbox.position(&stream("concert-1")).await.unwrap().version, 0);
 }

@@ -259,7 +259,9 @@ async fn whatever_an_operator_of_consumers_does_the_policy_grants() {
     consumer.retry(&order).await.unwrap();
     consumer.skip(&SkipRequest::new(&order, 1, "ann", "a test"), Some(&table.store)).await.unwrap();
     consumer.skips(10).await.unwrap();
-    consumer.current_generation().await.unwrap();
+    consumer.generations().await.unwrap();
+    consumer.switch_generation(2).await.unwrap();
+    consumer.delete_generation(1).await.unwrap();
     check_inbox_table(&inbox.client_over_wire(), &inbox.name).await.unwrap();
     role.judge(&inbox.wire.take());
     role.judge(&table.wire.take());
@@ -281,8 +283,8 @@ fn g8_no_policy_of_consumers_lets_anyone_write_an_event_or_the_record_of_a_skip(
     let cases = [
         ("a position", of_inbox("UpdateItem", "order-1"), vec!["ConsumerPolicy", "ConsumerOperatorPolicy"]),
         ("a position put over", of_inbox("PutItem", "order-1"), vec![]),
-        ("a position deleted", of_inbox("DeleteItem", "order-1"), vec![]),
-        ("a switch", of_inbox("UpdateItem", "$consumers"), vec!["ConsumerPolicy"]),
+        ("a position deleted", of_inbox("DeleteItem", "order-1"), vec!["ConsumerOperatorPolicy"]),
+        ("a switch", of_inbox("UpdateItem", "$consumers"), vec!["ConsumerPolicy", "ConsumerOperatorPolicy"]),
         ("a rebuild's progress", of_inbox("PutItem", "$consumers"), vec!["ConsumerPolicy"]),
     ];
     for (what, asked, allowed) in in_events.into_iter().chain(record).chain(cases) {

@@ -5,11 +5,17 @@ use std::time::Duration;
 use streambox::{Error, ScanToken};
 use tokio::time::Instant;
 
-use super::run::Place;
 use crate::{Inbox, RebuildProgress};
 
 /// From one time that it is stored to the next.
 const INTERVAL: Duration = Duration::from_secs(2);
+
+/// From where the scan could resume, and what this run has read before.
+pub(super) struct Place {
+    pub(super) token: ScanToken,
+    pub(super) events: u64,
+    pub(super) streams: u64,
+}
 
 #[derive(Debug)]
 pub(super) struct Keeper<'a> {

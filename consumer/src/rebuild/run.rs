@@ -8,7 +8,7 @@ use streambox::{Corrupt, Error, EventScan, EventStore, RecordedEvent, ScanToken,
 use super::{
     Rebuild, RebuildError, RebuildReport, RebuildStatus, StreamProblem,
     apply::{Attempts, GivenUp, Outcome, apply},
-    keep::Keeper,
+    keep::{Keeper, Place},
     park::{Mark, cover},
     window::Window,
 };
@@ -47,13 +47,6 @@ struct Current {
     stream: StreamId,
     /// The last public version of it that the scan has come to: what the next event calls its previous one.
     last_public: Option<u64>,
-}
-
-/// From where the scan could resume, and what this run has read before.
-pub(super) struct Place {
-    pub(super) token: ScanToken,
-    pub(super) events: u64,
-    pub(super) streams: u64,
 }
 
 /// What something that a lane has begun has come to.

@@ -1,7 +1,7 @@
 # The two commands of a fresh machine are `make demo` and `make test`; `make help` lists the others.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo system test test-containers test-dynamodb-local test-cloudformation bench bench-store bench-peers bench-contention bench-rebuild lint infra-lint terraform promises public-api up down
+.PHONY: help demo demo-purge system test test-containers test-dynamodb-local test-cloudformation bench bench-store bench-peers bench-contention bench-rebuild lint infra-lint terraform promises public-api up down
 
 # One set of features everywhere: with another one Cargo builds the AWS SDK a second time.
 WORKSPACE := --workspace --all-features
@@ -15,8 +15,13 @@ export STREAMBOX_PROFILE := $(PROFILE)
 help: ## Show the commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
 
-demo: ## Import an event log, relay it to RabbitMQ, receive it, count [FILE=path.ndjson.gz] [PROFILE=release]
-	@localstack/run cargo run --quiet --all-features --profile $(PROFILE) --bin streambox-demo -- "$(FILE)"
+DEMO := localstack/run cargo run --quiet --all-features --profile $(PROFILE) --bin streambox-demo --
+
+demo: ## Import an event log, relay it to RabbitMQ, consume it, compare [FILE=path.ndjson.gz] [PROFILE=release]
+	@$(DEMO) "$(FILE)"
+
+demo-purge: ## The demo with a purge of the queue in the middle: what was lost is found and healed [FILE=path.ndjson.gz]
+	@$(DEMO) --purge "$(FILE)"
 
 system: ## The demo from containers alone: the relay's image, LocalStack, RabbitMQ; needs Docker [FILE=path.ndjson.gz]
 	@localstack/system "$(FILE)"

@@ -22,8 +22,8 @@ const DEMO_TIMEOUT: Duration = Duration::from_hours(2);
 const BUILT_IMAGE: &str = "streambox-relay:local";
 const IMAGE_VARIABLE: &str = "STREAMBOX_RELAY_IMAGE";
 
-/// Builds the relay's image, starts LocalStack, RabbitMQ and the relay, imports an event log, receives every message, and takes
-/// everything down.
+/// Builds the relay's image, starts LocalStack, RabbitMQ and the relay, imports an event log, consumes it, and takes everything
+/// down.
 pub(crate) fn system(file: &str) -> Outcome<u8> {
     let file = std::fs::canonicalize(file).ok().filter(|path| std::fs::File::open(path).is_ok());
     let file = file.ok_or("there is no such file that can be read.".to_owned())?;

@@ -1,7 +1,7 @@
 //! A consumer's effects that show what was done: the versions of each stream, in the order in which they took effect.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -13,7 +13,7 @@ use streambox::{Client, StreamId, message::Received};
 use streambox_consumer::{Context, Handler, HandlerError};
 use tokio::time::timeout;
 
-use crate::{PATIENCE, unique};
+use crate::{PATIENCE, items::Item, unique};
 
 const KEY: &str = "key";
 
@@ -31,20 +31,33 @@ impl Effects {
     /// # Panics
     /// If the engine does not answer.
     pub async fn create(client: Client) -> Self {
-        let table = unique("effects");
+        let effects = Self::of_table(client, unique("effects"));
+        effects.create_table().await.expect("the engine creates tables");
+        effects
+    }
+
+    /// Creates the table of [`of_table`](Self::of_table).
+    ///
+    /// # Errors
+    /// DynamoDB's.
+    ///
+    /// # Panics
+    /// Never: its definition is whole.
+    pub async fn create_table(&self) -> Result<(), aws_sdk_dynamodb::Error> {
         let key = KeySchemaElement::builder().attribute_name(KEY).key_type(KeyType::Hash);
         let attribute = AttributeDefinition::builder().attribute_name(KEY).attribute_type(ScalarAttributeType::S);
-        let create = client
+        let create = self
+            .client
             .create_table()
-            .table_name(&table)
+            .table_name(&self.table)
             .key_schema(key.build().expect("a key has a name"))
             .attribute_definitions(attribute.build().expect("an attribute has a name"))
             .billing_mode(BillingMode::PayPerRequest);
-        create.send().await.expect("the engine creates tables");
-        Self::of_table(client, table)
+        create.send().await?;
+        Ok(())
     }
 
-    /// Those in a table that exists.
+    /// Those in a table that exists, or will.
     #[must_use]
     pub fn of_table(client: Client, table: String) -> Self {
         Self { client, table, refused: Arc::default() }
@@ -87,8 +100,25 @@ impl Effects {
     pub async fn of_generation(&self, stream: &StreamId, generation: u32) -> Vec<u64> {
         let get = self.client.get_item().table_name(&self.table).consistent_read(true);
         let item = get.key(KEY, key(stream, generation)).send().await.expect("the engine answers").item;
-        let versions = item.and_then(|item| item.get("versions")?.as_l().ok().cloned()).unwrap_or_default();
-        versions.iter().map(|version| version.as_n().expect("a number").parse().expect("a version")).collect()
+        item.map(|item| versions(&item)).unwrap_or_default()
+    }
+
+    /// As [`of`](Self::of), of every stream that has any.
+    ///
+    /// # Panics
+    /// If the engine does not answer.
+    pub async fn all(&self) -> BTreeMap<StreamId, Vec<u64>> {
+        let scan = self.client.scan().table_name(&self.table).consistent_read(true);
+        let mut items = scan.into_paginator().items().send();
+        let mut all = BTreeMap::new();
+        while let Some(item) = items.next().await {
+            let item = item.expect("the engine answers");
+            let key = item[KEY].as_s().expect("the key is a text");
+            if let Some(stream) = key.strip_prefix("1#") {
+                all.insert(StreamId::new(stream).expect("a stream id"), versions(&item));
+            }
+        }
+        all
     }
 
     /// Waits until a stream has had this many effects.
@@ -121,6 +151,12 @@ impl Handler for Effects {
             .expression_attribute_values(":version", version());
         Ok(vec![TransactWriteItem::builder().update(add.build()?).build()])
     }
+}
+
+fn versions(item: &Item) -> Vec<u64> {
+    let versions = item.get("versions").and_then(|versions| versions.as_l().ok());
+    let version = |version: &AttributeValue| version.as_n().expect("a number").parse().expect("a version");
+    versions.map(|versions| versions.iter().map(version).collect()).unwrap_or_default()
 }
 
 fn key(stream: &StreamId, generation: u32) -> AttributeValue {

@@ -7,8 +7,8 @@ use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
     message::Delivery,
     options::{
-        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions,
-        QueueDeclareOptions, QueueDeleteOptions,
+        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
+        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable, ShortString},
 };
@@ -262,12 +262,8 @@ impl Inbox {
     /// # Errors
     /// lapin's, if the broker can't be reached.
     pub async fn close(self) -> lapin::Result<()> {
-        let (url, exchange) = (self.queue.url.clone(), self.queue.exchange.clone());
-        self.close_queue().await?;
-        let connection = connect(&url).await?;
-        let channel = connection.create_channel().await?;
-        channel.exchange_delete(exchange.into(), lapin::options::ExchangeDeleteOptions::default()).await?;
-        connection.close(200, "done".into()).await
+        self.consumer.abort();
+        remove(&self.queue.url, &[self.queue.name()], Some(self.exchange())).await
     }
 
     /// Deletes the queue alone: the exchange is somebody else's.
@@ -276,10 +272,7 @@ impl Inbox {
     /// lapin's, if the broker can't be reached.
     pub async fn close_queue(self) -> lapin::Result<()> {
         self.consumer.abort();
-        let connection = connect(&self.queue.url).await?;
-        let channel = connection.create_channel().await?;
-        channel.queue_delete(self.queue.name.as_str().into(), QueueDeleteOptions::default()).await?;
-        connection.close(200, "done".into()).await
+        remove(&self.queue.url, &[self.queue.name()], None).await
     }
 }
 
@@ -287,6 +280,22 @@ impl Drop for Inbox {
     fn drop(&mut self) {
         self.consumer.abort();
     }
+}
+
+/// Deletes queues with what is in them, and an exchange. What does not exist is none of their errors.
+///
+/// # Errors
+/// lapin's, if the broker can't be reached.
+pub async fn remove(url: &str, queues: &[&str], exchange: Option<&str>) -> lapin::Result<()> {
+    let connection = connect(url).await?;
+    let channel = connection.create_channel().await?;
+    for queue in queues {
+        channel.queue_delete((*queue).into(), QueueDeleteOptions::default()).await?;
+    }
+    if let Some(exchange) = exchange {
+        channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await?;
+    }
+    connection.close(200, "done".into()).await
 }
 
 /// Named, since a node's or a virtual host's default may be another type: it has no delivery limit.

@@ -3,7 +3,7 @@
 mod inbox;
 mod own;
 
-pub use inbox::{BoundQueue, Inbox, Message};
+pub use inbox::{BoundQueue, Inbox, Message, remove};
 pub use own::OwnBroker;
 
 use crate::{containers, mode::Mode};

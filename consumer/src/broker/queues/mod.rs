@@ -184,17 +184,20 @@ impl Queues {
         self.with_operator(amqp_url, tls, async |operator| check::check(operator, &Definition::of(self)).await).await
     }
 
-    /// Deletes every message of the queues.
+    /// Deletes every message of the queues that no consumer has, and returns how many they were. A consumer keeps what it has not acknowledged
+    /// yet.
     ///
     /// # Errors
     /// As [`declare`](Self::declare); a queue does not exist.
-    pub async fn purge(&self, amqp_url: &str, tls: TlsFiles) -> Result<(), QueuesError> {
+    pub async fn purge(&self, amqp_url: &str, tls: TlsFiles) -> Result<u64, QueuesError> {
         let purge = async |operator: &mut Operator<'_, Declaring>| {
+            let mut deleted = 0;
             for queue in self.queue_names() {
                 let options = QueuePurgeOptions::default();
-                operator.require(async |channel| channel.queue_purge(queue.as_str().into(), options).await).await?;
+                let purged = async |channel: Channel| channel.queue_purge(queue.as_str().into(), options).await;
+                deleted += u64::from(operator.require(purged).await?);
             }
-            Ok(())
+            Ok(deleted)
         };
         self.with_operator(amqp_url, tls, purge).await
     }

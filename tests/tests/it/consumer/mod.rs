@@ -1,6 +1,7 @@
 //! The consumer: each event takes effect once, in order.
 
 mod broker;
+mod demo;
 mod effects;
 mod generations;
 mod inbox;

@@ -416,7 +416,8 @@ fn the_readme_is_short_and_says_what_the_manifest_and_the_demo_say() {
     let version = version.trim_matches('"');
     assert!(readme.text.contains(&format!("[![Rust {version}](https://img.shields.io/badge/rust-{version}%2B-")));
 
-    let demo = fs::read_to_string(root.join("tests/src/bin/streambox-demo.rs")).expect("it can be read");
+    let demo = files(&root.join("tests/src/bin/streambox-demo"), &["rs"]);
+    let demo: String = demo.iter().map(|path| fs::read_to_string(path).expect("it can be read")).collect();
     let shown: String = readme.code(&["console"]).next().expect("what the demo prints");
     for line in shown.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('$')) {
         // A name and a number, or a sentence.

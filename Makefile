@@ -1,7 +1,7 @@
 # The two commands of a fresh machine are `make demo` and `make test`; `make help` lists the others.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-purge system test test-containers test-dynamodb-local test-cloudformation bench bench-store bench-peers bench-contention bench-rebuild lint infra-lint terraform promises public-api up down
+.PHONY: help demo demo-purge system test test-containers test-dynamodb-local test-cloudformation bench bench-store bench-peers bench-contention bench-consumer bench-rebuild lint infra-lint terraform promises public-api up down
 
 # One set of features everywhere: with another one Cargo builds the AWS SDK a second time.
 WORKSPACE := --workspace --all-features
@@ -56,8 +56,11 @@ bench-peers: ## Measure streambox beside the raw SDK, dynamo-es and event-store-
 bench-contention: ## Count the commands on one hot stream that are given up, and the requests of each [CASE=part of a name]
 	@cargo bench $(WORKSPACE) --profile $(PROFILE) --bench contention -- "$(CASE)"
 
-bench-rebuild: ## Measure how quickly a projection is rebuilt from the table, optimised [FILE=path.ndjson.gz]
-	@cargo bench $(WORKSPACE) --profile $(PROFILE) --bench rebuild -- "$(abspath $(FILE))"
+bench-consumer: ## Measure the consumer beside a bare loop, optimised [BENCH="--shapes 200x100 --added-ms 0"]
+	@STREAMBOX_PROFILE=release localstack/run cargo bench $(WORKSPACE) --bench consumer -- $(BENCH)
+
+bench-rebuild: ## Measure how a projection is rebuilt from the table, optimised [FILE=path.ndjson.gz] [BENCH="--events 1000000"]
+	@cargo bench $(WORKSPACE) --bench rebuild -- "$(abspath $(FILE))" $(BENCH)
 
 lint: ## Check format, lints, documentation and scripts, warnings denied
 	cargo fmt --all --check

@@ -15,7 +15,8 @@ use tokio::time::timeout;
 
 use crate::{PATIENCE, items::Item, unique};
 
-const KEY: &str = "key";
+/// The partition key of its table (S).
+pub const KEY: &str = "key";
 
 /// Effects in a table of their own: an item for each stream and generation, with its versions in a list. One that took effect twice is in it twice.
 #[derive(Clone, Debug)]

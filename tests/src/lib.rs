@@ -24,9 +24,11 @@
 //! - [`iam`]: what IAM is asked, and what a policy answers.
 //! - [`inboxes`]: the inbox of a consumer, and events as it receives them.
 //! - [`items`]: items as they stand in a table, put there past the library.
+//! - [`copies`]: many streams with the items of one.
+//! - [`memory`]: the memory of a process.
 //! - [`fault`]: what can go wrong between a program and DynamoDB.
 //! - [`proxy`]: the way of a process to DynamoDB, with faults on it.
-//! - [`slow_link`]: a slow way to a broker.
+//! - [`slow_link`]: a slow way to a broker; [`far_link`]: one on which answers arrive later.
 //! - [`tally`]: what was received: distinct, duplicates, order.
 //! - [`tls`]: certificates, and TLS before a broker.
 //! - [`sim`]: the decisions of relays, simulated by seeds.
@@ -39,16 +41,19 @@ pub mod browser;
 pub mod built;
 pub mod cloudformation;
 pub mod containers;
+pub mod copies;
 #[cfg(doctest)]
 mod documents;
 pub mod effects;
 pub mod emf;
 pub mod engine;
+pub mod far_link;
 pub mod fault;
 pub mod http;
 pub mod iam;
 pub mod inboxes;
 pub mod items;
+pub mod memory;
 pub mod metering;
 pub mod mode;
 pub mod orders;

@@ -47,6 +47,12 @@ impl ServedEngine {
         Self { url, table, _process: process }
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The table's name.
     #[must_use]
     pub fn table(&self) -> &str {

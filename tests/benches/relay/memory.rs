@@ -12,6 +12,7 @@ use nix::{
 };
 use streambox::schema::OUTBOX_INDEX;
 use streambox_relay::relay::SCAN_LIMIT;
+use streambox_tests::memory::peak_kib;
 use tokio::time::sleep;
 
 use crate::{
@@ -45,7 +46,7 @@ pub(crate) async fn measure(entries: u64) -> Result<(), Failure> {
     }
     let rate = entries as f64 / began.elapsed().as_secs_f64();
     let id = relay.id().ok_or("the relay has ended")?;
-    let peak_kib = peak_rss_kib(id)?;
+    let peak_kib = peak_kib(id)?;
     kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)?;
     if !relay.wait().await?.success() {
         return Err("the relay does not stop in order".into());
@@ -73,11 +74,4 @@ async fn pass(stage: &Stage) -> Result<(u32, f64), Failure> {
             return Ok((requests, units));
         }
     }
-}
-
-/// The most memory that a process has had resident so far (`VmHWM` of proc(5)).
-fn peak_rss_kib(id: u32) -> Result<u32, Failure> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

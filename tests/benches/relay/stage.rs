@@ -1,16 +1,12 @@
 //! A table, an exchange and a queue for one measurement, and what fills and drains them.
 
-use std::{collections::HashMap, path::Path, process::Stdio};
+use std::{path::Path, process::Stdio};
 
-use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
-use streambox::{
-    Client, EventStore, ExpectedVersion,
-    schema::{ENTITY, STREAM_ID},
-};
+use streambox::{Client, EventStore, ExpectedVersion};
 use streambox_tests::{
     broker::{BoundQueue, named_broker_url},
+    copies::copy_stream,
     engine::{event, pending, stream as stream_id},
     programs::program,
     served::ServedEngine,
@@ -19,13 +15,6 @@ use streambox_tests::{
 use tokio::process::{Child, Command};
 
 use crate::Failure;
-
-/// Requests that fill a table at the same time.
-const WRITERS: usize = 16;
-/// Items that one request may write.
-const BATCH_WRITES: usize = 25;
-
-type Item = HashMap<String, AttributeValue>;
 
 /// A table and an exchange with a queue.
 pub(crate) struct Stage {
@@ -86,37 +75,16 @@ impl Stage {
         Ok(report["events_per_second"].as_f64().ok_or("no rate")?)
     }
 
-    /// Streams of appends with one event each. The first is appended, the others are copies of its items: the embedded engine
-    /// remembers each transaction for ten minutes and becomes slow when there are many. The events themselves are left out
-    /// of the copies, since small ones stand in their entries.
+    /// Streams of appends with one event each. The first is appended, the others are copies of its items. The events themselves are left
+    /// out of the copies, since small ones stand in their entries.
     pub(crate) async fn fill(&self, streams: u64, entries: u64) -> Result<(), Failure> {
-        let client = self.client();
         let first = stream_id("order-0");
         let mut expected = ExpectedVersion::NoStream;
         for number in 1..=entries {
             expected = ExpectedVersion::At(self.store.append(&first, expected, [event(number)]).await?.position);
         }
-        let items = client
-            .query()
-            .table_name(self.store.table())
-            .key_condition_expression(format!("{STREAM_ID} = :stream AND begins_with({ENTITY}, :pending)"))
-            .expression_attribute_values(":stream", AttributeValue::S(first.to_string()))
-            .expression_attribute_values(":pending", AttributeValue::S("pending#".to_owned()))
-            .send()
-            .await?
-            .items
-            .unwrap_or_default();
-        let puts = (1..streams).flat_map(|number| items.iter().map(move |item| put(item, format!("order-{number}"))));
-        stream::iter(puts)
-            .chunks(BATCH_WRITES)
-            .map(async |puts| {
-                let written = client.batch_write_item().request_items(self.store.table(), puts).send().await?;
-                let is_whole = written.unprocessed_items.unwrap_or_default().is_empty();
-                is_whole.then_some(()).ok_or_else(|| Failure::from("the engine has left items out"))
-            })
-            .buffer_unordered(WRITERS)
-            .try_collect()
-            .await
+        let others = (1..streams).map(|number| format!("order-{number}"));
+        copy_stream(&self.client(), self.store.table(), &first, "pending#", others).await
     }
 
     /// Pending entries that are left.
@@ -143,11 +111,4 @@ pub(crate) async fn printed(command: &mut Command) -> Result<Value, Failure> {
         return Err(format!("{} has failed: {}", command.as_std().get_program().display(), output.status).into());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-fn put(item: &Item, stream: String) -> WriteRequest {
-    let mut item = item.clone();
-    item.insert(STREAM_ID.to_owned(), AttributeValue::S(stream));
-    let put = PutRequest::builder().set_item(Some(item)).build().expect("a put has an item");
-    WriteRequest::builder().put_request(put).build()
 }

@@ -104,9 +104,12 @@ async fn serve(
     let mut waiting: Option<FromQueue> = None;
     // The newest question that the broker has answered behind what it was about.
     let mut has_come: Option<u64> = None;
+    // What was asked behind acknowledgements that were written together.
+    let mut next_asked: Option<ToQueue> = None;
     loop {
         let asked = tokio::select! {
             biased;
+            () = ready(()), if next_asked.is_some() => next_asked.take(),
             asked = to_queue.recv() => asked,
             room = delivered.reserve(), if waiting.is_some() => {
                 if let (Ok(room), Some(message)) = (room, waiting.take()) {
@@ -138,15 +141,16 @@ async fn serve(
             }
             // Those of earlier connections are delivered again.
             Some(ToQueue::Acknowledge(tags)) => {
-                let tags: Vec<_> = tags.into_iter().filter(|tag| tag.connection == connection).collect();
-                let mut acknowledged = Ok(());
-                for tag in tags {
-                    acknowledged = session.ack(tag.tag).await;
-                    if acknowledged.is_err() {
-                        break;
+                let mut of_this: Vec<_> = of(connection, tags).collect();
+                // What was done while the last ones were written goes with them.
+                while next_asked.is_none() {
+                    match to_queue.try_recv() {
+                        Ok(ToQueue::Acknowledge(more)) => of_this.extend(of(connection, more)),
+                        Ok(other) => next_asked = Some(other),
+                        Err(_) => break,
                     }
                 }
-                acknowledged
+                session.ack(of_this).await
             }
             Some(ToQueue::Reject(tag)) if tag.connection == connection => session.reject(tag.tag).await,
             Some(ToQueue::Reject(_)) => Ok(()),
@@ -159,4 +163,9 @@ async fn serve(
             return Ended::Lost(error);
         }
     }
+}
+
+/// The tags of a connection.
+fn of(connection: u64, tags: Vec<Tag>) -> impl Iterator<Item = u64> {
+    tags.into_iter().filter(move |tag| tag.connection == connection).map(|tag| tag.tag)
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use futures_util::{StreamExt as _, stream::SelectAll};
+use futures_util::{StreamExt as _, future::try_join_all, stream::SelectAll};
 use lapin::{
     Channel, Connection,
     message::Delivery as Message,
@@ -130,13 +130,15 @@ impl Session {
         }
     }
 
-    /// A message is done with.
+    /// Messages are done with.
     ///
     /// # Errors
     /// The session has ended.
-    pub async fn ack(&mut self, tag: u64) -> Result<(), ConnectionError> {
-        let done = self.channel.basic_ack(tag, BasicAckOptions::default()).await;
-        done.map_err(|error| ConnectionError::from_lapin(&error, &*self.settings))
+    pub async fn ack(&mut self, tags: impl IntoIterator<Item = u64>) -> Result<(), ConnectionError> {
+        // They are written together. Each one alone would wait until lapin's own thread has written it.
+        let acks = tags.into_iter().map(|tag| self.channel.basic_ack(tag, BasicAckOptions::default()));
+        let done = try_join_all(acks).await;
+        done.map(|_| ()).map_err(|error| ConnectionError::from_lapin(&error, &*self.settings))
     }
 
     /// A message goes to the dead letters.

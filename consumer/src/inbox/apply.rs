@@ -136,10 +136,10 @@ impl Inbox {
         let transaction = self
             .client
             .transact_write_items()
-            .set_transact_items(Some(items.clone()))
+            .set_transact_items(Some(items))
             .client_request_token(Uuid::new_v4().to_string())
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let Err(error) = self.transact(&mut request, transaction).await? else { return Ok(Applied::Stored) };
+        let Err(error) = self.transact(&mut request, &transaction).await? else { return Ok(Applied::Stored) };
         match judge(reasons(&error)) {
             Cancelled::Moved => Ok(Applied::Moved),
             // Whether DynamoDB names each condition that does not hold, it does not promise.
@@ -147,7 +147,8 @@ impl Inbox {
             Cancelled::ItemRefused { position, item } => Err(ItemRefused::new(position, item).into()),
             Cancelled::Otherwise => {
                 let is_table_there = async { self.position(stream).await.is_ok() };
-                Err(request.transaction_failed(error, 1, &items[1..], is_table_there).await)
+                let own = transaction.get_transact_items().as_deref().unwrap_or_default().get(1..).unwrap_or_default();
+                Err(request.transaction_failed(error, 1, own, is_table_there).await)
             }
         }
     }

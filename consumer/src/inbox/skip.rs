@@ -144,7 +144,7 @@ impl Inbox {
                 .transact_items(self.record(&skip, id))
                 .client_request_token(Uuid::new_v4().to_string())
                 .return_consumed_capacity(ReturnConsumedCapacity::Total);
-            let Err(error) = self.transact(&mut operation, transaction).await? else {
+            let Err(error) = self.transact(&mut operation, &transaction).await? else {
                 return Ok(Skipping::Done(skip));
             };
             if !operation.is_refused_by_condition(&error) {

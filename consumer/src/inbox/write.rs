@@ -82,7 +82,7 @@ impl Inbox {
     pub(super) async fn transact(
         &self,
         request: &mut TableRequest<'_>,
-        transaction: TransactWriteItemsFluentBuilder,
+        transaction: &TransactWriteItemsFluentBuilder,
     ) -> Result<Result<(), SdkError<TransactWriteItemsError>>, Error> {
         let (deadline, mut delays) = (self.deadline(), Delays::of_writes());
         loop {

@@ -74,7 +74,7 @@ async fn c2_partitions_share_the_streams_and_each_stream_keeps_its_order() {
         let event = event(&delivery);
         let before = last.insert(event.stream_id.to_string(), event.version).unwrap_or(0);
         assert_eq!(event.version, before + 1, "{}", event.stream_id);
-        session.ack(delivery.tag).await.unwrap();
+        session.ack([delivery.tag]).await.unwrap();
     }
     for name in queues.queue_names() {
         wait_for_messages(&url, &name, 0).await;
@@ -206,7 +206,7 @@ async fn c1_c2_the_move_from_two_to_four_partitions_loses_nothing_and_applies_no
     for _ in 0..STREAMS {
         let delivery = next(&mut session).await;
         positions.apply(event(&delivery));
-        session.ack(delivery.tag).await.unwrap();
+        session.ack([delivery.tag]).await.unwrap();
     }
     let new = Queues::new(format!("{}-4", former.name())).unwrap().exchange(former.of_exchange()).unwrap();
     let new = new.partitions(4).unwrap();
@@ -216,7 +216,7 @@ async fn c1_c2_the_move_from_two_to_four_partitions_loses_nothing_and_applies_no
     for _ in 0..STREAMS * 2 {
         let delivery = next(&mut session).await;
         positions.apply(event(&delivery));
-        session.ack(delivery.tag).await.unwrap();
+        session.ack([delivery.tag]).await.unwrap();
     }
     session.close().await;
     append(4..=5).await;
@@ -225,7 +225,7 @@ async fn c1_c2_the_move_from_two_to_four_partitions_loses_nothing_and_applies_no
     for _ in 0..STREAMS * 3 {
         let delivery = next(&mut session).await;
         positions.apply(event(&delivery));
-        session.ack(delivery.tag).await.unwrap();
+        session.ack([delivery.tag]).await.unwrap();
     }
     assert_eq!(positions.0.len() as u64, STREAMS);
     for (stream, versions) in positions.0 {

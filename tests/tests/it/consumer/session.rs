@@ -29,8 +29,7 @@ async fn c2_what_a_dropped_session_had_not_acknowledged_comes_again_in_order() {
         let mut session = sessions.open().await;
         let [first, second] = [next(&mut session).await, next(&mut session).await];
         assert_eq!([&first, &second].map(|one| event(one).version), [acknowledged + 1, acknowledged + 2]);
-        session.ack(first.tag).await.unwrap();
-        session.ack(second.tag).await.unwrap();
+        session.ack([first.tag, second.tag]).await.unwrap();
         // The last of them come only after the broker has got both acknowledgements.
         let rest = versions(&mut session, AHEAD).await;
         assert_eq!(rest, (acknowledged + 3..=acknowledged + 2 + AHEAD).collect::<Vec<_>>());
@@ -72,7 +71,7 @@ async fn an_acknowledged_message_is_gone_and_a_rejected_one_is_a_dead_letter() {
     session.reject(no_event.tag).await.unwrap();
     let counted = next(&mut session).await;
     assert_eq!((event(&counted).version, event(&counted).payload.as_str()), (1, "{}"));
-    session.ack(counted.tag).await.unwrap();
+    session.ack([counted.tag]).await.unwrap();
     wait_for_messages(&url, &queues.dead_letters(), 1).await;
     session.close().await;
     assert_eq!(messages(&url, name).await, Some(0));

@@ -86,12 +86,11 @@ async fn demo(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let outcome = AssertUnwindSafe(path).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err("a part of it has failed; what it says stands above".into()));
     let removed = parts.remove().await;
-    let code = match outcome? {
-        Some(summary) => print(&summary),
-        None => {
-            eprintln!("demo: interrupted; what it has made is removed");
-            ExitCode::from(INTERRUPTED)
-        }
+    let code = if let Some(summary) = outcome? {
+        print(&summary)
+    } else {
+        eprintln!("demo: interrupted; what it has made is removed");
+        ExitCode::from(INTERRUPTED)
     };
     removed.map(|()| code)
 }

@@ -12,7 +12,7 @@ use tokio::process::Command;
 use crate::Failure;
 
 /// What `streambox import --format json` prints.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 pub(crate) struct Imported {
     pub(crate) events: u64,
     pub(crate) already_there: u64,
@@ -36,7 +36,7 @@ impl Imported {
 }
 
 /// What `streambox-relay drain --format json` prints.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 pub(crate) struct Relayed {
     pub(crate) published: u64,
     pub(crate) entries_deleted: u64,

@@ -41,17 +41,13 @@ impl Summary {
             lines.push(("events published", relayed.published, rate));
         }
         let status = &self.status;
-        match self.purged {
+        if let Some(purged) = self.purged {
             // What was lost is read from the table, and then what came of it is not told from what did not.
-            Some(purged) => lines.push(("messages purged", purged, String::new())),
-            None => {
-                let received = status.applied - status.applied_from_store + status.duplicates;
-                lines.push((
-                    "messages received",
-                    received,
-                    format!("of which {} were duplicates", HumanCount(status.duplicates)),
-                ));
-            }
+            lines.push(("messages purged", purged, String::new()));
+        } else {
+            let received = status.applied - status.applied_from_store + status.duplicates;
+            let duplicates = format!("of which {} were duplicates", HumanCount(status.duplicates));
+            lines.push(("messages received", received, duplicates));
         }
         lines.extend([
             ("effects stored", self.compared.effects, self.cost()),

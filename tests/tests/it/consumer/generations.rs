@@ -204,8 +204,8 @@ impl Waiting {
         let inbox = InboxTable::create(&table).await;
         let (has_come, gate) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
         let handled = Arc::new(AtomicUsize::new(0));
-        let handler = Gated { has_come: Arc::clone(&has_come), gate: Arc::clone(&gate), handled: Arc::clone(&handled) };
-        let builder = Consumer::builder(&url, queues.clone(), inbox.inbox.projection(handler));
+        let gated = Gated { has_come: Arc::clone(&has_come), gate: Arc::clone(&gate), handled: Arc::clone(&handled) };
+        let builder = Consumer::builder(&url, queues.clone(), inbox.inbox.projection(gated));
         let builder = builder.store(table.another().0);
         (Self { url, queues, has_come, gate, handled, _table: table }, builder)
     }
@@ -335,10 +335,10 @@ async fn a_former_generation_is_deleted_with_its_marks_and_progress_and_nothing_
     assert_eq!(known, [(1, false, true), (2, true, true)]);
     // It ends in the middle, and is repeated.
     let (third, is_third) = oneshot::channel();
-    let (mut third, mut deletes) = (Some(third), 0);
+    let (mut third, mut count) = (Some(third), 0);
     table.wire.set_fault(move |exchange| {
-        deletes += u32::from(exchange.operation == "DeleteItem");
-        if deletes == 3
+        count += u32::from(exchange.operation == "DeleteItem");
+        if count == 3
             && let Some(third) = third.take()
         {
             let _ = third.send(());

@@ -24,6 +24,7 @@ mod broker;
 mod calm;
 mod coverage;
 mod inbox;
+mod lives;
 mod mutant;
 mod oracle;
 mod process;

@@ -28,7 +28,8 @@ are not events, the exchange if it does not exist, and binds the queue to all ev
 command can be repeated.
 
 With --partitions, an exchange NAME of the type x-consistent-hash gives each stream to one of the queues NAME.0, NAME.1 and so on, so \
-that several consumers share the streams. The broker needs its plugin: rabbitmq-plugins enable rabbitmq_consistent_hash_exchange. \
+that several consumers share the streams; from RabbitMQ 4.0 on each of them gets about as many. Have several partitions for each \
+process. The broker needs its plugin: rabbitmq-plugins enable rabbitmq_consistent_hash_exchange. \
 Another number of partitions later is another set of queues, with another name: declare it, let the consumers come to the end of what \
 the former queues had then, stop them, start them on the new queues, and delete the former ones. Positions do not depend on queues, so \
 no event is lost or applied twice.

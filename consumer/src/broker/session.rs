@@ -1,7 +1,8 @@
 //! One connection with one channel, on which all of a consumer's queues are consumed.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::RangeInclusive, sync::Arc};
 
+use fastrand::Rng;
 use futures_util::{StreamExt as _, future::try_join_all, stream::SelectAll};
 use lapin::{
     Channel, Connection,
@@ -15,6 +16,10 @@ use streambox_amqp::{ConnectionError, Endpoint, Purpose, Status, WatchedConnecti
 
 use super::{Queues, refusal::meaning};
 
+/// A quorum queue of RabbitMQ 4 makes the consumer active that has the highest priority there. Each process draws its own for each
+/// partition, and so each becomes active at about as many as the others. Former versions take whoever came first.
+const PRIORITIES: RangeInclusive<i32> = 0..=999;
+
 /// Where and what to consume.
 #[derive(Clone)]
 pub struct ConsumeSettings {
@@ -26,6 +31,8 @@ pub struct ConsumeSettings {
     pub prefetch: u16,
     /// Whether the queues are declared, or have to exist.
     pub declares: bool,
+    /// Of this consumer, drawn by lot: from it follow its priorities at the partitions.
+    pub seed: u64,
 }
 
 impl fmt::Debug for ConsumeSettings {
@@ -175,9 +182,14 @@ async fn consume(
     // For each consumer: quorum queues know no other.
     let share = (settings.prefetch / u16::try_from(queues.len()).unwrap_or(u16::MAX)).max(1);
     channel.basic_qos(share, BasicQosOptions::default()).await?;
+    let (are_partitions, mut priorities) = (queues.len() > 1, Rng::with_seed(settings.seed));
     for queue in queues {
-        let (queue, tag, none) = (queue.as_str().into(), ShortString::default(), FieldTable::default());
-        consumers.push(channel.basic_consume(queue, tag, BasicConsumeOptions::default(), none).await?);
+        let mut arguments = FieldTable::default();
+        if are_partitions {
+            arguments.insert("x-priority".into(), AMQPValue::LongInt(priorities.i32(PRIORITIES)));
+        }
+        let (queue, tag) = (queue.as_str().into(), ShortString::default());
+        consumers.push(channel.basic_consume(queue, tag, BasicConsumeOptions::default(), arguments).await?);
     }
     Ok((channel, consumers, share))
 }

@@ -162,8 +162,13 @@ impl<P: Projection> ConsumerBuilder<P> {
         let mut endpoint = Endpoint::new(uri);
         endpoint.tls = self.tls.clone();
         let at = At { queues: self.queues.clone(), url: self.url, tls: self.tls };
-        let settings =
-            ConsumeSettings { endpoint, queues: self.queues, prefetch: self.prefetch, declares: self.declares };
+        let settings = ConsumeSettings {
+            endpoint,
+            queues: self.queues,
+            prefetch: self.prefetch,
+            declares: self.declares,
+            seed: fastrand::u64(..),
+        };
         let (stop, mut stopped) = watch::channel(false);
         let feed = feed::start(Arc::new(settings), stopped.clone());
         let connection = feed.state.clone();

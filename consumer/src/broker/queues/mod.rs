@@ -123,6 +123,9 @@ impl Queues {
     /// Spreads the streams over this many queues, `NAME.0`, `NAME.1` and so on, of which each has its own active consumer. The exchange `NAME`
     /// spreads them, by the plugin `rabbitmq_consistent_hash_exchange`.
     ///
+    /// Each process consumes all of them. From RabbitMQ 4.0 on, several processes are active on about as many each, and what one leaves the
+    /// others take over; have several partitions for each process. Former versions make the process that came first active on all.
+    ///
     /// # Errors
     /// Not 1 to 64.
     pub fn partitions(self, partitions: u16) -> Result<Self, BadConfiguration> {

@@ -68,7 +68,7 @@ pub(super) struct Sessions {
 impl Sessions {
     pub(super) fn of(url: &str, queues: &Queues, prefetch: u16) -> Self {
         let endpoint = Endpoint::new(parse_url(url).expect("a URL"));
-        let settings = ConsumeSettings { endpoint, queues: queues.clone(), prefetch, declares: false };
+        let settings = ConsumeSettings { endpoint, queues: queues.clone(), prefetch, declares: false, seed: 0 };
         let (stop, stopped) = watch::channel(false);
         let (connector, _) = Connector::new(Arc::new(settings), stopped, Arc::default());
         Self { connector, _stop: stop }

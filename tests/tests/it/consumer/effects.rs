@@ -1,9 +1,18 @@
 //! Relay, broker, consumer and tables, all real: each event takes effect once, in order, whatever is lost, repeated or stopped.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
+use futures_util::StreamExt as _;
+use lapin::{
+    options::{BasicConsumeOptions, BasicNackOptions, BasicRejectOptions},
+    types::{AMQPValue, FieldTable, ShortString},
+};
 use nix::sys::signal::Signal;
-use streambox::{ExpectedVersion::Any, StreamId};
+use streambox::{
+    ExpectedVersion::Any,
+    StreamId,
+    message::{STREAM_ID_HEADER, VERSION_HEADER},
+};
 use streambox_consumer::{Consumer, ConsumerBuilder, ConsumerStatus, Inbox, Queues, TlsFiles, create_inbox_table};
 use streambox_relay::Relay;
 use streambox_tests::{
@@ -11,10 +20,13 @@ use streambox_tests::{
     broker::{OwnBroker, shared_broker_url},
     effects::Effects,
     engine::{TestTable, event, stream},
-    programs::Process,
+    mode::Mode,
+    programs::{Process, run},
     unique,
 };
 use tokio::time::timeout;
+
+use super::broker::{channel, messages, wait_for_messages};
 
 const STREAMS: u64 = 10;
 
@@ -128,6 +140,51 @@ async fn c3_what_a_purge_has_deleted_takes_effect_with_the_next_event_of_its_str
     stage.relay.stop().await.unwrap();
 }
 
+/// What somebody else at the queue may do who does not know the rules.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c1_c2_c3_events_that_were_requeued_or_dead_lettered_by_another_consumer_take_effect_once_in_order() {
+    let stage = Stage::set().await;
+    for number in 1..=3 {
+        stage.append(0..STREAMS, number).await;
+    }
+    stage.table.wait_for_nothing_pending().await;
+    wait_for_messages(&stage.url, stage.queues.name(), 30).await;
+    let (connection, channel) = channel(&stage.url).await;
+    let (tag, options, none) = (ShortString::default(), BasicConsumeOptions::default(), FieldTable::default());
+    let mut foreign = channel.basic_consume(stage.queues.name().into(), tag, options, none).await.unwrap();
+    let (mut newest, mut overtaken) = (HashMap::new(), 0);
+    // Each first version comes twice.
+    for _ in 0..4 * STREAMS {
+        let message = timeout(PATIENCE, foreign.next()).await.unwrap().unwrap().unwrap();
+        let headers = message.properties.headers().clone().unwrap_or_default();
+        let id = headers.inner()[STREAM_ID_HEADER].as_long_string().unwrap().to_string();
+        let AMQPValue::LongLongInt(version) = headers.inner()[VERSION_HEADER] else { panic!("{headers:?}") };
+        match (version, message.redelivered) {
+            (1, false) => channel.basic_nack(message.delivery_tag, requeue()).await.unwrap(),
+            (2, _) => channel.basic_reject(message.delivery_tag, BasicRejectOptions { requeue: false }).await.unwrap(),
+            (version, _) => overtaken += u64::from(newest.get(&id) > Some(&version)),
+        }
+        newest.entry(id).and_modify(|newest| *newest = version.max(*newest)).or_insert(version);
+    }
+    assert_eq!(overtaken, STREAMS, "each first version has come behind its successors");
+    connection.close(200, "done".into()).await.unwrap();
+
+    let consumer = stage.builder().spawn().unwrap();
+    stage.append(0..STREAMS, 4).await;
+    for number in 0..STREAMS {
+        stage.has_effects(&order(number), 4).await;
+    }
+    let status = consumer.stop().await.unwrap();
+    assert_eq!((status.applied, status.failures), (4 * STREAMS, 0), "{status:?}");
+    assert!(status.gaps >= STREAMS, "{status:?}");
+    assert_eq!(messages(&stage.url, &stage.queues.dead_letters()).await, Some(10));
+    stage.relay.stop().await.unwrap();
+}
+
+fn requeue() -> BasicNackOptions {
+    BasicNackOptions { requeue: true, multiple: false }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c4_a_stream_that_can_not_be_handled_stops_only_itself_and_goes_on_when_it_can() {
     let stage = Stage::set().await;
@@ -172,6 +229,48 @@ async fn c1_c2_two_consumers_of_one_inbox_and_two_queues_apply_each_event_once_i
     }
     let (one, other) = (one.stop().await.unwrap(), other.stop().await.unwrap());
     assert_eq!(one.applied + other.applied, 20 * STREAMS, "{one:?} {other:?}");
+    stage.relay.stop().await.unwrap();
+}
+
+/// So many that each of two consumers gets some, whatever priorities they draw: it fails once in 30,000 runs.
+const PARTITIONS: u16 = 16;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c1_c2_consumers_share_partitions_and_one_takes_over_what_another_one_leaves() {
+    let stage = Stage::set().await;
+    let exchange = stage.queues.of_exchange();
+    let queues = Queues::new(unique("consumer")).unwrap().exchange(exchange).unwrap().category("order").unwrap();
+    let queues = queues.partitions(PARTITIONS).unwrap();
+    queues.declare(&stage.url, TlsFiles::default()).await.unwrap();
+    let start = || {
+        let projection = stage.inbox.projection(stage.effects.clone());
+        Consumer::builder(&stage.url, queues.clone(), projection).store(stage.table.another().0).spawn().unwrap()
+    };
+    let streams = 4 * u64::from(PARTITIONS);
+    let one = start();
+    stage.append(0..streams, 1).await;
+    for number in 0..streams {
+        stage.has_effects(&order(number), 1).await;
+    }
+    let other = start();
+    for event in 2..=5 {
+        stage.append(0..streams, event).await;
+    }
+    for number in 0..streams {
+        stage.has_effects(&order(number), 5).await;
+    }
+    // RabbitMQ 3 leaves them all with who came first.
+    if *Mode::of_tests() == Mode::Containers {
+        until(&other, |status| status.applied > 0).await;
+    }
+    let first = one.stop().await.unwrap();
+    assert!(first.applied >= streams, "{first:?}");
+    stage.append(0..streams, 6).await;
+    for number in 0..streams {
+        stage.has_effects(&order(number), 6).await;
+    }
+    let second = other.stop().await.unwrap();
+    assert_eq!(first.applied + second.applied, 6 * streams, "{first:?} {second:?}");
     stage.relay.stop().await.unwrap();
 }
 
@@ -228,7 +327,7 @@ async fn c1_c2_a_consumer_that_is_killed_twenty_times_over_a_backlog_applies_eac
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c3_without_the_events_table_a_gap_waits_visibly_and_other_streams_go_on() {
+async fn c3_without_the_events_table_a_gap_waits_visibly_until_a_replay_and_other_streams_go_on() {
     let stage = Stage::set().await;
     stage.append(0..1, 1).await;
     stage.table.wait_for_nothing_pending().await;
@@ -239,9 +338,17 @@ async fn c3_without_the_events_table_a_gap_waits_visibly_and_other_streams_go_on
     stage.append(1..2, 3).await;
     stage.has_effects(&order(1), 2).await;
     until(&consumer, |status| status.waiting_streams == 1).await;
-    let status = consumer.stop().await.unwrap();
+    let status = consumer.status();
     assert_eq!(status.waiting[0].stream_id, "order-0");
     assert!(status.waiting[0].why.contains("version 1 has not come"), "{status:?}");
     assert!(stage.effects.of(&order(0)).await.is_empty());
+
+    let queue = ["replay", "--stream", "order-0", "--queue", stage.queues.name()];
+    let replay = run("streambox-relay", Some(&stage.table), Some(&stage.url), queue).await;
+    assert_eq!(replay.code(), Some(0), "{}", replay.stderr);
+
+    stage.has_effects(&order(0), 2).await;
+    let status = consumer.stop().await.unwrap();
+    assert_eq!((status.waiting_streams, status.applied_from_store), (0, 0), "{status:?}");
     stage.relay.stop().await.unwrap();
 }

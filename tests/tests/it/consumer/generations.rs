@@ -19,7 +19,7 @@ use streambox_consumer::{
 use streambox_relay::Relay;
 use streambox_tests::{
     PATIENCE,
-    broker::shared_broker_url,
+    broker::{OwnBroker, shared_broker_url},
     effects::Effects,
     engine::{TestTable, event, stream},
     inboxes::{InboxTable, received},
@@ -199,8 +199,14 @@ struct Waiting {
 
 impl Waiting {
     async fn set(queues: Queues) -> (Self, ConsumerBuilder<InboxProjection<Gated>>) {
-        let (url, table) = (shared_broker_url(), TestTable::create().await);
-        queues.declare(&url, TlsFiles::default()).await.expect("it works");
+        let url = shared_broker_url();
+        Self::set_for(&url, url.clone(), queues).await
+    }
+
+    /// `url`: the consumer's own.
+    async fn set_for(owner: &str, url: String, queues: Queues) -> (Self, ConsumerBuilder<InboxProjection<Gated>>) {
+        let table = TestTable::create().await;
+        queues.declare(owner, TlsFiles::default()).await.expect("it works");
         let inbox = InboxTable::create(&table).await;
         let (has_come, gate) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
         let handled = Arc::new(AtomicUsize::new(0));
@@ -253,6 +259,27 @@ async fn a_parked_stream_does_not_keep_a_consumer_from_having_caught_up() {
     timeout(PATIENCE, consumer.caught_up()).await.unwrap().unwrap();
     assert_eq!(waiting.handled(), 3);
     assert_eq!(consumer.stop().await.unwrap().unacknowledged, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_may_only_read_consumes_learns_when_it_has_caught_up_and_deletes_nothing() {
+    let broker = OwnBroker::start().await;
+    broker.ctl(&["add_user", "reader", "secret"]).await;
+    broker.ctl(&["set_permissions", "reader", "^$", "^$", ".*"]).await;
+    let (_, place) = broker.url().rsplit_once('@').unwrap();
+    let reader = format!("amqp://reader:secret@{place}");
+    let (waiting, builder) = Waiting::set_for(broker.url(), reader.clone(), queues().partitions(2).unwrap()).await;
+    waiting.gate.add_permits(1_000);
+    for number in 0..20 {
+        publish(broker.url(), &waiting.queues, &format!("order-{number}"), 1..=5).await;
+    }
+    let consumer = builder.spawn().unwrap();
+    timeout(PATIENCE, consumer.caught_up()).await.unwrap().unwrap();
+    assert_eq!(waiting.handled(), 100);
+    consumer.stop().await.unwrap();
+    let refused = waiting.queues.delete(&reader, TlsFiles::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("reader"), "{refused}");
+    assert!(waiting.queues.check(broker.url(), TlsFiles::default()).await.unwrap().differences.is_empty());
 }
 
 /// Effects of the first events, until more may be handled.

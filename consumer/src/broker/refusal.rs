@@ -23,10 +23,15 @@ pub(super) fn meaning(error: &AMQPError, endpoint: &Endpoint, name: &str) -> Opt
         AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if said.contains("inequivalent arg") => format!(
             "what consumer {name:?} needs is there with other properties: delete it when it is empty, or choose another name ({said})"
         ),
-        AMQPErrorKind::Hard(AMQPHardError::COMMANDINVALID) if said.contains("exchange type") => format!(
-            "the broker has no exchanges of the type x-consistent-hash, which partitions need: run \
+        // RabbitMQ 3.10, and 4.3.
+        AMQPErrorKind::Hard(AMQPHardError::COMMANDINVALID) | AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
+            if said.contains("exchange type") =>
+        {
+            format!(
+                "the broker has no exchanges of the type x-consistent-hash, which partitions need: run \
              `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange` ({said})"
-        ),
+            )
+        }
         _ => return None,
     };
     Some(ConnectionError::refused(why))

@@ -1,10 +1,13 @@
 //! The templates that an engine with CloudFormation takes, deployed there: `make test-cloudformation`.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 use streambox::check_table;
 use streambox_tests::{
     cloudformation::{Template, deploy, elements, query},
     engine::{TestTable, tables_are_stacks},
+    inboxes::InboxTable,
     unique,
 };
 
@@ -31,21 +34,30 @@ async fn a_table_of_the_template_is_what_the_library_expects() {
 async fn the_other_stacks_find_the_tables_and_the_policies_are_stored_as_they_are_read_here() {
     let Some(table) = table().await else { return };
     let endpoint = table.url();
+    // Its stack has its name.
+    let inbox = InboxTable::create(&table).await;
     let template = Template::read("roles.yaml");
-    let roles = deploy(endpoint, &unique("roles"), &template, &[("TableStack", &table.name)]).await;
+    let parameters = [("TableStack", table.name.as_str()), ("InboxStack", inbox.name.as_str())];
+    let roles = deploy(endpoint, &unique("roles"), &template, &parameters).await;
     deploy(endpoint, &unique("monitoring"), &Template::read("monitoring.yaml"), &[("TableStack", &table.name)]).await;
     // Of a table that no stack has made there is nothing to import.
-    let restored = [("TableStack", "none"), ("TableName", table.name.as_str())];
-    for name in ["roles", "monitoring"] {
-        deploy(endpoint, &unique(name), &Template::read(&format!("{name}.yaml")), &restored).await;
-    }
+    let restored =
+        [("TableStack", "none"), ("TableName", table.name.as_str()), ("InboxTableName", inbox.name.as_str())];
+    deploy(endpoint, &unique("roles"), &template, &restored).await;
+    deploy(endpoint, &unique("monitoring"), &Template::read("monitoring.yaml"), &restored[..2]).await;
     deploy(endpoint, &unique("repository"), &Template::read("repository.yaml"), &[("RepositoryName", &unique("r"))])
         .await;
 
-    let described = table.client().describe_table().table_name(&table.name).send().await.unwrap().table.unwrap();
-    let exports = [(format!("{}-TableArn", table.name), described.table_arn().unwrap().to_owned())].into();
-    let stack = template.stack(&[("TableStack", &table.name)], &exports);
-    for name in ["WriterPolicy", "ReaderPolicy", "RelayPolicy", "OperatorPolicy"] {
+    let mut exports = HashMap::new();
+    for name in [&table.name, &inbox.name] {
+        let described = table.client().describe_table().table_name(name).send().await.unwrap().table.unwrap();
+        exports.insert(format!("{name}-TableArn"), described.table_arn().unwrap().to_owned());
+    }
+    let stack = template.stack(&parameters, &exports);
+    let policies = stack.resources().into_iter().filter(|(_, resource)| resource["Type"] == "AWS::IAM::ManagedPolicy");
+    let names: Vec<_> = policies.map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 6, "{names:?}");
+    for name in &names {
         let arn = &roles.outputs[&format!("{name}Arn")];
         let form = [("Action", "GetPolicyVersion"), ("PolicyArn", arn.as_str()), ("VersionId", "v1")];
         let form: Vec<_> = form.map(|(field, value)| (field.to_owned(), value)).into();

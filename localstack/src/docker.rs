@@ -46,7 +46,9 @@ impl Compose {
     /// Finds it, and that a Docker engine answers. The error is a part of a sentence.
     pub(crate) fn find() -> Outcome<Self> {
         engine()?;
-        if printed(Command::new("docker").args(["compose", "version"]), ANSWER_TIMEOUT).is_some() {
+        // Without the plugin Docker explains its help.
+        if printed(Command::new("docker").args(["compose", "version"]).stderr(Stdio::null()), ANSWER_TIMEOUT).is_some()
+        {
             Ok(Self(&["docker", "compose"]))
         } else if find_program("docker-compose").is_some() {
             Ok(Self(&["docker-compose"]))

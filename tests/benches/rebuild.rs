@@ -19,13 +19,13 @@ use std::{
 use clap::Parser;
 use futures_util::TryStreamExt as _;
 use streambox::{
-    EventStore, ExpectedVersion, NewEvent, ScanOptions, StreamId, aws_sdk_dynamodb::types::TransactWriteItem,
-    message::Received,
+    Client, EventStore, ExpectedVersion, NewEvent, RequestLimits, ScanOptions, StreamId,
+    aws_sdk_dynamodb::types::TransactWriteItem, message::Received,
 };
 use streambox_consumer::{
     Applied, Context, Handler, HandlerError, Inbox, Position, Projection, Rebuild, RebuildReport, create_inbox_table,
 };
-use streambox_tests::{basics::stream, built::program, copies::copy_stream, memory, served::ServedEngine};
+use streambox_tests::{PATIENCE, basics::stream, built::program, copies::copy_stream, memory, served::ServedEngine};
 use tokio::process::Command;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -91,7 +91,10 @@ async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     // The quick engine has room for 1 GiB; nothing here needs many transactions of the other one.
     let engine = ServedEngine::start_with(if arguments.events.is_some() { &[] } else { &["--stay-quick"] }).await;
-    let store = engine.store(None);
+    // A page of a large table takes this engine seconds.
+    let limits = RequestLimits::default().silence(PATIENCE).request(PATIENCE);
+    let config = limits.apply(engine.client(None).config().to_builder()).build();
+    let store = EventStore::new(Client::from_conf(config), engine.table());
     match arguments.events {
         Some(events) => fill(&engine, &store, events).await?,
         None => import(&engine, &arguments.file).await?,

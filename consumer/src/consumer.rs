@@ -128,7 +128,8 @@ impl Consumer {
     ///
     /// It opens a connection of its own to look into the queues, four times a second, until there is no message in them that no consumer has; then
     /// it waits until this consumer has handled what it was given before. If the connection of the consumer is lost meanwhile, it begins
-    /// again. It is about this consumer alone: what another process has of the same queues does not count.
+    /// again. It is about this consumer alone: what another process has of the same queues does not count, so processes that share partitions
+    /// each have to have caught up.
     ///
     /// It waits as long as it takes: while events come faster than they are applied, or a stream waits with its messages
     /// ([`ConsumerStatus::waiting`]), it does not resolve. It may be dropped at any time.

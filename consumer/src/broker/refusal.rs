@@ -1,7 +1,13 @@
 //! What it means that the broker refuses queues, and what to do.
 
-use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPSoftError};
 use streambox_amqp::{ConnectionError, Endpoint};
+
+/// Whether the broker does not know a type of exchanges. By the words: RabbitMQ 3.10 refuses it as an invalid command, 4.3 as a failed
+/// precondition, which mostly is something else.
+pub(super) fn lacks_exchange_type(error: &AMQPError) -> bool {
+    error.get_message().as_str().contains("exchange type")
+}
 
 /// The meaning of an error that is about queues.
 pub(super) fn meaning(error: &AMQPError, endpoint: &Endpoint, name: &str) -> Option<ConnectionError> {
@@ -23,15 +29,10 @@ pub(super) fn meaning(error: &AMQPError, endpoint: &Endpoint, name: &str) -> Opt
         AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if said.contains("inequivalent arg") => format!(
             "what consumer {name:?} needs is there with other properties: delete it when it is empty, or choose another name ({said})"
         ),
-        // RabbitMQ 3.10, and 4.3.
-        AMQPErrorKind::Hard(AMQPHardError::COMMANDINVALID) | AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
-            if said.contains("exchange type") =>
-        {
-            format!(
-                "the broker has no exchanges of the type x-consistent-hash, which partitions need: run \
+        _ if lacks_exchange_type(error) => format!(
+            "the broker has no exchanges of the type x-consistent-hash, which partitions need: run \
              `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange` ({said})"
-            )
-        }
+        ),
         _ => return None,
     };
     Some(ConnectionError::refused(why))

@@ -10,6 +10,7 @@ use super::{
     definition::{Definition, Exchange},
     operator::{Operator, is},
 };
+use crate::broker::refusal::lacks_exchange_type;
 
 /// What is different at the broker from what [`Queues`](super::Queues) declares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,7 +125,9 @@ fn difference<P: Purpose>(
     refusal: AMQPError,
 ) -> Result<QueueDifference, ConnectionError> {
     let said = refusal.get_message().to_string();
-    if is(&refusal, &AMQPSoftError::PRECONDITIONFAILED) {
+    if lacks_exchange_type(&refusal) {
+        Err(operator.meaning(refusal))
+    } else if is(&refusal, &AMQPSoftError::PRECONDITIONFAILED) {
         Ok(QueueDifference::Different { what, said })
     } else if is(&refusal, &AMQPSoftError::ACCESSREFUSED) {
         Ok(QueueDifference::Hidden { what, said })

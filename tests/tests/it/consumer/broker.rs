@@ -67,8 +67,12 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn of(url: &str, queues: &Queues, prefetch: u16) -> Self {
+        Self::with_seed(url, queues, prefetch, 0)
+    }
+
+    pub(super) fn with_seed(url: &str, queues: &Queues, prefetch: u16, seed: u64) -> Self {
         let endpoint = Endpoint::new(parse_url(url).expect("a URL"));
-        let settings = ConsumeSettings { endpoint, queues: queues.clone(), prefetch, declares: false, seed: 0 };
+        let settings = ConsumeSettings { endpoint, queues: queues.clone(), prefetch, declares: false, seed };
         let (stop, stopped) = watch::channel(false);
         let (connector, _) = Connector::new(Arc::new(settings), stopped, Arc::default());
         Self { connector, _stop: stop }

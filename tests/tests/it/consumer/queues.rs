@@ -283,9 +283,13 @@ async fn queues_are_deleted_when_nobody_consumes_them_any_more_and_dead_letters_
 #[tokio::test]
 async fn a_broker_without_consistent_hash_exchanges_is_an_error_that_names_the_command_for_it() {
     let broker = OwnBroker::start().await;
+    let before = queues().partitions(2).unwrap();
+    declare(&before, broker.url()).await;
     // What the broker does without the plugin.
     broker.ctl(&["eval", "rabbit_registry:unregister(exchange, <<\"x-consistent-hash\">>)."]).await;
     let error = refusal(&queues().partitions(2).unwrap(), broker.url()).await;
+    assert!(error.contains("rabbitmq-plugins enable rabbitmq_consistent_hash_exchange"), "{error}");
+    let error = before.check(broker.url(), TlsFiles::default()).await.unwrap_err().to_string();
     assert!(error.contains("rabbitmq-plugins enable rabbitmq_consistent_hash_exchange"), "{error}");
     declare(&queues(), broker.url()).await;
 }

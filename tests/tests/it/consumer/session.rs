@@ -149,3 +149,32 @@ async fn ended(session: &mut Session) -> ConnectionError {
         }
     }
 }
+
+#[tokio::test]
+async fn each_consumer_has_priorities_of_its_own_at_partitions_and_none_at_a_single_queue() {
+    let broker = OwnBroker::start().await;
+    // A test is what the broker matches: the arguments of all its consumers.
+    let all = "As = [proplists:get_value(arguments, C) || C <- rabbit_amqqueue:consumers_all(<<\"/\">>)], ";
+    let single = queues();
+    single.declare(broker.url(), TlsFiles::default()).await.unwrap();
+    let session = Sessions::of(broker.url(), &single, PREFETCH).open().await;
+    broker.ctl(&["eval", &format!("{all}[[]] = As.")]).await;
+    session.close().await;
+
+    let partitions = queues().partitions(16).unwrap();
+    partitions.declare(broker.url(), TlsFiles::default()).await.unwrap();
+    let mut of_one = Sessions::with_seed(broker.url(), &partitions, PREFETCH, 1);
+    let mut of_another = Sessions::with_seed(broker.url(), &partitions, PREFETCH, 2);
+    let (one, another) = (of_one.open().await, of_another.open().await);
+    // Of those of 32 consumers few are the same.
+    let distinct = "32 = length(As), Ps = [P || [{<<\"x-priority\">>, _, P}] <- As], 32 = length(Ps), \
+                    true = length(lists:usort(Ps)) > 24.";
+    broker.ctl(&["eval", &format!("{all}{distinct}")]).await;
+    another.close().await;
+    // A process that connects again has the same.
+    let again = of_one.open().await;
+    let same = "Ps = [P || [{<<\"x-priority\">>, _, P}] <- As], 32 = length(Ps), true = length(lists:usort(Ps)) =< 16.";
+    broker.ctl(&["eval", &format!("{all}{same}")]).await;
+    one.close().await;
+    again.close().await;
+}
